@@ -1,0 +1,297 @@
+"""What can be set: one typed description that the node's parameters, the robot YAMLs and the offline tools share.
+
+A robot YAML is a ROS parameter file (`/**: ros__parameters: ...`), so that `ros2 launch`, `ros2 param` and a
+`--params-file` work on it as usual, and it is read here without ROS for replay and simulation. Both ways end in
+`Configuration`, which refuses unknown names, wrong types and values out of range in one sentence each.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Positive = Annotated[float, Field(gt=0)]
+Point = tuple[float, float, float]
+
+
+class ConfigurationError(ValueError):
+    """A setting that cannot be used; the message names it, its value and what was expected."""
+
+
+class Group(BaseModel):
+    """Settings that belong together; frozen, unknown names are refused, numbers are finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class Frames(Group):
+    """Transform frames of the robot."""
+
+    base: str = Field("base_link", min_length=1, description="Frame that commands and the workspace are given in")
+    tool: str = Field("tool0", min_length=1, description="Tool frame: its pose is the policy's end-effector pose")
+    camera: str = Field("", description="Optical frame of the camera; empty: the frame_id of its images")
+    tool_policy_xyz: Point = Field(
+        (0, 0, 0), description="Origin of the policy's tool frame in the tool frame (T_tool_policy) [m]"
+    )
+    tool_policy_rpy: Point = Field(
+        (0, 0, 0), description="Fixed-axis roll, pitch, yaw of the policy's tool frame in the tool frame [rad]"
+    )
+
+
+class Topics(Group):
+    """Topics that the node subscribes to and publishes on."""
+
+    image: str = Field("/camera/color/image_raw", min_length=1, description="sensor_msgs/Image or CompressedImage")
+    camera_info: str = Field("/camera/color/camera_info", min_length=1, description="sensor_msgs/CameraInfo")
+    joint_states: str = Field("/joint_states", min_length=1, description="sensor_msgs/JointState")
+    robot_description: str = Field("/robot_description", min_length=1, description="std_msgs/String, URDF, latched")
+    command: str = Field(
+        "/joint_trajectory_controller/joint_trajectory",
+        min_length=1,
+        description="trajectory_msgs/JointTrajectory that the arm's controller listens to",
+    )
+    gripper_command: str = Field(
+        "", description="trajectory_msgs/JointTrajectory of the gripper's controller; empty: no gripper"
+    )
+
+
+class ActionConvention(Group):
+    """What the seven numbers of an action mean: a property of the data that the policy was trained on."""
+
+    increment: Literal["achieved", "commanded"] = Field(
+        "achieved", description="Whether a delta is what the arm did between two states, or what it was asked to do"
+    )
+    rotation: Literal["euler_difference", "fixed_axis", "axis_angle"] = Field(
+        "axis_angle",
+        description="Difference of roll-pitch-yaw angles; rotations about the fixed x, y, z axes; or a rotation vector",
+    )
+    anchor: Literal["previous_target", "measured"] = Field(
+        "measured", description="What the first delta is added to: the last target, or the tool pose at the image"
+    )
+    frame: Literal["base", "tool"] = Field("base", description="Frame whose axes the deltas are given in")
+    rate_hz: Positive = Field(5.0, description="Actions per second [Hz]")
+    gripper_open: Literal[0, 1] = Field(1, description="Gripper value that means open")
+    gripper_relative: bool = Field(False, description="Gripper values are changes, not positions")
+
+
+class Limits(Group):
+    """Bounds that every command keeps."""
+
+    workspace_min: Point = Field((-1, -1, -1), description="Lower corner of the tool's box in the base frame [m]")
+    workspace_max: Point = Field((1, 1, 1), description="Upper corner of the tool's box in the base frame [m]")
+    step: Positive = Field(0.05, description="Largest translation of one action [m]")
+    step_rotation: Positive = Field(0.25, description="Largest rotation of one action [rad]")
+    tool_to_target: Positive = Field(0.15, description="Largest distance from the tool to the first target [m]")
+    joint_velocity: tuple[Positive, ...] = Field((1.0,), description="Per joint, or one for all [rad/s]")
+    joint_acceleration: tuple[Positive, ...] = Field((5.0,), description="Per joint, or one for all [rad/s^2]")
+    joint_jerk: tuple[Positive, ...] = Field((100.0,), description="Per joint, or one for all [rad/s^3]")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Limits":
+        if any(low >= high for low, high in zip(self.workspace_min, self.workspace_max, strict=True)):
+            raise ValueError(f"workspace_min {self.workspace_min} must lie below workspace_max {self.workspace_max}")
+        return self
+
+
+class Freshness(Group):
+    """How old an input may be before nothing is commanded."""
+
+    image: Positive = Field(0.5, description="Largest age of the image when a command is published [s]")
+    joint_states: Positive = Field(0.2, description="Largest age of the joint states when a command is published [s]")
+    transform: Positive = Field(
+        0.2, description="Largest gap between the transforms that bracket an image's stamp, and largest age [s]"
+    )
+    transform_wait: float = Field(0.05, ge=0, le=1, description="How long an image waits for its transforms [s]")
+
+
+class Command(Group):
+    """The command output."""
+
+    output: Literal["joint_trajectory"] = Field("joint_trajectory", description="Form of the commands")
+    joints: tuple[str, ...] = Field(("joint1",), min_length=1, description="Joints of the arm's controller, in order")
+    point_spacing: float = Field(0.02, gt=0, le=0.2, description="Time between two trajectory points [s]")
+    horizon: float = Field(
+        0.0, ge=0, le=5, description="Time that one trajectory covers before its ramp [s]; 0: delay p99 + 0.2 s"
+    )
+    gripper_joint: str = Field("", description="Joint of the gripper's controller; empty: no gripper")
+    gripper_open: float = Field(0.04, description="Position of the gripper joint when open [m or rad]")
+    gripper_closed: float = Field(0.0, description="Position of the gripper joint when closed [m or rad]")
+    robot_model: str = Field("", description="URDF or MJCF file of the arm; empty: the robot_description topic")
+
+
+class Robot(Group):
+    """The robot, its frames, its limits and what actions mean on it."""
+
+    robot_name: str = Field("unnamed", min_length=1, description="Name of the robot set-up")
+    tried_on_hardware: bool = Field(False, description="Whether these settings were tried on the real arm")
+    statistics_key: str = Field(
+        "", description="Action normalisation in the checkpoint; empty: its only one, an error when it has several"
+    )
+    frames: Frames = Frames()
+    topics: Topics = Topics()
+    action: ActionConvention = ActionConvention()
+    limits: Limits = Limits()
+    freshness: Freshness = Freshness()
+    command: Command = Command()
+
+    @model_validator(mode="after")
+    def _one_limit_per_joint(self) -> "Robot":
+        for name in ("joint_velocity", "joint_acceleration", "joint_jerk"):
+            count = len(getattr(self.limits, name))
+            if count not in (1, len(self.command.joints)):
+                raise ValueError(f"limits.{name} has {count} values for the {len(self.command.joints)} command.joints")
+        return self
+
+
+class Configuration(Robot):
+    """Everything that the node can be told: the robot's settings and the policy's."""
+
+    policy: str = Field("sqap", min_length=1, description="Name of a file in config/policies, or a path to one")
+    checkpoint: str = Field("", description="Run directory, .pt file or Hub id of the CogACT checkpoint")
+    tokenizer: str = Field("", description="Directory of the Llama-2 tokenizer; empty: beside the checkpoint")
+    instruction: str = Field("", description="What to do, in plain words; ~/instruction replaces it")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the policy runs")
+    torch_threads: int = Field(0, ge=0, le=256, description="Threads of the policy on a CPU; 0: one per core")
+    plan_timeout: float = Field(5.0, gt=0, le=60, description="A plan that takes longer is a fault [s]")
+    dry_run: bool = Field(False, description="Plan and publish everything except commands to the robot")
+
+
+def flat_fields(group: type[BaseModel] = Configuration, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All settings as (dotted ROS parameter name, pydantic FieldInfo), groups resolved."""
+    for name, field in group.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from flat_fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + str(name)] = value
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, last = name.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    return nested
+
+
+def unknown_name(name: str, known: Iterable[str]) -> str:
+    """A sentence about a name that is no setting, with the nearest one that is."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"'{name}' is not a setting" + (f"; did you mean '{close[0]}'?" if close else "")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(group: type[Model], values: Mapping[str, Any], source: str) -> Model:
+    """Build a settings object, or say what is wrong with the values.
+
+    Args:
+        group: The pydantic model to build.
+        values: Nested or dotted names to values.
+        source: Where the values come from (a file, "the parameters"), for the message.
+
+    Raises:
+        ConfigurationError: One sentence per unknown name, wrong type or value out of range.
+    """
+    try:
+        return group.model_validate(_nest(flatten(values)))
+    except ValidationError as error:
+        known = [name for name, _ in flat_fields(group)]
+        sentences = []
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                sentences.append(unknown_name(name, known))
+            else:
+                subject = f"{name} = {problem['input']!r}: " if name else ""
+                sentences.append(subject + problem["msg"].removeprefix("Value error, "))
+        raise ConfigurationError(f"{source}: " + "; ".join(sentences)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's top-level mapping (safe loader: nothing in it is executed).
+
+    Raises:
+        ConfigurationError: The file is missing, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path}: expected a mapping of names to values, found {type(content).__name__}")
+    return content
+
+
+def named_file(kind: str, name: str) -> Path:
+    """The file behind a short name: `config/<kind>/<name>.yaml`, or `name` itself when it is a path.
+
+    Raises:
+        ConfigurationError: There is no such file; the message lists those there are.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return Path(name).expanduser()
+    folder = config_directory() / kind
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise ConfigurationError(f"no {path.name} in {folder}; there are: {names}; or give a path that ends in .yaml")
+    return path
+
+
+def config_directory() -> Path:
+    """The `config` directory: of the checkout, or of the installed package's share."""
+    checkout = Path(__file__).resolve().parent.parent / "config"
+    if checkout.is_dir():
+        return checkout
+    for parent in Path(__file__).resolve().parents:
+        shared = parent / "share" / "sqap_vla" / "config"
+        if shared.is_dir():
+            return shared
+    raise ConfigurationError(f"no config directory beside {Path(__file__).parent}; install the package again")
+
+
+def robot_parameters(path: Path) -> dict[str, Any]:
+    """The parameters in a robot YAML, nested as written.
+
+    Raises:
+        ConfigurationError: The file is not a ROS parameter file for any node name (`/**`).
+    """
+    content = read_yaml(path)
+    try:
+        parameters = content["/**"]["ros__parameters"]
+    except (KeyError, TypeError):
+        parameters = None
+    if not isinstance(parameters, dict):
+        raise ConfigurationError(f"{path}: expected '/**: ros__parameters: ...' at the top, found {sorted(content)}")
+    return parameters
+
+
+def load_configuration(robot: str, **overrides: Any) -> Configuration:
+    """Settings from a robot YAML, without ROS.
+
+    Args:
+        robot: Name of a file in `config/robots`, or a path to one.
+        **overrides: Settings that replace the file's.
+    """
+    path = named_file("robots", robot)
+    return validate(Configuration, {**flatten(robot_parameters(path)), **overrides}, str(path))

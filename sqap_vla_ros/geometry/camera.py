@@ -1,0 +1,171 @@
+"""The camera of a sensor_msgs/CameraInfo: points in its optical frame (x right, y down, z forward) to pixels.
+
+Pixel coordinates are those of the raw image as delivered, after region of interest and binning, with pixel centres at
+whole numbers (the convention of ROS and OpenCV): the image covers -0.5 <= u < width - 0.5.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.polynomial import Polynomial
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# Number of distortion coefficients by model: (k1, k2, p1, p2, k3); (k1, k2, p1, p2, k3, ..., k6); (k1, ..., k4)
+COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+
+NEAREST_M = 1e-6
+
+
+class CameraError(ValueError):
+    """A CameraInfo that nothing can be projected with; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """Intrinsics of the image as delivered.
+
+    Attributes:
+        width: Of the image, pixels.
+        height: Of the image, pixels.
+        K: float64 (3, 3), camera matrix of the image, pixels.
+        distortion_model: `plumb_bob`, `rational_polynomial`, `equidistant`, or empty for none.
+        distortion: float64 (n,), its coefficients.
+    """
+
+    width: int
+    height: int
+    K: Array
+    distortion_model: str
+    distortion: Array
+
+    @classmethod
+    def from_camera_info(cls, message: Any) -> "CameraModel":
+        """The camera that a sensor_msgs/CameraInfo describes.
+
+        K belongs to the full resolution; region of interest and binning are applied as image_geometry does:
+        u = (u_full - roi.x_offset) / binning_x.
+
+        Raises:
+            CameraError: Uncalibrated, inconsistent, or of an unknown distortion model.
+        """
+        full_width, full_height = int(message.width), int(message.height)
+        if full_width <= 0 or full_height <= 0:
+            raise CameraError(
+                f"CameraInfo gives the image size {full_width}x{full_height}; set width and height to the camera's "
+                "full resolution"
+            )
+        K = _camera_matrix(np.array(message.k, np.float64).reshape(-1))
+        model = str(message.distortion_model)
+        distortion = _distortion(model, np.array(message.d, np.float64).reshape(-1))
+
+        roi = message.roi
+        x, y, width, height = int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)
+        if width == 0 and height == 0:
+            x, y, width, height = 0, 0, full_width, full_height
+        if min(x, y) < 0 or min(width, height) <= 0 or x + width > full_width or y + height > full_height:
+            raise CameraError(
+                f"CameraInfo.roi {width}x{height} at ({x}, {y}) must lie in the full resolution "
+                f"{full_width}x{full_height}; all zeros mean the whole image"
+            )
+        binning_x, binning_y = max(int(message.binning_x), 1), max(int(message.binning_y), 1)
+        if binning_x > width or binning_y > height:
+            raise CameraError(f"CameraInfo bins {binning_x}x{binning_y} pixels of a {width}x{height} image")
+        K[0, 2] -= x
+        K[1, 2] -= y
+        K[0] /= binning_x
+        K[1] /= binning_y
+        return cls(width // binning_x, height // binning_y, K, model, distortion)
+
+    def project(self, points: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Pixels of points.
+
+        Args:
+            points: float64 (N, 3), in the camera's optical frame, metres.
+
+        Returns:
+            float64 (N, 2), pixels (u, v), NaN where invalid, and bool (N,), whether a point is valid: in front of the
+            camera and where its distortion polynomial still maps further out to further out (beyond that, points far
+            outside the field of view would fold back into the image). A valid pixel may lie off the image.
+        """
+        points = np.asarray(points, np.float64).reshape(-1, 3)
+        depth = points[:, 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            radius = np.hypot(points[:, 0], points[:, 1]) / depth
+        limit = _largest_radius(self.distortion_model, tuple(self.distortion.tolist()))
+        valid = np.isfinite(points).all(axis=1) & (depth > NEAREST_M) & (radius < limit)
+        pixels = np.full((len(points), 2), np.nan)
+        if valid.any():
+            fisheye = self.distortion_model == "equidistant"
+            project = cv2.fisheye.projectPoints if fisheye else cv2.projectPoints
+            zero = np.zeros(3)
+            seen = points[valid][:, None, :]
+            arguments = (zero, zero, self.K, self.distortion)
+            pixels[valid] = project(seen, *arguments)[0].reshape(-1, 2)
+        return pixels, valid
+
+    def contains(self, pixel: Array) -> bool:
+        """Whether a pixel (u, v) lies on the image."""
+        u, v = pixel
+        return bool(-0.5 <= u < self.width - 0.5 and -0.5 <= v < self.height - 0.5)
+
+
+def _camera_matrix(k: Array) -> Array:
+    if k.size != 9 or not np.isfinite(k).all():
+        raise CameraError(f"CameraInfo.k must be 9 finite numbers, got {k.tolist()}")
+    if not k.any():
+        raise CameraError(
+            "CameraInfo.k is all zero: the camera is not calibrated; calibrate it (camera_calibration) and give the "
+            "result to its driver"
+        )
+    K = k.reshape(3, 3).copy()
+    if K[0, 0] <= 0 or K[1, 1] <= 0:
+        raise CameraError(f"CameraInfo.k must have fx > 0 and fy > 0, got {K[0, 0]:g} and {K[1, 1]:g}; calibrate again")
+    if K[0, 1] or K[1, 0] or (K[2] != (0, 0, 1)).any():
+        raise CameraError(f"CameraInfo.k must be (fx 0 cx, 0 fy cy, 0 0 1), got {k.tolist()}")
+    return K
+
+
+def _distortion(model: str, coefficients: Array) -> Array:
+    if not model and not coefficients.any():
+        return np.zeros(0)
+    if model not in COEFFICIENTS:
+        raise CameraError(
+            f"CameraInfo.distortion_model '{model}' is unknown; there are: {', '.join(COEFFICIENTS)}, and an empty "
+            "one without coefficients for an undistorted image"
+        )
+    if coefficients.size not in COEFFICIENTS[model]:
+        wanted = " or ".join(map(str, COEFFICIENTS[model]))
+        raise CameraError(f"CameraInfo.d has {coefficients.size} coefficients, '{model}' takes {wanted}")
+    if not np.isfinite(coefficients).all():
+        raise CameraError(f"CameraInfo.d must be finite, got {coefficients.tolist()}")
+    return coefficients
+
+
+@lru_cache(maxsize=16)
+def _largest_radius(model: str, coefficients: tuple[float, ...]) -> float:
+    """Distance from the optical axis, at depth one, up to which the distorted radius grows with the true one.
+
+    plumb_bob and rational_polynomial map r to r n(r^2) / d(r^2); with s = r^2 its derivative has the sign of
+    (n + 2 s n') d - 2 s n d', up to the first pole. equidistant maps the angle t to t n(t^2).
+    """
+    s = Polynomial([0, 1])
+    if not any(coefficients):
+        return np.inf
+    if model == "equidistant":
+        n, d = Polynomial([1, *coefficients]), Polynomial([1])
+    else:
+        k1, k2, _, _, k3, k4, k5, k6 = (*coefficients, 0, 0, 0, 0)[:8]
+        n, d = Polynomial([1, k1, k2, k3]), Polynomial([1, k4, k5, k6])
+    slope = (n + 2 * s * n.deriv()) * d - 2 * s * n * d.deriv()
+    # Both start with 1: reversed, they are monic polynomials in 1 / s, well conditioned however small the others are.
+    inverses = np.concatenate([Polynomial(p.coef[::-1]).roots() for p in (slope, d)])
+    turns = inverses.real[(abs(inverses.imag) < 1e-9) & (inverses.real > 1e-9)]
+    largest = 1 / np.sqrt(turns.max()) if turns.size else np.inf
+    if model == "equidistant":
+        return float(np.tan(largest)) if largest < np.pi / 2 else np.inf
+    return float(largest)

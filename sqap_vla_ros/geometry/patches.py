@@ -1,0 +1,55 @@
+"""From a camera pixel to the patches of the model image: where the tool is, and the protected ring around it.
+
+The model sees the camera image resized (and perhaps cropped) to its own square. Its preprocessing gives that map for
+edge-based coordinates, in which pixel i covers i <= x < i + 1; ROS puts pixel centres at whole numbers, so x = u + 0.5.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+PATCH_PX = 14
+
+
+def patch_coordinates(pixel: NDArray[np.float64], model_image_affine: NDArray[np.float64]) -> tuple[int, int]:
+    """The patch under a camera pixel, t_c = (floor(u / P_w), floor(v / P_h)) of SQAP-VLA (arXiv 2509.09090).
+
+    Args:
+        pixel: float64 (2,), pixel (u, v) of the camera image, pixel centres at whole numbers.
+        model_image_affine: float64 (2, 3), from the camera image to the model image, edge-based pixels
+            (`cogact.preprocessing.model_image_affine`).
+
+    Returns:
+        (column, row); outside the grid when the pixel is not on the model image.
+    """
+    u, v = pixel
+    x, y = model_image_affine @ (u + 0.5, v + 0.5, 1.0)
+    return int(np.floor(x / PATCH_PX)), int(np.floor(y / PATCH_PX))
+
+
+def ring_tokens(
+    tool_px: NDArray[np.float64] | None,
+    model_image_affine: NDArray[np.float64],
+    radius: int,
+    rows: int = 16,
+    columns: int = 16,
+) -> NDArray[np.int64]:
+    """The protected ring K_ring = {t : max-norm of (t - t_c) <= radius}, clipped at the image edge.
+
+    Args:
+        tool_px: float64 (2,), projected tool in the camera image, or None without one.
+        model_image_affine: As for `patch_coordinates`.
+        radius: R_t, patches.
+        rows: Of the patch grid.
+        columns: Of the patch grid.
+
+    Returns:
+        int64 (n,), ascending indices into the row-major grid; empty when the tool is not on the model image.
+    """
+    if tool_px is None or not np.isfinite(tool_px).all():
+        return np.zeros(0, np.int64)
+    column, row = patch_coordinates(tool_px, model_image_affine)
+    if not (0 <= column < columns and 0 <= row < rows):
+        return np.zeros(0, np.int64)
+    ring_rows = np.arange(max(row - radius, 0), min(row + radius + 1, rows))
+    ring_columns = np.arange(max(column - radius, 0), min(column + radius + 1, columns))
+    return (ring_rows[:, None] * columns + ring_columns).ravel()

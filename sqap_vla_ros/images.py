@@ -1,0 +1,145 @@
+"""From sensor_msgs Image and CompressedImage to RGB.
+
+`check` refuses what cannot be decoded by looking at the description and sizes alone, so that it can run on every
+image that arrives; decoding is for the one that is used. Both take rclpy and rosbags messages.
+"""
+
+import io
+import re
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+
+# Larger than any camera; keeps a corrupt size, or a small file that unpacks to gigabytes, from exhausting memory.
+MAX_PIXELS = 64 * 2**20
+
+_YUV: dict[str, tuple[int, int | None]] = {
+    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
+}
+
+# Encoding: bytes per pixel, and OpenCV's conversion to RGB (None: is RGB). 8UC3 is blue-green-red, as OpenCV has it.
+_ENCODINGS: dict[str, tuple[int, int | None]] = {
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+    "8UC3": (3, cv2.COLOR_BGR2RGB),
+    "bayer_rggb8": (1, cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr8": (1, cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": (1, cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg8": (1, cv2.COLOR_BayerGRBG2RGB),
+    **_YUV,
+}
+
+# CompressedImage.format as image_transport writes it: "rgb8; jpeg compressed bgr8", or just "jpeg".
+_FORMAT = re.compile(r"(?:(?P<encoding>\w+)\s*;\s*)?(?P<codec>jpe?g|png)(?:\s+compressed\s*(?P<stored>\w*))?", re.I)
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; the message says why, and what would do."""
+
+
+def check(message: Any) -> None:
+    """Refuse an image that `decode` could not take, as far as that can be told without decoding.
+
+    Raises:
+        ImageError: Its encoding is unknown, or its sizes do not fit together.
+    """
+    if hasattr(message, "format"):
+        _stored_encoding(message.format)
+        if len(message.data) == 0:
+            raise ImageError("compressed image without data")
+    else:
+        _check_raw(message)
+
+
+def decode(message: Any) -> Pixels:
+    """Decode a sensor_msgs Image or CompressedImage.
+
+    Returns:
+        uint8 (height, width, 3), RGB; memory of its own, never the message's.
+
+    Raises:
+        ImageError: It cannot be decoded.
+    """
+    return decode_compressed(message) if hasattr(message, "format") else decode_image(message)
+
+
+def decode_image(message: Any) -> Pixels:
+    """Decode a sensor_msgs Image; as `decode`."""
+    _check_raw(message)
+    bytes_per_pixel, conversion = _ENCODINGS[message.encoding]
+    height, width = message.height, message.width
+    rows = np.frombuffer(message.data, np.uint8).reshape(height, message.step)
+    pixels = rows[:, : width * bytes_per_pixel].reshape(height, width, bytes_per_pixel)
+    if conversion is None:
+        return pixels.copy()
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), conversion), np.uint8)
+
+
+def decode_compressed(message: Any) -> Pixels:
+    """Decode a sensor_msgs CompressedImage (JPEG or PNG); as `decode`. A depth image is refused."""
+    stored = _stored_encoding(message.format)
+    data = np.frombuffer(message.data, np.uint8)
+    codec, (width, height) = _header(data)
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"compressed image of {width}x{height} pixels, at most {MAX_PIXELS} are accepted")
+    # Some versions of OpenCV fill up a JPEG that ends early, with grey; drivers may pad the end with zeros.
+    complete = codec != "JPEG" or data.tobytes().rstrip(b"\0").endswith(b"\xff\xd9")
+    # A camera's calibration is for the image as stored: an orientation tag must not turn it.
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if complete else None
+    if pixels is None:
+        raise ImageError(f"{codec} image of {width}x{height} pixels is truncated or corrupt ({data.size} bytes)")
+    # image_transport hands the encoder what it calls `stored` as if it were blue-green-red.
+    return np.asarray(pixels if stored == "rgb8" else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _check_raw(message: Any) -> None:
+    encoding, width, height, step = message.encoding, int(message.width), int(message.height), int(message.step)
+    if encoding not in _ENCODINGS:
+        raise ImageError(f"image encoding '{encoding}' is not supported; there are: {', '.join(_ENCODINGS)}")
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise ImageError(f"image of {width}x{height} pixels, expected at least 1x1 and at most {MAX_PIXELS} in all")
+    # A Bayer pattern repeats every 2x2 pixels, and two pixels of 4:2:2 share their colour.
+    if (encoding.startswith("bayer") and (width % 2 or height % 2)) or (encoding in _YUV and width % 2):
+        raise ImageError(f"image encoding '{encoding}' needs an even size, got {width}x{height}")
+    row = width * _ENCODINGS[encoding][0]
+    if step < row:
+        raise ImageError(f"image step is {step} bytes, a row of {width} {encoding} pixels has {row}")
+    if len(message.data) != step * height:
+        raise ImageError(
+            f"image has {len(message.data)} bytes of data, expected step * height = {step} * {height} = {step * height}"
+        )
+
+
+def _stored_encoding(text: str) -> str:
+    """What a CompressedImage's `format` says is stored: an encoding, or empty."""
+    match = _FORMAT.fullmatch(text.strip())
+    if match is None:
+        raise ImageError(f"compressed image format '{text}' is not supported; expected jpeg or png, no depth image")
+    stored = match["stored"] or match["encoding"] or ""
+    if stored not in ("", "rgb8", "bgr8", "rgba8", "bgra8", "mono8", "8UC3"):
+        raise ImageError(f"compressed image format '{text}' holds '{stored}' pixels; expected rgb8, bgr8 or mono8")
+    return stored if match["stored"] else ""
+
+
+def _header(data: Pixels) -> tuple[str, tuple[int, int]]:
+    """Codec and (width, height), from the file's header alone."""
+    try:
+        with Image.open(io.BytesIO(data.data), formats=("JPEG", "PNG")) as image:
+            codec, mode, size = str(image.format), image.mode, image.size
+    except (PIL.UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise ImageError(f"compressed image is neither JPEG nor PNG ({data.size} bytes): {error}") from None
+    if mode not in ("RGB", "RGBA", "L"):
+        raise ImageError(f"{codec} image holds {mode} pixels; expected 8-bit colour or grey")
+    return codec, size

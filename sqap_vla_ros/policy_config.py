@@ -1,0 +1,53 @@
+"""What a policy file may say, and what a loaded policy says about itself."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from sqap_vla_ros.config import Group
+from sqap_vla_ros.pruning.config import PruningConfig
+
+
+class DiffusionConfig(Group):
+    """How the action head samples."""
+
+    sampler: Literal["ddim", "ddpm"] = Field("ddim", description="DDIM, or the 100 ancestral steps of DDPM")
+    steps: int = Field(10, ge=1, le=100, description="DDIM steps")
+    guidance: float = Field(1.5, ge=0, le=20, description="Classifier-free guidance scale; 1 or less: none")
+
+
+class PolicyConfig(Group):
+    """One policy file in `config/policies/`."""
+
+    name: str = Field(min_length=1, description="Name of the policy in status, metadata and reports")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the vision-language model; auto: bfloat16 on a GPU, float32 on a CPU"
+    )
+    diffusion: DiffusionConfig = DiffusionConfig()
+    pruning: PruningConfig | None = Field(None, description="Which visual tokens stay; absent: all")
+
+
+@dataclass(frozen=True)
+class PolicyMetadata:
+    """What is running; the fields of the PolicyMetadata message that the policy knows."""
+
+    policy: str
+    checkpoint: str
+    checkpoint_sha256: str
+    statistics_key: str
+    weights: str
+    weight_bits: int
+    activation_bits: int
+    visual_tokens: int
+    kept_tokens: int
+    parameters: int
+    memory_bytes: int
+    device: str
+    time_step_s: float
+    horizon: int
+
+    @property
+    def policy_id(self) -> str:
+        """Name of the policy and the first twelve digits of its checkpoint's hash."""
+        return f"{self.policy}@{self.checkpoint_sha256[:12]}"

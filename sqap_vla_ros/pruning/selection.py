@@ -1,0 +1,41 @@
+"""The result of token pruning: which visual tokens stay, and why."""
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Reason(IntFlag):
+    """Why a visual token was kept; the values are those of the TokenMask message."""
+
+    PRUNED = 0
+    ATTENTION = 1
+    RING = 2
+    SPATIAL = 4
+    UNPRUNED = 8
+    OTHER = 16
+
+
+@dataclass(frozen=True)
+class TokenSelection:
+    """Visual tokens that stay.
+
+    Attributes:
+        indices: int64 (keep,), ascending, into the row-major patch grid.
+        reasons: uint8 (rows * columns,), a `Reason` per token of the whole grid; 0 for a pruned one.
+        rows: Patch rows of the model image.
+        columns: Patch columns of the model image.
+    """
+
+    indices: NDArray[np.int64]
+    reasons: NDArray[np.uint8]
+    rows: int = 16
+    columns: int = 16
+
+
+def keep_all(rows: int = 16, columns: int = 16) -> TokenSelection:
+    """The selection of a policy that prunes nothing."""
+    count = rows * columns
+    return TokenSelection(np.arange(count), np.full(count, Reason.UNPRUNED, np.uint8), rows, columns)
