@@ -1,0 +1,1 @@
+"""The CogACT policy network as published: preprocessing, vision towers, language model, diffusion action head."""

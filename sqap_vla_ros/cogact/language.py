@@ -1,0 +1,276 @@
+"""The Llama-2 language model, as a prefill that can drop visual tokens between two layers.
+
+The layers are those of `transformers`; the loop over them is here, because tokens leave in the middle of it. Only the
+hidden state of the last position is used, so there is no key-value cache and no `lm_head`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, apply_rotary_pos_emb
+
+from sqap_vla_ros.cogact.weights import CheckpointError, Layout, Part, Shape, Source, attention_heads
+
+_EPSILON = 1e-5
+_ROPE_THETA = 10000.0
+
+Select = Callable[[NDArray[np.float32] | None], NDArray[np.int64]]
+"""Which visual tokens stay: scores float32 (visual,), or None before layer 0, -> indices int64 (keep,), ascending."""
+
+
+@dataclass(frozen=True)
+class LanguageShape:
+    """Sizes of the language model.
+
+    Attributes:
+        width: Channels.
+        depth: Layers.
+        heads: Query heads.
+        kv_heads: Key and value heads.
+        head_width: Channels per head.
+        hidden: Channels inside the MLPs.
+        vocabulary: Rows of the embedding table.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    hidden: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """What the language model answers.
+
+    Attributes:
+        last_hidden: (batch, positions, width), after the final norm; dropped tokens are not in it.
+        cognition: (batch, width), `last_hidden` at each sample's last position: the cognition feature.
+        positions: int64 (batch, positions), the original position of each token in `last_hidden`.
+        scores: float32 (batch, visual), attention of the last position to the visual tokens, mean over heads, in
+            the layer before the pruning; None when nothing was pruned, or before layer 0.
+    """
+
+    last_hidden: Tensor
+    cognition: Tensor
+    positions: Tensor
+    scores: NDArray[np.float32] | None
+
+
+def language_shape(part: Part, architecture: Mapping[str, int]) -> LanguageShape:
+    """Read the sizes off the tensors.
+
+    Raises:
+        CheckpointError: Tensors that say the sizes are missing, or the numbers of heads contradict the shapes.
+    """
+    width = part.size(".input_layernorm.weight", 0, 1)
+    heads = attention_heads("llm_heads", width, architecture)
+    query_rows, key_rows = part.size(".q_proj.weight", 0, 2), part.size(".k_proj.weight", 0, 2)
+    head_width = query_rows // heads
+    kv_heads = key_rows // head_width if head_width else 0
+    if head_width * heads != query_rows or head_width * kv_heads != key_rows or not kv_heads or heads % kv_heads:
+        raise CheckpointError(f"{part.name}: {query_rows} query and {key_rows} key rows do not form {heads} heads")
+    if architecture.get("llm_kv_heads", kv_heads) != kv_heads:
+        said = architecture["llm_kv_heads"]
+        raise CheckpointError(f"{part.name}: llm_kv_heads = {said}, but the key projections have {kv_heads} heads")
+    return LanguageShape(
+        width=width,
+        depth=part.depth("llm.model.layers."),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=head_width,
+        hidden=part.size(".gate_proj.weight", 0, 2),
+        vocabulary=part.size("llm.model.embed_tokens.weight", 0, 2),
+    )
+
+
+def language_layout(shape: LanguageShape) -> Layout:
+    """Published names and shapes of the language model's tensors."""
+    width, hidden = shape.width, shape.hidden
+    queries, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+    layer: dict[str, Shape] = {
+        "self_attn.q_proj.weight": (queries, width),
+        "self_attn.k_proj.weight": (keys, width),
+        "self_attn.v_proj.weight": (keys, width),
+        "self_attn.o_proj.weight": (width, queries),
+        "mlp.gate_proj.weight": (hidden, width),
+        "mlp.up_proj.weight": (hidden, width),
+        "mlp.down_proj.weight": (width, hidden),
+        "input_layernorm.weight": (width,),
+        "post_attention_layernorm.weight": (width,),
+    }
+    embeddings = (shape.vocabulary, width)
+    required: dict[str, Shape] = {"llm.model.embed_tokens.weight": embeddings, "llm.model.norm.weight": (width,)}
+    for index in range(shape.depth):
+        required |= {f"llm.model.layers.{index}.{name}": size for name, size in layer.items()}
+    return Layout(required, {"llm.lm_head.weight": embeddings})
+
+
+class LanguageModel(nn.Module):
+    """Llama without its output projection."""
+
+    def __init__(self, shape: LanguageShape) -> None:
+        super().__init__()
+        self.shape = shape
+        config = LlamaConfig(
+            hidden_size=shape.width,
+            intermediate_size=shape.hidden,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            head_dim=shape.head_width,
+            rms_norm_eps=_EPSILON,
+        )
+        self.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
+        self.layers = nn.ModuleList([LlamaDecoderLayer(config, index) for index in range(shape.depth)])
+        self.norm = LlamaRMSNorm(shape.width, eps=_EPSILON)
+
+    def embed(self, input_ids: Tensor, visual: Tensor) -> Tensor:
+        """Embeddings of the whole sequence: BOS, the visual tokens, the rest of the text.
+
+        Args:
+            input_ids: int64 (batch, text), BOS first.
+            visual: (batch, visual, width), projected patches.
+
+        Returns:
+            (batch, visual + text, width).
+        """
+        text = self.embed_tokens(input_ids)
+        return torch.cat((text[:, :1], visual, text[:, 1:]), dim=1)
+
+    def prefill(
+        self,
+        inputs_embeds: Tensor,
+        visual_tokens: int,
+        lengths: Tensor | None = None,
+        *,
+        select: Select | None = None,
+        prune_before_layer: int = 2,
+    ) -> Prefill:
+        """Run all layers, once.
+
+        Padding needs no mask: it stands on the right, where a causal model never looks.
+
+        Args:
+            inputs_embeds: (batch, positions, width), as `embed` makes them.
+            visual_tokens: How many visual tokens follow the first position.
+            lengths: int64 (batch,), true positions of each sample; None: all.
+            select: Chooses the visual tokens that stay, called once per sample in order; None: all stay. They keep
+                their order and their rotary positions; text always stays.
+            prune_before_layer: Index of the layer before which they leave. The scores come from the layer before.
+
+        Raises:
+            ValueError: `prune_before_layer` is not a layer, or a selection is not ascending indices of visual
+                tokens, equally many for every sample.
+        """
+        batch, count = inputs_embeds.shape[:2]
+        device = inputs_embeds.device
+        samples = torch.arange(batch, device=device)
+        last = torch.full((batch,), count - 1, device=device) if lengths is None else lengths.to(device) - 1
+        if select is not None and not 0 <= prune_before_layer < len(self.layers):
+            raise ValueError(f"prune_before_layer = {prune_before_layer}, expected 0 to {len(self.layers) - 1}")
+
+        hidden = inputs_embeds
+        positions = torch.arange(count, device=device).expand(batch, count)
+        rotations = self._rotations(positions[:1], hidden.dtype)
+        queries = keys = scores = None
+        for index, layer in enumerate(self.layers):
+            if select is not None and index == prune_before_layer:
+                if queries is not None and keys is not None:
+                    scores = _visual_scores(queries[samples, :, last], keys, last, visual_tokens)
+                kept = _kept_positions(select, scores, batch, count, visual_tokens).to(device)
+                hidden = hidden[samples[:, None], kept]
+                rotations = self._rotations(kept, hidden.dtype)
+                last = last - (count - kept.shape[1])
+                positions = kept
+            hidden, queries, keys = _run_layer(layer, hidden, rotations)
+        hidden = self.norm(hidden)
+        return Prefill(hidden, hidden[samples, last], positions, scores)
+
+    def _rotations(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Rotary cosines and sines (batch, positions, head width).
+
+        The angles are float32 whatever the weights are, and are not a buffer that `.to(bfloat16)` would round: in
+        bfloat16 position 280 would be turned by up to a third of a radian.
+        """
+        exponents = torch.arange(0, self.shape.head_width, 2, device=positions.device, dtype=torch.float32)
+        angles = positions[..., None].float() * _ROPE_THETA ** -(exponents / self.shape.head_width)
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def _run_layer(layer: Any, hidden: Tensor, rotations: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """One LlamaDecoderLayer; also its rotated queries (batch, heads, positions, head width) and keys."""
+    attention = layer.self_attn
+    batch, count, _ = hidden.shape
+
+    def heads(projected: Tensor) -> Tensor:
+        return projected.view(batch, count, -1, attention.head_dim).transpose(1, 2)
+
+    normed = layer.input_layernorm(hidden)
+    queries, keys = apply_rotary_pos_emb(heads(attention.q_proj(normed)), heads(attention.k_proj(normed)), *rotations)
+    values = heads(attention.v_proj(normed))
+    grouped = queries.shape[1] != keys.shape[1]
+    mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
+    hidden = hidden + attention.o_proj(mixed.transpose(1, 2).reshape(batch, count, -1))
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden)), queries, keys
+
+
+def _visual_scores(query: Tensor, keys: Tensor, last: Tensor, visual_tokens: int) -> NDArray[np.float32]:
+    """One attention row, beside the fast attention: that of the last position, softmax over all it sees.
+
+    Args:
+        query: (batch, heads, head width), rotated, of the last position.
+        keys: (batch, kv heads, positions, head width), rotated.
+        last: int64 (batch,), the last position.
+        visual_tokens: How many visual tokens follow the first position.
+
+    Returns:
+        float32 (batch, visual), mean over heads.
+    """
+    batch, kv_heads, count, head_width = keys.shape
+    grouped = query.float().view(batch, kv_heads, -1, head_width)
+    logits = torch.einsum("bkgd,bknd->bkgn", grouped, keys.float()) * head_width**-0.5
+    padding = torch.arange(count, device=keys.device) > last[:, None]
+    row = logits.masked_fill(padding[:, None, None], -torch.inf).softmax(-1).mean((1, 2))
+    return row[:, 1 : 1 + visual_tokens].cpu().numpy()
+
+
+def _kept_positions(
+    select: Select, scores: NDArray[np.float32] | None, batch: int, count: int, visual_tokens: int
+) -> Tensor:
+    """Original positions int64 (batch, kept) of everything that stays."""
+    rows = []
+    for sample in range(batch):
+        indices = np.asarray(select(None if scores is None else scores[sample]))
+        within = indices.ndim == 1 and indices.dtype.kind == "i" and len(indices) > 0
+        if not within or indices[0] < 0 or indices[-1] >= visual_tokens or np.any(np.diff(indices) <= 0):
+            raise ValueError(f"selection {indices!r}: expected ascending integer indices below {visual_tokens}")
+        rows.append(np.concatenate(([0], 1 + indices, np.arange(1 + visual_tokens, count))))
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError("selections keep different numbers of tokens; a batch needs the same number for every sample")
+    return torch.from_numpy(np.stack(rows))
+
+
+def load_language(
+    part: Part, architecture: Mapping[str, int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> LanguageModel:
+    """Build the language model from the `llm_backbone` part of a checkpoint.
+
+    Raises:
+        CheckpointError: The tensors are not those of a Llama model.
+    """
+    shape = language_shape(part, architecture)
+    part.check(language_layout(shape))
+    with torch.device("meta"):
+        model = LanguageModel(shape)
+    part.load(model, lambda name: Source(f"llm.model.{name}"), dtype, device)
+    return model

@@ -1,0 +1,93 @@
+"""From a camera image to the model image and the two towers' pixel values.
+
+The resize must be Pillow's: torch's antialiased bicubic on uint8 differs by up to 21 levels.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+MODEL_IMAGE_PX = 224
+_DINO_MEAN, _DINO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SIGLIP_MEAN = _SIGLIP_STD = (0.5, 0.5, 0.5)
+# Side of the crop that the reference's deployment keeps: 90 % of the area.
+_DEPLOY_CROP_PX = int(MODEL_IMAGE_PX * math.sqrt(0.9))
+
+
+def resize(image: NDArray[np.uint8], *, deploy_crop: bool = False) -> NDArray[np.uint8]:
+    """Make the 224×224 model image.
+
+    Args:
+        image: uint8 (height, width, 3), RGB.
+        deploy_crop: The reference's deployment script instead of its policy: centre square, Lanczos, then 90 % of
+            the area, Lanczos. Needs an image that is wider than high.
+
+    Returns:
+        uint8 (224, 224, 3), RGB. Without the crop the aspect ratio is not kept (bicubic).
+
+    Raises:
+        ValueError: The image is not uint8 (height, width, 3), or not wider than high for the crop.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (height, width, 3), RGB")
+    target = (MODEL_IMAGE_PX, MODEL_IMAGE_PX)
+    picture = Image.fromarray(image)
+    if not deploy_crop:
+        return np.array(picture.resize(target, Image.Resampling.BICUBIC))
+    left, side = _deploy_square(*picture.size)
+    square = picture.crop((left, 0, left + side, side)).resize(target, Image.Resampling.LANCZOS)
+    margin = (MODEL_IMAGE_PX - _DEPLOY_CROP_PX) // 2
+    middle = square.crop((margin, margin, margin + _DEPLOY_CROP_PX, margin + _DEPLOY_CROP_PX))
+    return np.array(middle.resize(target, Image.Resampling.LANCZOS))
+
+
+def normalise(model_images: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixel values of both towers.
+
+    Args:
+        model_images: uint8 (batch, 224, 224, 3), RGB.
+
+    Returns:
+        float32 (batch, 3, 224, 224) for DINOv2 (ImageNet statistics) and for SigLIP (mean and deviation 0.5).
+    """
+    pixels = model_images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+    def normalised(mean: tuple[float, ...], deviation: tuple[float, ...]) -> Tensor:
+        return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(deviation)[:, None, None]
+
+    return normalised(_DINO_MEAN, _DINO_STD), normalised(_SIGLIP_MEAN, _SIGLIP_STD)
+
+
+def model_image_affine(width: int, height: int, *, deploy_crop: bool = False) -> NDArray[np.float64]:
+    """Where a point of the camera image lies in the model image.
+
+    Both in continuous coordinates with the origin at the corner of the image: pixel i covers [i, i+1), its centre
+    is i + 0.5. (A camera matrix has pixel centres at whole numbers: add 0.5 to its u and v first.) A point's patch
+    is then the floor of its model coordinates over 14.
+
+    Args:
+        width: Of the camera image, pixels.
+        height: Of the camera image, pixels.
+        deploy_crop: As in `resize`.
+
+    Returns:
+        float64 (2, 3): x_model, y_model = affine @ (x_image, y_image, 1).
+    """
+    if not deploy_crop:
+        return np.array([[MODEL_IMAGE_PX / width, 0.0, 0.0], [0.0, MODEL_IMAGE_PX / height, 0.0]])
+    left, side = _deploy_square(width, height)
+    margin = (MODEL_IMAGE_PX - _DEPLOY_CROP_PX) // 2
+    zoom = MODEL_IMAGE_PX / _DEPLOY_CROP_PX
+    scale = zoom * MODEL_IMAGE_PX / side
+    return np.array([[scale, 0.0, -scale * left - zoom * margin], [0.0, scale, -zoom * margin]])
+
+
+def _deploy_square(width: int, height: int) -> tuple[int, int]:
+    """Left edge and side of the centre square, pixels."""
+    if height >= width:
+        raise ValueError(f"image is {width}×{height}: the deployment crop needs one that is wider than high")
+    return (width - height) // 2, height

@@ -1,0 +1,119 @@
+"""From an instruction to the token ids that CogACT was trained on."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import huggingface_hub
+import torch
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+BOS_ID = 1
+BLANK_ID = 29871
+COGNITION_ID = 2
+PAD_ID = 32000
+LLAMA_REPOSITORY = "meta-llama/Llama-2-7b-hf"
+_FILE = "tokenizer.json"
+_MAX_LENGTH = 2048
+# What Llama-2 calls the ids that are written out above.
+_PIECES = {BOS_ID: "<s>", COGNITION_ID: "</s>", BLANK_ID: "▁"}
+
+
+class TokenizerError(Exception):
+    """No usable tokenizer; the message says where to get one and how to pass it."""
+
+
+def prompt(instruction: str) -> str:
+    """The text that the model is asked with.
+
+    Raises:
+        ValueError: The instruction is empty.
+    """
+    if not instruction.strip():
+        raise ValueError("the instruction is empty; say what to do, in plain words")
+    message = f"What action should the robot take to {instruction.lower()}?".replace("<image>", "").strip()
+    return f"In: {message}\nOut:"
+
+
+class PromptTokenizer:
+    """Llama-2's tokenizer and the two ids that the cognition feature is read at.
+
+    Args:
+        path: A `tokenizer.json`.
+
+    Raises:
+        TokenizerError: The file is not a tokenizer, or not Llama-2's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path))
+        # The parser raises bare exceptions.
+        except Exception as error:
+            raise TokenizerError(f"{path}: not a tokenizer: {error}. {_where()}") from None
+        for number, piece in _PIECES.items():
+            found = self._tokenizer.convert_ids_to_tokens(number)
+            if found != piece:
+                raise TokenizerError(f"{path}: id {number} is {found!r}, expected {piece!r} as in Llama-2. {_where()}")
+
+    def encode(self, instruction: str) -> Tensor:
+        """Token ids of an instruction.
+
+        Returns:
+            int64 (1, text): BOS, the prompt, the blank and the cognition token.
+
+        Raises:
+            ValueError: The instruction is empty.
+        """
+        text = self._tokenizer(prompt(instruction), add_special_tokens=False)["input_ids"]
+        return torch.tensor([[BOS_ID, *text][:_MAX_LENGTH] + [BLANK_ID, COGNITION_ID]])
+
+    def encode_batch(self, instructions: Iterable[str]) -> tuple[Tensor, Tensor]:
+        """Token ids of several instructions, padded on the right.
+
+        Returns:
+            int64 (batch, text), and bool (batch, text): which of them are not padding.
+        """
+        rows = [self.encode(instruction)[0] for instruction in instructions]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD_ID)
+        lengths = torch.tensor([len(row) for row in rows])
+        return ids, torch.arange(ids.shape[1]) < lengths[:, None]
+
+
+def load_tokenizer(checkpoint_directory: Path, directory: Path | None = None) -> PromptTokenizer:
+    """Find the tokenizer: in the directory given, else beside the checkpoint, else on the Hub.
+
+    The Hub's gated repository is asked only when Hub access is not switched off (`HF_HUB_OFFLINE`).
+
+    Args:
+        checkpoint_directory: Run directory of the checkpoint.
+        directory: A directory with Llama-2's `tokenizer.json`.
+
+    Raises:
+        TokenizerError: There is none, with where to ask for it and how to pass it.
+    """
+    place = directory if directory is not None else checkpoint_directory
+    if (place / _FILE).is_file():
+        return PromptTokenizer(place / _FILE)
+    if directory is not None:
+        raise TokenizerError(f"{directory}: no {_FILE} there. {_where()}")
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise TokenizerError(f"no {_FILE} in {checkpoint_directory}, and HF_HUB_OFFLINE is set. {_where()}")
+    try:
+        # Of the Hub's two ways, the one that does not retry for half a minute without a network.
+        return PromptTokenizer(
+            Path(huggingface_hub.snapshot_download(LLAMA_REPOSITORY, allow_patterns=[_FILE])) / _FILE
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = type(error).__name__
+        raise TokenizerError(
+            f"no {_FILE} in {checkpoint_directory}, and the Hub did not give it ({reason}). {_where()}"
+        ) from None
+
+
+def _where() -> str:
+    return (
+        f"Ask for access to {LLAMA_REPOSITORY} on the Hugging Face Hub, download its {_FILE}, and put it into the "
+        "checkpoint's run directory or pass its directory with --tokenizer DIR"
+    )

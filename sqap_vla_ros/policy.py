@@ -1,0 +1,45 @@
+"""A policy, and the way from a YAML file to one.
+
+`fp16` and `sqap` are the same network and the same code; what differs is data in `config/policies/`. Swapping them is
+one launch argument, and every caller (node, replay, simulation) gets its policy from `load_policy`.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.config import Configuration, named_file, read_yaml, validate
+from sqap_vla_ros.observation import Observation
+from sqap_vla_ros.policy_config import PolicyConfig, PolicyMetadata
+
+
+class Policy(Protocol):
+    """Anything that plans: stateless but for what `reset` clears."""
+
+    metadata: PolicyMetadata
+
+    def plan(self, observation: Observation) -> ActionChunk:
+        """Plan a chunk of actions from one observation; the same observation gives the same chunk, bit for bit."""
+
+    def reset(self) -> None:
+        """Forget everything carried between plans (new instruction or episode)."""
+
+
+def load_policy(configuration: Configuration, on_progress: Callable[[str], None]) -> Policy:
+    """The policy that the settings name.
+
+    Args:
+        configuration: Policy file, checkpoint, tokenizer, statistics key, device.
+        on_progress: Told in words what is going on.
+
+    Raises:
+        ConfigurationError: The policy file or a setting cannot be used.
+        CheckpointError: The checkpoint cannot be used.
+        TokenizerError: There is no tokenizer.
+    """
+    path = named_file("policies", configuration.policy)
+    config = validate(PolicyConfig, read_yaml(path), str(path))
+    # Torch and transformers take seconds to import; whoever only asks what a policy is need not wait for them.
+    from sqap_vla_ros.cogact.policy import load_cogact_policy
+
+    return load_cogact_policy(config, configuration, on_progress)
