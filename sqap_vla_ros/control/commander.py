@@ -1,0 +1,354 @@
+"""From an action chunk to a command: integrated, clipped, timed, checked, and joined to what the arm is doing.
+
+The state between ticks is the trajectory published last. A new one branches off it at a point a little ahead, where
+position, velocity and acceleration are known exactly; the way to that point is published again, from the point before
+now on. A joint_trajectory_controller therefore replaces the old trajectory by one that is the same for the next
+moments, whatever it interpolates from when a message arrives, and however late that is within the lead.
+
+A chunk's poses are due at times counted from its observation's stamp, so a delay shifts nothing: what is past is
+dropped.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.config import Robot
+from sqap_vla_ros.control import guard
+from sqap_vla_ros.control.conventions import integrate
+from sqap_vla_ros.control.gripper import Gripper
+from sqap_vla_ros.control.horizon import HorizonEstimate
+from sqap_vla_ros.control.kinematics import Kinematics
+from sqap_vla_ros.control.trajectory import (
+    JointLimits,
+    JointMotion,
+    Trajectory,
+    TrajectoryError,
+    plan_trajectory,
+    stop_trajectory,
+)
+from sqap_vla_ros.geometry.transforms import interpolate
+
+Array = NDArray[np.float64]
+
+# From the clock's reading to the branching point: computing, publishing, and the controller's next cycle.
+LEAD_NS = 40_000_000
+# The same for a start from rest, where the controller may hold a position slightly beside the measured one.
+START_LEAD_NS = 100_000_000
+# After a trajectory's end the controller holds its last point, if the joints are still this near to it [rad or m].
+HOLDING = 0.05
+# An arm that moves faster than this share of its velocity limits without a trajectory of ours is not ours to move.
+MOVING = 0.05
+# Inverse kinematics that ends further than this from a target is reported as clipping.
+UNREACHED_M = 0.005
+UNREACHED_RAD = 0.05
+# A trajectory that swings out of the workspace is planned again, slower by these factors and with targets further
+# inside: slowly, the joints follow the targets as closely as inverse kinematics does.
+SLOWER = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class JointState:
+    """Measured joints, in the order of `command.joints`.
+
+    Attributes:
+        positions: float64 (joints,) [rad or m].
+        velocities: float64 (joints,); zeros where the robot reports none.
+        stamp_ns: When they were measured, ROS clock.
+    """
+
+    positions: Array
+    velocities: Array
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to publish.
+
+    Attributes:
+        trajectory: Of the arm's joints; publish positions and velocities.
+        start_ns: The header's stamp, which `time_from_start` counts from; it may lie in the past.
+        gripper: Position of the gripper's joint [m or rad], or None when it stays.
+        clipped: What was clipped, in words; empty: nothing.
+    """
+
+    trajectory: Trajectory
+    start_ns: int
+    gripper: float | None
+    clipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why there is no command, in words."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Points:
+    """A published trajectory on the ROS clock: times int64 (points,) [ns], the rest float64 (points, joints)."""
+
+    times_ns: NDArray[np.int64]
+    positions: Array
+    velocities: Array
+    accelerations: Array
+
+    def motion(self, point: int) -> JointMotion:
+        return JointMotion(self.positions[point], self.velocities[point], self.accelerations[point])
+
+    def part(self, points: slice) -> "_Points":
+        return _Points(
+            self.times_ns[points], self.positions[points], self.velocities[points], self.accelerations[points]
+        )
+
+    def then(self, other: "_Points") -> "_Points":
+        return _Points(
+            np.concatenate([self.times_ns, other.times_ns]),
+            np.vstack([self.positions, other.positions]),
+            np.vstack([self.velocities, other.velocities]),
+            np.vstack([self.accelerations, other.accelerations]),
+        )
+
+
+class Commander:
+    """Turns chunks into commands; one for as long as the robot model stays the same."""
+
+    def __init__(self, robot: Robot, kinematics: Kinematics) -> None:
+        """Start with nothing published.
+
+        Args:
+            robot: Frames, action convention, limits, freshness, command.
+            kinematics: Of `robot.command.joints`, between `robot.frames.base` and `robot.frames.tool`.
+        """
+        self._robot = robot
+        self._kinematics = kinematics
+        self._limits = _joint_limits(robot, kinematics)
+        self._spacing_ns = round(robot.command.point_spacing * 1e9)
+        self._gripper = Gripper(robot.action, robot.command)
+        self._horizon = HorizonEstimate()
+        self._published: _Points | None = None
+        self._targets: tuple[NDArray[np.int64], Array] | None = None
+        self._last_now_ns = 0
+        self._rehearse()
+
+    def command(
+        self, chunk: ActionChunk, now_ns: int, joint_state: JointState, dry_run: bool = False
+    ) -> Command | Refusal:
+        """The command for a chunk.
+
+        Args:
+            chunk: Planned from an observation at `chunk.stamp_ns`.
+            now_ns: ROS clock.
+            joint_state: Measured last.
+            dry_run: The command is for looking at only, and will not be published.
+
+        Returns:
+            The command, which counts as published unless `dry_run`; or why there is none. After a refusal the arm
+            goes on with the last trajectory to its end, at rest.
+        """
+        self._watch_clock(now_ns)
+        try:
+            return self._command(chunk, now_ns, joint_state, dry_run)
+        except (guard.Refused, TrajectoryError) as refusal:
+            return Refusal(str(refusal))
+
+    def stop(self, now_ns: int) -> Command | None:
+        """Bring the arm to rest as soon as the limits allow; None when it is, as far as this knows."""
+        self._watch_clock(now_ns)
+        self._targets = None
+        self._horizon.interrupt()
+        if not self._runs(now_ns):
+            return None
+        assert self._published is not None
+        committed = self._branch(now_ns, self._published.positions[-1], LEAD_NS)
+        ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._limits)
+        points = self._joined(committed, ramp)
+        command = Command(self._message(points), self._stamp_ns(points), None, ())
+        guard.check_finite(command.trajectory)
+        self._published = points
+        return command
+
+    def reset(self) -> None:
+        """Begin anew (instruction, episode): no previous target, and the gripper is told again.
+
+        What the arm is doing is kept; the next trajectory still branches off it.
+        """
+        self._targets = None
+        self._gripper.reset()
+        self._horizon.interrupt()
+
+    def _command(self, chunk: ActionChunk, now_ns: int, joint_state: JointState, dry_run: bool) -> Command:
+        robot, limits = self._robot, self._robot.limits
+        guard.check_chunk(chunk)
+        guard.check_joint_state(joint_state.positions, joint_state.velocities, robot.command.joints)
+        self._horizon.add(chunk.stamp_ns, now_ns)
+        guard.check_freshness((now_ns - chunk.stamp_ns) * 1e-9, (now_ns - joint_state.stamp_ns) * 1e-9, robot.freshness)
+        T_base_tool = self._kinematics.forward(joint_state.positions)
+        if self._runs(now_ns):
+            desired = self._kinematics.forward(self._desired(joint_state.stamp_ns))
+            guard.check_following(desired, T_base_tool, limits)
+
+        actions, clipped = guard.clip_actions(chunk.actions, limits)
+        anchor = self._anchor(chunk, now_ns)
+        poses = np.concatenate([anchor[None], integrate(actions, anchor, robot.action, robot.frames)])
+        due_ns = chunk.stamp_ns + round(chunk.time_step_s * 1e9) * np.arange(len(poses))
+        first = max(1, int(np.searchsorted(due_ns, now_ns, side="right")))
+        if first == len(poses):
+            late_s = (now_ns - due_ns[-1]) * 1e-9
+            raise guard.Refused(f"all poses of the chunk are past; the last was due {late_s:.3f} s ago")
+
+        committed = self._start(now_ns, joint_state)
+        inset_m = guard.WORKSPACE_INSET_M
+        for slower in SLOWER:
+            targets, moved = guard.clip_targets(poses, limits, inset_m)
+            guard.check_first_target(targets[first], T_base_tool, limits)
+            points, unreached = self._follow(targets, due_ns, committed, slower)
+            tool_m = np.array([self._kinematics.forward(q)[:3, 3] for q in points.positions])
+            excess_m = guard.workspace_excess(tool_m, limits)
+            if excess_m == 0:
+                break
+            inset_m += 1.5 * excess_m
+        trajectory = self._message(points)
+        guard.check_trajectory(trajectory, tool_m, self._limits, limits)
+
+        gripper = None
+        if not dry_run:
+            gripper = self._gripper.command(float(actions[first - 1, 6]))
+            branch_ns = committed.times_ns[-1]
+            self._published, self._targets = points, (branch_ns + slower * (due_ns - branch_ns), targets)
+        slowed = (f"speed, to 1/{slower}, to stay in the workspace",) if slower > 1 else ()
+        return Command(trajectory, self._stamp_ns(points), gripper, clipped + moved + unreached + slowed)
+
+    def _follow(
+        self, targets: Array, due_ns: NDArray[np.int64], committed: _Points, slower: int
+    ) -> tuple[_Points, tuple[str, ...]]:
+        """Branch off the last committed point and follow the targets for the horizon.
+
+        Args:
+            targets: float64 (poses, 4, 4), T_base_tool.
+            due_ns: int64 (poses,), evenly spaced.
+            committed: What stays as published.
+            slower: Factor on the time that the targets take from there on.
+
+        Returns:
+            The whole trajectory, and in words which targets the arm does not reach.
+        """
+        horizon_s = self._robot.command.horizon or self._horizon.horizon_s
+        branch_ns = int(committed.times_ns[-1])
+        begin = max(int(np.searchsorted(due_ns, branch_ns, side="right")) - 1, 0)
+        end = int(np.searchsorted(due_ns, branch_ns + round(horizon_s / slower * 1e9))) + 1
+        step_s = slower * float(due_ns[1] - due_ns[0]) * 1e-9
+        solution = self._kinematics.inverse(targets[begin:end], committed.positions[-1], self._limits, step_s)
+        planned = plan_trajectory(
+            solution.q,
+            slower * (due_ns[begin:end] - branch_ns).astype(np.float64) * 1e-9,
+            committed.motion(-1),
+            0.0,
+            horizon_s,
+            self._robot.command.point_spacing,
+            self._limits,
+        )
+        position_m, rotation_rad = solution.position_error_m.max(), solution.rotation_error_rad.max()
+        unreached: tuple[str, ...] = ()
+        if position_m > UNREACHED_M or rotation_rad > UNREACHED_RAD:
+            unreached = (f"targets out of reach, by up to {position_m:.3f} m and {rotation_rad:.3f} rad",)
+        return self._joined(committed, planned), unreached
+
+    def _anchor(self, chunk: ActionChunk, now_ns: int) -> Array:
+        """The pose that the first delta is added to, float64 (4, 4)."""
+        if self._robot.action.anchor == "measured" or self._targets is None or not self._runs(now_ns):
+            return chunk.T_base_tool
+        due_ns, targets = self._targets
+        place = float(np.clip((chunk.stamp_ns - due_ns[0]) / (due_ns[1] - due_ns[0]), 0, len(targets) - 1))
+        row = min(int(place), len(targets) - 2)
+        return interpolate(targets[row], targets[row + 1], place - row)
+
+    def _start(self, now_ns: int, joint_state: JointState) -> _Points:
+        """The points to publish again, and the last of them to branch off.
+
+        Raises:
+            guard.Refused: Nothing of ours runs, and yet the arm moves.
+        """
+        if self._runs(now_ns):
+            assert self._published is not None
+            return self._branch(now_ns, self._published.positions[-1], LEAD_NS)
+        if self._published is not None:
+            held = self._published.positions[-1]
+            if np.abs(joint_state.positions - held).max() <= HOLDING:
+                return self._branch(now_ns, held, START_LEAD_NS)
+        speed = np.abs(joint_state.velocities) / self._limits.velocity
+        if speed.max() > MOVING:
+            joint = int(speed.argmax())
+            raise guard.Refused(
+                f"joint {self._robot.command.joints[joint]} moves at {joint_state.velocities[joint]:.3f} rad/s and "
+                "no trajectory of this node runs; wait until the arm rests"
+            )
+        return self._branch(now_ns, joint_state.positions, START_LEAD_NS)
+
+    def _branch(self, now_ns: int, rest: Array, lead_ns: int) -> _Points:
+        """What remains of the published points up to the lead; past their end, and a point at rest there."""
+        at_rest = _Points(
+            np.array([now_ns + lead_ns], dtype=np.int64), rest[None], np.zeros((1, len(rest))), np.zeros((1, len(rest)))
+        )
+        if not self._runs(now_ns):
+            return at_rest
+        assert self._published is not None
+        times_ns = self._published.times_ns
+        previous = max(int(np.searchsorted(times_ns, now_ns, side="right")) - 1, 0)
+        branch = int(np.searchsorted(times_ns, now_ns + lead_ns))
+        remaining = self._published.part(slice(previous, branch + 1))
+        return remaining if branch < len(times_ns) else remaining.then(at_rest)
+
+    def _joined(self, committed: _Points, planned: Trajectory) -> _Points:
+        times_ns = committed.times_ns[-1] + self._spacing_ns * np.arange(1, len(planned.positions) + 1)
+        return committed.then(_Points(times_ns, planned.positions, planned.velocities, planned.accelerations))
+
+    def _stamp_ns(self, points: _Points) -> int:
+        """One spacing before the first point, whose `time_from_start` must not be 0."""
+        return int(points.times_ns[0]) - self._spacing_ns
+
+    def _message(self, points: _Points) -> Trajectory:
+        seconds = (points.times_ns - self._stamp_ns(points)).astype(np.float64) * 1e-9
+        return Trajectory(seconds, points.positions, points.velocities, points.accelerations)
+
+    def _runs(self, now_ns: int) -> bool:
+        return self._published is not None and now_ns < self._published.times_ns[-1]
+
+    def _desired(self, stamp_ns: int) -> Array:
+        """Positions that the controller wanted at a moment, float64 (joints,); good to the bend of one spacing."""
+        assert self._published is not None
+        origin = self._published.times_ns[0]
+        times = self._published.times_ns - origin
+        return np.array([np.interp(stamp_ns - origin, times, column) for column in self._published.positions.T])
+
+    def _rehearse(self) -> None:
+        """Plan to stand still, so that the first command does not pay for what libraries do on first use."""
+        lower, upper = np.nan_to_num(self._limits.lower, neginf=0.0), np.nan_to_num(self._limits.upper, posinf=0.0)
+        rest = self._branch(0, (lower + upper) / 2, LEAD_NS)
+        pose = self._kinematics.forward(rest.positions[0])
+        away = pose.copy()
+        away[2, 3] -= 0.01
+        self._follow(np.stack([pose, away]), np.array([0, 10**9]), rest, 1)
+
+    def _watch_clock(self, now_ns: int) -> None:
+        """A clock that was set back (a bag, a simulation) makes all remembered times meaningless."""
+        if now_ns < self._last_now_ns:
+            self._published = None
+            self.reset()
+        self._last_now_ns = now_ns
+
+
+def _joint_limits(robot: Robot, kinematics: Kinematics) -> JointLimits:
+    """Of the settings, one value for all joints or one each; positions, and slower velocities, of the robot model."""
+    shape = len(robot.command.joints)
+    velocity, acceleration, jerk = (
+        np.broadcast_to(np.array(values, dtype=np.float64), shape)
+        for values in (robot.limits.joint_velocity, robot.limits.joint_acceleration, robot.limits.joint_jerk)
+    )
+    return JointLimits(
+        kinematics.lower, kinematics.upper, np.minimum(velocity, kinematics.velocity), acceleration, jerk
+    )

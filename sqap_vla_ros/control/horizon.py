@@ -1,0 +1,46 @@
+"""How long a trajectory must last so that the next one arrives before it ends."""
+
+from collections import deque
+
+import numpy as np
+
+# Spare time beyond what was measured [s].
+SPARE_S = 0.2
+# Before anything is measured [s]: a plan of a few hundred milliseconds, twice a second.
+FIRST_GUESS_S = 1.0
+# Whatever was measured: without a new command the arm is at rest after this and its ramp [s].
+LONGEST_S = 2.0
+# Chunks after the start that do not count: memory is touched and code is compiled for the first time.
+WARM_UP = 3
+
+
+class HorizonEstimate:
+    """The horizon from measured delays, over the last 200 chunks.
+
+    What a trajectory has to bridge at its end is the time between two chunks and the age that the next one has when
+    it is commanded.
+    """
+
+    def __init__(self) -> None:
+        """Start without measurements."""
+        self._needed_s: deque[float] = deque(maxlen=200)
+        self._chunks = 0
+        self._last_ns: int | None = None
+
+    def add(self, stamp_ns: int, now_ns: int) -> None:
+        """Count a chunk that was planned from an observation at `stamp_ns` and is commanded at `now_ns`."""
+        self._chunks += 1
+        if self._last_ns is not None and self._chunks > WARM_UP:
+            self._needed_s.append((now_ns - stamp_ns + now_ns - self._last_ns) * 1e-9)
+        self._last_ns = now_ns
+
+    def interrupt(self) -> None:
+        """The time to the next chunk is a pause, not a period."""
+        self._last_ns = None
+
+    @property
+    def horizon_s(self) -> float:
+        """99th percentile of what was needed, and some spare time [s]."""
+        if not self._needed_s:
+            return FIRST_GUESS_S
+        return float(min(np.quantile(self._needed_s, 0.99) + SPARE_S, LONGEST_S))

@@ -1,0 +1,1 @@
+"""A simulated robot cell on real ROS topics."""

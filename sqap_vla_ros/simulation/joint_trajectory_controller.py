@@ -1,0 +1,237 @@
+"""The rules of ros2_control's joint_trajectory_controller, without ROS: what it accepts, and what it then wants.
+
+Modelled on its Jazzy release with `interpolate_from_desired_state`: a new trajectory replaces the old one at the next
+sample; until its first point it is interpolated from what was wanted last, points that are past are skipped, and the
+last point is held. Positions alone are interpolated linearly, with velocities by cubics, with accelerations too by
+quintics. Unlike the real one it also keeps account of what a robot would not survive: steps of position, velocities and
+accelerations beyond the limits, and numbers that are not finite.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.control.trajectory import JointLimits
+
+Array = NDArray[np.float64]
+# Positions, velocities and accelerations, float64 (joints,) each.
+State = tuple[Array, Array, Array]
+
+# The real controller's tolerance on the velocity of the last point.
+_FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
+# Share of a limit that may be exceeded: rounding of times and stamps.
+_TOLERANCE = 1e-3
+# Rounding of a position, over the float64 seconds of a clock that counts from 1970 [rad or m].
+_POSITION_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that would fault a real robot.
+
+    Attributes:
+        kind: "velocity", "acceleration", "jump" or "not finite".
+        time_s: When.
+        joint: Name.
+        value: What was wanted [SI]; of a jump, the step of position.
+        limit: What is allowed.
+    """
+
+    kind: str
+    time_s: float
+    joint: str
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class _Points:
+    """An accepted message: arrays in the controller's order of joints.
+
+    Attributes:
+        start_s: Header's stamp; 0: the moment of the first sample.
+        time_from_start: float64 (points,) [s].
+        states: Positions, velocities and accelerations, float64 (points, joints) each; zeros where none are given.
+        order: 1, 3 or 5: the polynomials that what was given allows.
+    """
+
+    start_s: float
+    time_from_start: Array
+    states: tuple[Array, Array, Array]
+    order: int
+
+
+class JointTrajectoryController:
+    """One controller: `accept` messages, sample `desired` at the control rate, read `violations`."""
+
+    def __init__(self, joints: tuple[str, ...], position: Array, limits: JointLimits | None = None) -> None:
+        """Hold a position.
+
+        Args:
+            joints: Of the controller, in the order of all arrays that come out.
+            position: float64 (joints,) [rad or m].
+            limits: For `violations` only; the real controller knows none.
+        """
+        self.violations: list[Violation] = []
+        self._joints = joints
+        self._limits = limits
+        zero = np.zeros(len(joints))
+        self._last_s: float | None = None
+        self._last = (np.array(position, dtype=np.float64), zero, zero)
+        self._running: _Running | None = None
+        self._pending: _Points | None = None
+
+    def accept(self, trajectory: Any, now_s: float) -> str | None:
+        """Take a trajectory over at the next sample.
+
+        Args:
+            trajectory: A trajectory_msgs/JointTrajectory, or what has its fields.
+            now_s: Clock of the stamps [s].
+
+        Returns:
+            None, or the reason why it is rejected.
+        """
+        try:
+            self._pending = self._read(trajectory, now_s)
+        except _Rejected as rejection:
+            return str(rejection)
+        return None
+
+    def desired(self, now_s: float) -> State:
+        """What the controller wants now.
+
+        Args:
+            now_s: Must not go back.
+
+        Returns:
+            Positions, velocities and accelerations, float64 (joints,) each.
+        """
+        if self._pending is not None:
+            before_s = now_s if self._last_s is None else self._last_s
+            self._running = _Running(self._pending, before_s, self._last, now_s)
+            self._pending = None
+        state = self._last if self._running is None else self._running.sample(now_s)
+        if self._limits is not None:
+            self._watch(state, now_s, self._limits)
+        self._last_s, self._last = now_s, state
+        return state
+
+    def _read(self, trajectory: Any, now_s: float) -> _Points:
+        names, points = list(trajectory.joint_names), list(trajectory.points)
+        if sorted(names) != sorted(self._joints):
+            raise _Rejected(f"joints {names} are not the controller's {list(self._joints)}")
+        if not points:
+            raise _Rejected("no points")
+        if any(len(point.effort) for point in points):
+            raise _Rejected("effort, without an effort interface")
+        times = np.array([_seconds(point.time_from_start) for point in points])
+        positions = self._field(points, names, "positions", now_s)
+        velocities = self._field(points, names, "velocities", now_s)
+        accelerations = self._field(points, names, "accelerations", now_s)
+        if positions is None:
+            raise _Rejected("no positions")
+        if velocities is not None and np.abs(velocities[-1]).max() > _FLOAT32_EPSILON:
+            raise _Rejected(f"velocity of the last point is not zero: {velocities[-1].tolist()}")
+        start_s = _seconds(trajectory.header.stamp)
+        if start_s != 0 and start_s + times[-1] < now_s:
+            raise _Rejected(f"the trajectory ended {now_s - start_s - times[-1]:.3f} s ago")
+        if not (np.diff(times) > 0).all():
+            raise _Rejected("times are not strictly increasing")
+        zero = np.zeros_like(positions)
+        order = 1 if velocities is None else 3 if accelerations is None else 5
+        given = (velocities if velocities is not None else zero, accelerations if accelerations is not None else zero)
+        return _Points(start_s, times, (positions, *given), order)
+
+    def _field(self, points: list[Any], names: list[str], field: str, now_s: float) -> Array | None:
+        """One field of all points, in the controller's order; None when no point has it.
+
+        Raises:
+            _Rejected: Points differ in having it, it has another length, or it is not finite.
+        """
+        rows = [getattr(point, field) for point in points]
+        if not any(len(row) for row in rows):
+            return None
+        if any(len(row) != len(names) for row in rows):
+            raise _Rejected(f"{field} must have {len(names)} values in every point")
+        values = np.array(rows, dtype=np.float64)[:, [names.index(joint) for joint in self._joints]]
+        if not np.isfinite(values).all():
+            point, joint = np.argwhere(~np.isfinite(values))[0]
+            self._violate("not finite", now_s, self._joints[joint], values[point, joint], 0.0)
+            raise _Rejected(f"{field} are not finite (the real controller would follow them)")
+        return values
+
+    def _watch(self, state: State, now_s: float, limits: JointLimits) -> None:
+        position, velocity, acceleration = state
+        for kind, values, largest in (
+            ("velocity", velocity, limits.velocity),
+            ("acceleration", acceleration, limits.acceleration),
+        ):
+            for joint in np.flatnonzero(np.abs(values) > largest * (1 + _TOLERANCE)):
+                self._violate(kind, now_s, self._joints[joint], values[joint], largest[joint])
+        elapsed = 0.0 if self._last_s is None else now_s - self._last_s
+        step = position - self._last[0]
+        reach = limits.velocity * elapsed * (1 + _TOLERANCE) + _POSITION_ROUNDING
+        # A step of velocity is a jump too: no acceleration within the limits makes it.
+        change = velocity - self._last[1]
+        gain = limits.acceleration * elapsed * (1 + _TOLERANCE) + _POSITION_ROUNDING
+        for joint in np.flatnonzero((np.abs(step) > reach) | (np.abs(change) > gain)):
+            if abs(step[joint]) > reach[joint]:
+                self._violate("jump", now_s, self._joints[joint], step[joint], reach[joint])
+            else:
+                self._violate("acceleration", now_s, self._joints[joint], change[joint], gain[joint])
+
+    def _violate(self, kind: str, time_s: float, joint: str, value: float, limit: float) -> None:
+        self.violations.append(Violation(kind, time_s, joint, float(value), float(limit)))
+
+
+class _Rejected(Exception):
+    """The controller does not take the trajectory; the message says why."""
+
+
+class _Running:
+    """Points that are followed, and the state before the first."""
+
+    def __init__(self, points: _Points, before_s: float, before: State, now_s: float) -> None:
+        self._points = points
+        self._times_s = (points.start_s or now_s) + points.time_from_start
+        self._before_s = before_s
+        self._before = before
+
+    def sample(self, now_s: float) -> State:
+        following = int(np.searchsorted(self._times_s, now_s, side="right"))  # the first point still to come
+        if following == len(self._times_s):
+            return self._at(following - 1)
+        start_s, start = self._before_s, self._before
+        if following > 0:
+            start_s, start = self._times_s[following - 1], self._at(following - 1)
+        duration = self._times_s[following] - start_s
+        return _interpolate(start, self._at(following), duration, now_s - start_s, self._points.order)
+
+    def _at(self, point: int) -> State:
+        positions, velocities, accelerations = self._points.states
+        return positions[point], velocities[point], accelerations[point]
+
+
+def _interpolate(start: State, end: State, duration: float, elapsed: float, order: int) -> State:
+    """State on the way between two, along the polynomial that agrees with both in the first 1, 2 or 3 quantities."""
+    known = (order + 1) // 2
+    s = elapsed / duration
+    # On the unit interval: the start's motion, continued, and powers from `known` on for what is left at the end.
+    scaled = [np.stack([state[n] * duration**n for n in range(known)]) for state in (start, end)]
+    taylor = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0.5]])[:known, :known]
+    coefficients = np.zeros((6, len(start[0])))
+    coefficients[:known] = taylor @ scaled[0]
+    powers = np.arange(6)
+    derivatives = np.array([np.ones(6), powers, powers * (powers - 1)])
+    left = scaled[1] - derivatives[:known] @ coefficients
+    coefficients[known : 2 * known] = np.linalg.solve(derivatives[:known, known : 2 * known], left)
+    factors = [s ** np.maximum(powers - n, 0) * derivatives[n] for n in range(3)]
+    position, velocity, acceleration = (factors[n] @ coefficients / duration**n for n in range(3))
+    return position, velocity, acceleration
+
+
+def _seconds(time: Any) -> float:
+    """Of a builtin_interfaces Time or Duration."""
+    return float(time.sec + time.nanosec * 1e-9)
