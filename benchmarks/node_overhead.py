@@ -1,0 +1,113 @@
+"""The node's own share of a tick, and the way from image stamp to published trajectory.
+
+Overhead is (image taken from the slot -> `plan` entered) + (`plan` returned -> trajectory published). Waiting for
+transforms or for a running plan is not in it. Measured with a policy that sleeps, so that nothing else wants the cores,
+and with the small random model, which does. The robot runs in a process of its own.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+import tyro
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+
+from benchmarks.results import write_results
+from benchmarks.stand_in_policies import sleeping
+from benchmarks.synthetic_robot import parameters
+from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.node.policy_node import PolicyNode
+from sqap_vla_ros.policy import load_policy
+
+WARM_UP_TICKS = 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Milliseconds of all ticks after the warm-up."""
+
+    overhead_ms: np.ndarray
+    latency_ms: np.ndarray
+
+    def figures(self) -> dict[str, float]:
+        """Medians and 99th percentiles."""
+        return {
+            "ticks": float(len(self.overhead_ms)),
+            "overhead_p50_ms": float(np.percentile(self.overhead_ms, 50)),
+            "overhead_p99_ms": float(np.percentile(self.overhead_ms, 99)),
+            "image_to_trajectory_p50_ms": float(np.percentile(self.latency_ms, 50)),
+            "image_to_trajectory_p99_ms": float(np.percentile(self.latency_ms, 99)),
+        }
+
+
+def measure(width: int, height: int, seconds: float, factory: Any, **settings: Any) -> Measured:
+    """Run the node beside a robot with images of this size at 20 Hz."""
+    values = parameters(instruction="pick up the can", **settings)
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    node = PolicyNode(factory, parameter_overrides=overrides)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    size = ["--width", str(width), "--height", str(height)]
+    robot = subprocess.Popen([sys.executable, "-m", "benchmarks.synthetic_robot", *size])
+    try:
+        node.start()
+        statistics = node.statistics
+        if statistics is None:
+            raise SystemExit("the node could not be configured; its log above says why")
+        statistics.overheads_s = deque()
+        statistics.latencies_s = deque()
+        begin = time.monotonic()
+        while (elapsed := time.monotonic() - begin) < seconds:
+            executor.spin_once(timeout_sec=0.1)
+            print(f"\r{width}x{height}: {elapsed:4.0f} of {seconds:g} s", end="", file=sys.stderr)
+        print(file=sys.stderr)
+    finally:
+        robot.terminate()
+        robot.wait()
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+    return Measured(
+        np.array(statistics.overheads_s)[WARM_UP_TICKS:] * 1e3, np.array(statistics.latencies_s)[WARM_UP_TICKS:] * 1e3
+    )
+
+
+def main(seconds: float = 40.0, write: bool = True) -> None:
+    """Measure, print, and write `results/node_overhead.json`.
+
+    Args:
+        seconds: Duration of each of the three measurements.
+        write: Keep the results.
+    """
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    rclpy.init()
+    vga = measure(640, 480, seconds, sleeping)
+    full_hd = measure(1920, 1080, seconds, sleeping)
+    with tempfile.TemporaryDirectory() as directory:
+        run = write_random_checkpoint(Path(directory) / "run")
+        model = measure(640, 480, seconds, load_policy, policy="sqap", checkpoint=str(run))
+    rclpy.shutdown()
+    cases = {"sleeping_640x480": vga, "sleeping_1920x1080": full_hd, "small_model_640x480": model}
+    for name, case in cases.items():
+        print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in case.figures().items()))
+    if write:
+        figures = {
+            "overhead_p99_ms_640x480": vga.figures()["overhead_p99_ms"],
+            "overhead_p99_ms_1920x1080": full_hd.figures()["overhead_p99_ms"],
+            "overhead_p99_ms_640x480_small_model": model.figures()["overhead_p99_ms"],
+            "image_to_trajectory_p99_ms": model.figures()["image_to_trajectory_p99_ms"],
+        }
+        print(write_results("node_overhead", figures, cases={name: case.figures() for name, case in cases.items()}))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,157 @@
+"""A robot cell without a simulator: an arm that does what its controller is told, and a camera of any size.
+
+It publishes what a real cell does (images, camera_info, transforms, joint states, robot description) from one process,
+at steady rates and with hardly any load, so that what is measured beside it is the node. Faults are switched on by its
+attributes.
+"""
+
+import contextlib
+
+import numpy as np
+import rclpy
+import tyro
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import String
+from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import JointTrajectory
+
+from sqap_vla_ros.control.kinematics import Kinematics
+from sqap_vla_ros.control.trajectory import JointLimits
+from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController
+from sqap_vla_ros.simulation.messages import camera_info_message, image_message, joint_state_message, transform_message
+
+BASE, TOOL, CAMERA = "base", "tool", "camera_optical"
+JOINTS = tuple(f"joint{number}" for number in range(1, 7))
+HOME = np.array([0.0, -0.6, 1.2, 0.0, 0.9, 0.0])
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LIMITS = {"joint_velocity": [2.0], "joint_acceleration": [8.0], "joint_jerk": [200.0]}
+
+
+def arm_urdf() -> str:
+    """A six-joint arm of about human reach, as URDF text."""
+    axes = ("0 0 1", "0 1 0", "0 1 0", "1 0 0", "0 1 0", "1 0 0")
+    offsets = ("0 0 0.2", "0 0 0.1", "0 0 0.35", "0.1 0 0", "0.25 0 0", "0.1 0 0")
+    links = [BASE, *(f"link{number}" for number in range(1, 6)), TOOL]
+    parts = [f'<link name="{link}"/>' for link in links]
+    for number, (axis, offset) in enumerate(zip(axes, offsets, strict=True)):
+        parts.append(
+            f'<joint name="{JOINTS[number]}" type="revolute"><parent link="{links[number]}"/>'
+            f'<child link="{links[number + 1]}"/><origin xyz="{offset}"/><axis xyz="{axis}"/>'
+            '<limit lower="-2.9" upper="2.9" velocity="3.0" effort="50"/></joint>'
+        )
+    return f'<?xml version="1.0"?><robot name="synthetic">{"".join(parts)}</robot>'
+
+
+def parameters(**more: object) -> dict[str, object]:
+    """The node's parameters for this robot, by dotted name."""
+    return {
+        "robot_name": "synthetic",
+        "frames.base": BASE,
+        "frames.tool": TOOL,
+        "command.joints": list(JOINTS),
+        "action.rate_hz": 20.0,
+        "freshness.image": 1.0,
+        **{f"limits.{name}": value for name, value in LIMITS.items()},
+        **more,
+    }
+
+
+class SyntheticRobot(Node):
+    """The cell.
+
+    Args:
+        width: Image width (px).
+        height: Image height (px).
+        rate_hz: Images per second.
+
+    Attributes:
+        publishes_images: False stops the camera.
+        publishes_transforms: False stops /tf.
+        image: uint8 (height, width, 3), what the camera sees.
+        images: Publisher of the images.
+        camera_info: Published instead of the right one.
+        commands: Trajectories received.
+        rejections: Why the controller rejected some of them.
+        controller: The arm's controller; its `violations` tell what a real arm would not have survived.
+    """
+
+    def __init__(self, width: int = 640, height: int = 480, rate_hz: float = 20.0) -> None:
+        super().__init__("synthetic_robot")
+        self.publishes_images = True
+        self.publishes_transforms = True
+        self.image = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+        self.camera_info: CameraInfo | None = None
+        self.commands: list[JointTrajectory] = []
+        self.rejections: list[str] = []
+        self._kinematics = Kinematics(arm_urdf(), JOINTS, BASE, TOOL)
+        shape = np.ones(len(JOINTS))
+        limits = JointLimits(
+            self._kinematics.lower,
+            self._kinematics.upper,
+            *(LIMITS[name][0] * shape for name in ("joint_velocity", "joint_acceleration", "joint_jerk")),
+        )
+        self.controller = JointTrajectoryController(JOINTS, HOME, limits)
+        sensors = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.images = self.create_publisher(Image, "/camera/color/image_raw", sensors)
+        self._camera_infos = self.create_publisher(CameraInfo, "/camera/color/camera_info", sensors)
+        self._joint_states = self.create_publisher(JointState, "/joint_states", 10)
+        self._transforms = self.create_publisher(TFMessage, "/tf", 100)
+        self.static_transforms = self.create_publisher(TFMessage, "/tf_static", LATCHED)
+        description = self.create_publisher(String, "/robot_description", LATCHED)
+        description.publish(String(data=arm_urdf()))
+        self.create_subscription(
+            JointTrajectory, "/joint_trajectory_controller/joint_trajectory", self._receive_command, 1
+        )
+        focal = 0.8 * width
+        self._camera_matrix = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
+        self.publish_camera_pose()
+        self.create_timer(0.01, self._publish_state)
+        self.create_timer(1 / rate_hz, self._publish_image)
+
+    def publish_camera_pose(self) -> None:
+        """Latch base -> camera: 1.5 m in front of the arm, looking back at it."""
+        T_base_camera = np.eye(4)
+        T_base_camera[:3, :3] = np.array([[0, 0, -1], [1, 0, 0], [0, -1, 0]])
+        T_base_camera[:3, 3] = 1.8, 0.0, 0.5
+        message = TFMessage(transforms=[transform_message(T_base_camera, BASE, CAMERA, self._now_ns())])
+        self.static_transforms.publish(message)
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def _publish_state(self) -> None:
+        now_ns = self._now_ns()
+        q, v, _ = self.controller.desired(now_ns * 1e-9)
+        self._joint_states.publish(joint_state_message(JOINTS, q.tolist(), v.tolist(), now_ns))
+        if self.publishes_transforms:
+            T_base_tool = self._kinematics.forward(q)
+            self._transforms.publish(TFMessage(transforms=[transform_message(T_base_tool, BASE, TOOL, now_ns)]))
+
+    def _publish_image(self) -> None:
+        if not self.publishes_images:
+            return
+        height, width, _ = self.image.shape
+        now_ns = self._now_ns()
+        info = self.camera_info or camera_info_message(self._camera_matrix, width, height, CAMERA, now_ns)
+        self._camera_infos.publish(info)
+        self.images.publish(image_message(self.image, CAMERA, now_ns))
+
+    def _receive_command(self, message: JointTrajectory) -> None:
+        self.commands.append(message)
+        rejection = self.controller.accept(message, self._now_ns() * 1e-9)
+        if rejection:
+            self.rejections.append(rejection)
+
+
+def main(width: int = 640, height: int = 480, rate_hz: float = 20.0) -> None:
+    """Publish until interrupted."""
+    rclpy.init()
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(SyntheticRobot(width, height, rate_hz))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,50 @@
+"""Drive a simulated Panda on a LIBERO table: the cell and the policy node, on simulated time.
+
+ros2 launch sqap_vla simulation.launch.py checkpoint:=/path/to/run
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+ARGUMENTS = [
+    DeclareLaunchArgument("suite", default_value="libero_object", description="LIBERO suite"),
+    DeclareLaunchArgument("task", default_value="0", description="Index of the task in its suite"),
+    DeclareLaunchArgument(
+        "policy", default_value="sqap", description="Name of a file in config/policies (sqap, fp16), or a path to one"
+    ),
+    DeclareLaunchArgument("checkpoint", description="CogACT run directory, .pt file or Hub id"),
+]
+
+
+def generate_launch_description():
+    """Launch description of the simulated cell with the policy."""
+    cell = Node(
+        package="sqap_vla",
+        executable="simulated_cell",
+        name="simulated_cell",
+        output="screen",
+        parameters=[
+            {
+                "suite": LaunchConfiguration("suite"),
+                "task": ParameterValue(LaunchConfiguration("task"), value_type=int),
+                "publish_clock": True,
+            }
+        ],
+    )
+    policy = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(
+            PathJoinSubstitution([FindPackageShare("sqap_vla"), "launch", "sqap_vla.launch.py"])
+        ),
+        launch_arguments={
+            "robot": "libero_panda",
+            "policy": LaunchConfiguration("policy"),
+            "checkpoint": LaunchConfiguration("checkpoint"),
+            "use_sim_time": "true",
+        }.items(),
+    )
+    return LaunchDescription([*ARGUMENTS, cell, policy])

@@ -1,0 +1,67 @@
+"""Drive a robot: the policy node with one robot's settings and one policy.
+
+ros2 launch sqap_vla sqap_vla.launch.py robot:=widowx_bridge policy:=sqap checkpoint:=/path/to/CogACT-Base
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from sqap_vla_ros.config import named_file
+
+ARGUMENTS = [
+    DeclareLaunchArgument("robot", description="Name of a file in config/robots, or a path to one"),
+    DeclareLaunchArgument(
+        "policy", default_value="sqap", description="Name of a file in config/policies (sqap, fp16), or a path to one"
+    ),
+    DeclareLaunchArgument("checkpoint", description="CogACT run directory, .pt file or Hub id"),
+    DeclareLaunchArgument(
+        "tokenizer", default_value="", description="Directory of the Llama-2 tokenizer; empty: beside the checkpoint"
+    ),
+    DeclareLaunchArgument(
+        "instruction", default_value="", description="What to do, in plain words; ~/instruction replaces it"
+    ),
+    DeclareLaunchArgument("device", default_value="auto", description="Where the policy runs: auto, cpu or cuda"),
+    DeclareLaunchArgument(
+        "dry_run",
+        default_value="",
+        description="true: plan and publish everything except commands to the robot; empty: as the robot's file says",
+    ),
+    DeclareLaunchArgument(
+        "autostart", default_value="true", description="false: leave configuring and activating to a lifecycle manager"
+    ),
+    DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock"),
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
+    DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error"),
+]
+
+
+def policy_node(context):
+    """The node, with the robot's parameter file first and the launch arguments over it."""
+
+    def value(name):
+        return LaunchConfiguration(name).perform(context)
+
+    settings = {name: value(name) for name in ("policy", "checkpoint", "tokenizer", "instruction", "device")}
+    flags = {name: value(name).lower() == "true" for name in ("dry_run", "autostart", "use_sim_time") if value(name)}
+    return [
+        Node(
+            package="sqap_vla",
+            executable="sqap_vla_node",
+            name="sqap_vla",
+            namespace=value("namespace"),
+            output="screen",
+            emulate_tty=True,
+            parameters=[str(named_file("robots", value("robot"))), settings | flags],
+            arguments=["--ros-args", "--log-level", value("log_level")],
+            # The node ramps the arm to rest before it ends.
+            sigterm_timeout="5",
+            sigkill_timeout="5",
+        )
+    ]
+
+
+def generate_launch_description():
+    """Launch description of the robot workstation."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=policy_node)])

@@ -1,0 +1,1 @@
+"""Recorded bags through the same observation and policy code, without ROS."""

@@ -1,0 +1,139 @@
+"""Replaying a bag: what would the policy have done, and does it do again what it did?
+
+Two ways through the same policy code. Ordinarily the bag's images, calibration and transforms go through the
+observation assembly as they would live, and every camera frame that the node could have planned on is planned on.
+*As recorded*, the ticks of a live recording are planned again: same image, stamp, seed, instruction, tool pose and ring
+as the published chunk says, so that the same machine gives the same bits.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.geometry.transforms import transform_from_message
+from sqap_vla_ros.images import ImageError, decode
+from sqap_vla_ros.observation import Observation
+from sqap_vla_ros.observation_assembly import ObservationAssembler, Refused
+from sqap_vla_ros.policy import Policy
+from sqap_vla_ros.replay.bag import TRANSFORM_TYPE, Bag, BagDamage, BagError, BagTopics
+from sqap_vla_ros.replay.results import ReplayResults
+
+# Images kept for the chunk that was planned on them; a policy slower than this many frames is not worth recording.
+_IMAGES_KEPT = 300
+
+
+@dataclass(frozen=True)
+class RecordedTick:
+    """A tick of a live recording.
+
+    Attributes:
+        observation: What was planned on.
+        actions: float64 (horizon, 7), what was published.
+    """
+
+    observation: Observation
+    actions: NDArray[np.float64]
+
+
+def observations(
+    bag: Bag, topics: BagTopics, configuration: Configuration, on_progress: Callable[[int], None]
+) -> Iterator[Observation | tuple[int, str]]:
+    """What the node would have planned on: an observation, or (stamp_ns, reason) for a refused image."""
+    assembler = ObservationAssembler(configuration)
+    assembler.set_instruction(configuration.instruction)
+    for topic, recorded_ns, message in bag.messages(topics):
+        on_progress(recorded_ns)
+        if topic == topics.image:
+            stamp_ns = _stamp_ns(message)
+            try:
+                assembler.offer(message, recorded_ns)
+            except ImageError as error:
+                yield stamp_ns, str(error)
+        elif topic == topics.camera_info:
+            assembler.set_camera_info(message)
+        elif topic == topics.instruction and not configuration.instruction:
+            assembler.set_instruction(message.data)
+        elif bag.topic_types[topic] == TRANSFORM_TYPE:
+            assembler.add_transforms(message, static=topic.endswith("tf_static"))
+        outcome = assembler.poll(recorded_ns)
+        if isinstance(outcome, Refused):
+            yield outcome.stamp_ns, outcome.reason
+        elif isinstance(outcome, Observation):
+            yield outcome
+
+
+def recorded_ticks(bag: Bag, topics: BagTopics, on_progress: Callable[[int], None]) -> Iterator[RecordedTick]:
+    """The ticks of a live recording, from its images, chunks and token masks.
+
+    Raises:
+        BagError: The bag holds no chunks and masks.
+    """
+    if not (topics.chunk and topics.token_mask):
+        raise BagError(f"{bag.path}: no ActionChunk and TokenMask topics in it: replay without --as-recorded")
+    images: OrderedDict[int, Any] = OrderedDict()
+    chunks: dict[int, Any] = {}
+    for topic, recorded_ns, message in bag.messages(topics):
+        on_progress(recorded_ns)
+        if topic == topics.image:
+            images[_stamp_ns(message)] = message
+            if len(images) > _IMAGES_KEPT:
+                images.popitem(last=False)
+        elif topic == topics.chunk:
+            chunks[_stamp_ns(message)] = message
+        elif topic == topics.token_mask:
+            stamp_ns = _stamp_ns(message)
+            image, chunk = images.get(stamp_ns), chunks.pop(stamp_ns, None)
+            if image is None or chunk is None:
+                continue  # the recording began, or lost an image, in between
+            observation = Observation(
+                stamp_ns=stamp_ns,
+                image=decode(image),
+                instruction=chunk.instruction,
+                T_base_tool=transform_from_message(chunk.tool_pose),
+                tool_px=np.array([message.tool_u, message.tool_v]) if message.tool_valid else None,
+                no_ring_reason=message.tool_reason,
+            )
+            yield RecordedTick(observation, np.asarray(chunk.data, np.float64).reshape(chunk.horizon, -1))
+
+
+def replay(
+    bag: Bag,
+    topics: BagTopics,
+    policy: Policy,
+    configuration: Configuration,
+    results: ReplayResults,
+    *,
+    as_recorded: bool,
+    on_progress: Callable[[int], None],
+) -> str:
+    """Plan every tick of a bag and write the results.
+
+    Raises:
+        BagError: `as_recorded`, and the bag is no live recording.
+
+    Returns:
+        In words, where a damaged bag had to be given up; empty when it was read to its end.
+    """
+    try:
+        if as_recorded:
+            for tick in recorded_ticks(bag, topics, on_progress):
+                results.add_chunk(policy.plan(tick.observation), tick.actions)
+        else:
+            for outcome in observations(bag, topics, configuration, on_progress):
+                if isinstance(outcome, Observation):
+                    results.add_chunk(policy.plan(outcome))
+                else:
+                    results.add_refusal(*outcome)
+    except BagDamage as error:
+        return str(error)
+    return ""
+
+
+def _stamp_ns(message: Any) -> int:
+    stamp = message.header.stamp
+    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
