@@ -1,0 +1,249 @@
+"""The whole thing on one machine: a simulated arm on a LIBERO table, driven over ROS 2 topics by the policy node.
+
+Starts the cell and the node as processes, watches, ends them, and tells what happened. On a domain of its own and on
+this machine only: a demo must never reach a lab's arm.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rosbags.highlevel import AnyReader
+
+from sqap_vla_ros.config import load_configuration, named_file
+from sqap_vla_ros.simulation.processes import LoggedProcess
+
+ROBOT = "libero_panda"
+_POLL_S = 0.2
+_START_LIMIT_S = 180.0  # for the scene and the policy to load, on a slow machine
+_NODE_GAVE_UP = "not configured:"  # what the policy node logs when its settings cannot be used
+# Settings of a user's shell that reach beyond this machine, whatever the discovery range.
+_REACH_OTHER_MACHINES = (
+    "ROS_STATIC_PEERS",
+    "ROS_DISCOVERY_SERVER",
+    "ROS_LOCALHOST_ONLY",  # overrides the discovery range
+    "FASTDDS_DEFAULT_PROFILES_FILE",
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+    "CYCLONEDDS_URI",
+)
+
+
+class DemoError(RuntimeError):
+    """The demo could not be played; the message says why and shows the log."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Drive a simulated Panda on a LIBERO table with the policy node, over real ROS 2 topics."""
+
+    suite: str = "libero_object"
+    """LIBERO suite."""
+    task: int = 0
+    """Index of the task in its suite."""
+    seconds: float = 20.0
+    """Simulated time after which the episode ends, if the task is not done before."""
+    policy: str = "sqap"
+    """Name of a file in config/policies, or a path to one."""
+    checkpoint: str = ""
+    """CogACT run directory, .pt file or Hub id; empty: a small random one, with which the arm only wanders."""
+    out: Path = Path("out/demo")
+    """Directory for the bag, the video and the logs; those of an earlier demo are replaced."""
+    real_time_factor: float = 1.0
+    """Simulated seconds per wall second, at most; 0: as fast as possible."""
+
+    def run(self, console: Console) -> None:
+        """Play one episode and print what happened.
+
+        Raises:
+            DemoError: A process died, or no command reached the arm.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        for earlier in (self.bag, self.video, self.report, *self.out.glob("*.log")):
+            shutil.rmtree(earlier) if earlier.is_dir() else earlier.unlink(missing_ok=True)
+        checkpoint = self.checkpoint or self._random_checkpoint(console)
+        environment = _environment()
+        with (
+            LoggedProcess(
+                "sqap_vla_ros.simulation.main", self._cell_arguments(), self.out / "cell.log", environment
+            ) as cell,
+            LoggedProcess(
+                "sqap_vla_ros.node.main", self._node_arguments(checkpoint), self.out / "policy.log", environment
+            ) as node,
+        ):
+            self._watch(cell, node, console)
+        report = json.loads(self.report.read_text(encoding="utf-8"))
+        if not report["commands"]:
+            raise DemoError(f"no command reached the arm; the policy node's last lines:\n{node.last_lines()}")
+        self._write_video(console)
+        console.print(_summary(report, _last_status(self.bag), self))
+
+    @property
+    def bag(self) -> Path:
+        """Recording of the episode."""
+        return self.out / "bag"
+
+    @property
+    def video(self) -> Path:
+        """Video of the episode."""
+        return self.out / "demo.mp4"
+
+    @property
+    def report(self) -> Path:
+        """The episode's figures, JSON."""
+        return self.out / "report.json"
+
+    def _random_checkpoint(self, console: Console) -> str:
+        # Imports torch, which the rest of this process has no use for.
+        from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
+
+        console.print("[yellow]No checkpoint given: a small random one. Its actions mean nothing, the arm will wander.")
+        return str(write_random_checkpoint(self.out / "random_checkpoint"))
+
+    def _cell_arguments(self) -> list[str]:
+        return _ros_arguments(
+            suite=self.suite,
+            task=self.task,
+            publish_clock=True,
+            real_time_factor=float(self.real_time_factor),
+            episode_s=float(self.seconds),
+            wait_for_subscriber=True,
+            bag=str(self.bag),
+            report=str(self.report),
+        )
+
+    def _node_arguments(self, checkpoint: str) -> list[str]:
+        parameters = _ros_arguments(
+            policy=self.policy,
+            checkpoint=checkpoint,
+            use_sim_time=True,
+            autostart=True,
+            torch_threads=max(1, (os.cpu_count() or 1) // 2),  # the cell renders on the other cores
+        )
+        return [*parameters, "--params-file", str(named_file("robots", ROBOT))]
+
+    def _watch(self, cell: LoggedProcess, node: LoggedProcess, console: Console) -> None:
+        """Return when the episode is over."""
+        deadline_s = time.monotonic() + _START_LIMIT_S
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn()
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task("episode", total=self.seconds, state="loading the scene and the policy")
+            while cell.returncode is None:
+                if node.returncode is not None or _NODE_GAVE_UP in node.last_lines():
+                    raise DemoError(f"the policy node could not go on; its last lines:\n{node.last_lines()}")
+                if self.report.exists():
+                    so_far = json.loads(self.report.read_text(encoding="utf-8"))
+                    state = f"{so_far['simulated_s']:.1f} of {self.seconds:g} s, {so_far['commands']} commands"
+                    progress.update(bar, completed=so_far["simulated_s"], state=state)
+                elif time.monotonic() > deadline_s:
+                    raise DemoError(
+                        f"nothing moved within {_START_LIMIT_S:g} s; last lines of the cell:\n{cell.last_lines()}\n"
+                        f"of the policy node:\n{node.last_lines()}"
+                    )
+                time.sleep(_POLL_S)
+            progress.update(bar, completed=self.seconds)
+        if cell.returncode:
+            raise DemoError(f"the cell ended with status {cell.returncode}; its last lines:\n{cell.last_lines()}")
+
+    def _write_video(self, console: Console) -> None:
+        from sqap_vla_ros.simulation.video import write_video
+
+        with console.status("writing the video"):
+            write_video(self.bag, self.video, load_configuration(ROBOT))
+
+
+def _environment() -> dict[str, str]:
+    own_domain = 1 + os.getpid() % 100  # 0 is everybody's default; above 101 ports may be taken
+    if str(own_domain) == os.environ.get("ROS_DOMAIN_ID"):
+        own_domain = 101
+    return {
+        **{name: value for name, value in os.environ.items() if name not in _REACH_OTHER_MACHINES},
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_DOMAIN_ID": str(own_domain),
+        "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait would starve the cell
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _ros_arguments(**parameters: Any) -> list[str]:
+    """Parameters as ROS command-line arguments; JSON is YAML, so that strings stay strings."""
+    assignments = ((name, json.dumps(value)) for name, value in parameters.items())
+    return ["--ros-args", *(word for name, value in assignments for word in ("-p", f"{name}:={value}"))]
+
+
+def _last_status(bag: Path) -> tuple[Any, Counter[str]]:
+    """The policy node's last status in a bag (None without one), and how many ticks were refused for which reason."""
+    last: Any = None
+    reasons = Counter[str]()
+    examples: dict[str, str] = {}  # reasons that differ in their numbers only are one
+    with AnyReader([bag]) as reader:
+        connections = [connection for connection in reader.connections if connection.topic == "/sqap_vla/status"]
+        for connection, _, raw in reader.messages(connections):
+            status: Any = reader.deserialize(raw, connection.msgtype)
+            refused_before = 0 if last is None else last.commands_refused
+            if status.commands_refused > refused_before:
+                # Several refusals between two statuses count for the last one's reason.
+                kind = re.sub(r"-?[0-9.]+", "#", status.last_refusal)
+                reasons[examples.setdefault(kind, status.last_refusal)] += status.commands_refused - refused_before
+            last = status
+    return last, reasons
+
+
+def _summary(report: dict[str, Any], status: tuple[Any, Counter[str]], demo: Demo) -> Table:
+    last, reasons = status
+    table = Table("demo", "", title="what happened", show_header=False)
+    add: Callable[[str, str], None] = table.add_row
+    add("task", report["task"])
+    add("success", "yes" if report["success"] else "no")
+    add("episode", f"{report['simulated_s']:.1f} s simulated in {report['wall_s']:.1f} s")
+    add(
+        "control rate",
+        f"{report['commands_per_simulated_s']:.1f} commands per simulated second, "
+        f"{report['commands_per_wall_s']:.1f} per wall second ({report['commands']} in all)",
+    )
+    if report["latency_median_ms"] is not None:
+        add(
+            "image to trajectory",
+            f"median {report['latency_median_ms']:.0f} ms, p99 {report['latency_p99_ms']:.0f} ms (wall time)",
+        )
+    refused = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+    add("ticks refused", refused or "none")
+    if last is not None:
+        add("commands clipped", str(last.commands_clipped))
+        add("weights", last.weights)
+    add("beyond the arm's limits", f"{report['violations']} simulation steps")
+    add("video", str(demo.video))
+    add("bag", str(demo.bag))
+    add("logs", f"{demo.out / 'cell.log'}, {demo.out / 'policy.log'}")
+    return table
+
+
+def main() -> None:
+    """Command line of the demo."""
+    console = Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended then, too
+    try:
+        tyro.cli(Demo, description=__doc__).run(console)
+    except DemoError as error:
+        console.print(f"[red]demo failed:[/red] {error}", highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""A video of a recorded episode: every camera frame with what the policy kept of it and where it wants to go.
+
+Read from the bag, so that what is shown is what was on the topics. A frame that was not planned on shows the
+latest plan before it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader
+
+from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.control.conventions import integrate
+from sqap_vla_ros.geometry.camera import CameraModel
+from sqap_vla_ros.geometry.transforms import transform_from_message
+from sqap_vla_ros.overlay import Overlay, add_caption, draw_overlay
+
+_TIME_BASE = Fraction(1, 1000)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A chunk with its token mask: the latest plan at a frame."""
+
+    chunk: Any
+    mask: Any = None
+
+
+def write_video(bag: Path, path: Path, configuration: Configuration, width: int = 640) -> int:
+    """Write an H.264 MP4 that browsers play.
+
+    Args:
+        bag: Recording of a cell.
+        path: Of the MP4.
+        configuration: Topics, frames and action convention of the robot.
+        width: Of the video (px), even.
+
+    Returns:
+        Number of frames written.
+
+    Raises:
+        ValueError: The bag has no images.
+    """
+    frames = 0
+    start_ns = 0
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", options={"crf": "20", "preset": "veryfast"})
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _TIME_BASE
+        for at_ns, picture in _pictures(bag, configuration, width):
+            if not frames:
+                start_ns = at_ns
+                stream.height, stream.width = picture.shape[:2]
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round((at_ns - start_ns) / 1e6), _TIME_BASE
+            container.mux(stream.encode(frame))
+            frames += 1
+        if not frames:
+            raise ValueError(f"{bag}: no images on {configuration.topics.image}; nothing to show")
+        container.mux(stream.encode())
+    return frames
+
+
+def _pictures(bag: Path, configuration: Configuration, width: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Stamp and picture of every camera frame, in the order of recording, each drawn once its own plan is known."""
+    plans = _plans(bag, configuration)
+    latest: _Plan | None = None
+    state = _State(configuration)
+    start_ns: int | None = None
+    for topic, message in _messages(bag, state.topics):
+        if topic != configuration.topics.image:
+            state.update(topic, message)
+            continue
+        at_ns = _stamp_ns(message)
+        start_ns = at_ns if start_ns is None else start_ns
+        latest = plans.get(at_ns, latest)
+        image = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
+        picture = draw_overlay(image, state.overlay(latest), width)
+        yield at_ns, add_caption(picture, state.caption(latest, (at_ns - start_ns) * 1e-9))
+
+
+class _State:
+    """Camera, its pose and the task, as last heard of."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._camera: CameraModel | None = None
+        self._T_camera_base: NDArray[np.float64] | None = None
+        self._instruction = ""
+        self._latency_s = float("nan")
+        camera = configuration.topics.image, configuration.topics.camera_info
+        self.topics = (*camera, "/tf", "/tf_static", "/sqap_vla/instruction", "/sqap_vla/status")
+
+    def update(self, topic: str, message: Any) -> None:
+        """Take over a message of one of `topics`, images excepted."""
+        if topic == self._configuration.topics.camera_info:
+            self._camera = self._camera or CameraModel.from_camera_info(message)
+        elif topic in ("/tf", "/tf_static"):
+            frames = self._configuration.frames
+            for transform in message.transforms:
+                if (transform.header.frame_id, transform.child_frame_id) == (frames.base, frames.camera):
+                    T_base_camera = transform_from_message(transform.transform)
+                    self._T_camera_base = np.linalg.inv(T_base_camera).astype(np.float64)
+        elif topic == "/sqap_vla/status":
+            self._latency_s = message.latency_p50
+        else:
+            self._instruction = message.data
+
+    def overlay(self, plan: _Plan | None) -> Overlay:
+        """What to draw for a plan."""
+        if plan is None:
+            return Overlay()
+        overlay = Overlay(path_px=self._path_px(plan.chunk))
+        if plan.mask is None:
+            return overlay
+        mask = plan.mask
+        tool_px = np.array([mask.tool_u, mask.tool_v]) if mask.tool_valid else None
+        return replace(overlay, reasons=np.asarray(mask.reason).reshape(mask.rows, mask.columns), tool_px=tool_px)
+
+    def _path_px(self, chunk: Any) -> NDArray[np.float64] | None:
+        if self._camera is None or self._T_camera_base is None:
+            return None
+        settings = self._configuration
+        actions = np.asarray(chunk.data).reshape(-1, 7)
+        T_base_tool = transform_from_message(chunk.tool_pose)
+        poses = integrate(actions, T_base_tool, settings.action, settings.frames)
+        points = np.concatenate([T_base_tool[None, :3, 3], poses[:, :3, 3]])
+        in_camera = points @ self._T_camera_base[:3, :3].T + self._T_camera_base[:3, 3]
+        return self._camera.project(in_camera)[0]
+
+    def caption(self, plan: _Plan | None, time_s: float) -> list[str]:
+        """Task; time, policy and kept tokens; what it took."""
+        if plan is None:
+            return [self._instruction, f"{time_s:.1f} s   no plan yet", ""]
+        what = f"{time_s:.1f} s   {plan.chunk.policy_id}"
+        if plan.mask is not None:
+            what += f"   {np.count_nonzero(plan.mask.reason)} of {len(plan.mask.reason)} visual tokens kept"
+        took = f"planned in {plan.chunk.inference_time * 1e3:.0f} ms"
+        if np.isfinite(self._latency_s):
+            took += f"   image to command (median) {self._latency_s * 1e3:.0f} ms"
+        return [self._instruction, what, took]
+
+
+def _plans(bag: Path, configuration: Configuration) -> dict[int, _Plan]:
+    """By the stamp of the image: chunks are recorded after the frames that follow their own."""
+    plans: dict[int, _Plan] = {}
+    for topic, message in _messages(bag, ("/sqap_vla/chunk", "/sqap_vla/token_mask")):
+        at_ns = _stamp_ns(message)
+        if topic.endswith("chunk"):
+            plans[at_ns] = replace(plans.get(at_ns, _Plan(None)), chunk=message)
+        else:
+            plans[at_ns] = replace(plans.get(at_ns, _Plan(None)), mask=message)
+    return {at_ns: plan for at_ns, plan in plans.items() if plan.chunk is not None}
+
+
+def _messages(bag: Path, topics: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    with AnyReader([bag]) as reader:
+        connections = [connection for connection in reader.connections if connection.topic in topics]
+        for connection, _, raw in reader.messages(connections):
+            yield connection.topic, reader.deserialize(raw, connection.msgtype)
+
+
+def _stamp_ns(message: Any) -> int:
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
