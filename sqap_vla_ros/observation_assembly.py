@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sqap_vla_ros import stamps
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.geometry.camera import CameraError, CameraModel
 from sqap_vla_ros.geometry.transform_tree import TransformError, TransformTree
@@ -110,7 +111,7 @@ class ObservationAssembler:
                 stamp shows that the clock was set back (all transforms but the static ones are then forgotten).
         """
         check(message)
-        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        stamp_ns = stamps.stamp_ns(message)
         if stamp_ns <= 0:
             raise ImageError(f"image stamp is {stamp_ns} ns; the camera driver must stamp its images")
         if stamp_ns < self._newest_ns - CLOCK_JUMP_NS:

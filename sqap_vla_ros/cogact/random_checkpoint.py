@@ -30,8 +30,8 @@ SIZES = MappingProxyType(
         "small": ((64, 3), (128, 4), (96, 3)),
     }
 )
-# Largest steps of the tool at 20 Hz: metres, radians.
-_STEP_M, _STEP_RAD = 0.02, 0.05
+# Largest steps of the tool at 20 Hz, metres and radians: slow enough that an arm with random weights stays in view.
+_STEP_M, _STEP_RAD = 0.006, 0.012
 _INSTRUCTIONS = (
     "pick up the black bowl between the plate and the ramekin and place it on the plate",
     "pick up the alphabet soup and place it in the basket",

@@ -18,8 +18,8 @@ from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Robot
 from sqap_vla_ros.control import guard
 from sqap_vla_ros.control.conventions import integrate
+from sqap_vla_ros.control.delays import TRANSPORT_NS, HorizonEstimate, LeadEstimate
 from sqap_vla_ros.control.gripper import Gripper
-from sqap_vla_ros.control.horizon import HorizonEstimate
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.trajectory import (
     JointLimits,
@@ -33,9 +33,7 @@ from sqap_vla_ros.geometry.transforms import interpolate
 
 Array = NDArray[np.float64]
 
-# From the clock's reading to the branching point: computing, publishing, and the controller's next cycle.
-LEAD_NS = 40_000_000
-# The same for a start from rest, where the controller may hold a position slightly beside the measured one.
+# The least lead of a start from rest, where the controller may hold a position slightly beside the measured one.
 START_LEAD_NS = 100_000_000
 # After a trajectory's end the controller holds its last point, if the joints are still this near to it [rad or m].
 HOLDING = 0.05
@@ -130,6 +128,7 @@ class Commander:
         self._spacing_ns = round(robot.command.point_spacing * 1e9)
         self._gripper = Gripper(robot.action, robot.command)
         self._horizon = HorizonEstimate()
+        self._lead = LeadEstimate()
         self._published: _Points | None = None
         self._targets: tuple[NDArray[np.int64], Array] | None = None
         self._last_now_ns = 0
@@ -164,13 +163,21 @@ class Commander:
         if not self._runs(now_ns):
             return None
         assert self._published is not None
-        committed = self._branch(now_ns, self._published.positions[-1], LEAD_NS)
+        committed = self._branch(now_ns, self._published.positions[-1], self._lead.lead_ns)
         ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._limits)
         points = self._joined(committed, ramp)
         command = Command(self._message(points), self._stamp_ns(points), None, ())
         guard.check_finite(command.trajectory)
         self._published = points
         return command
+
+    def published(self, now_ns: int) -> None:
+        """Tell that the last command has been published, for the lead of the next.
+
+        Args:
+            now_ns: ROS clock.
+        """
+        self._lead.add(now_ns - self._last_now_ns)
 
     def reset(self) -> None:
         """Begin anew (instruction, episode): no previous target, and the gripper is told again.
@@ -275,11 +282,11 @@ class Commander:
         """
         if self._runs(now_ns):
             assert self._published is not None
-            return self._branch(now_ns, self._published.positions[-1], LEAD_NS)
+            return self._branch(now_ns, self._published.positions[-1], self._lead.lead_ns)
         if self._published is not None:
             held = self._published.positions[-1]
             if np.abs(joint_state.positions - held).max() <= HOLDING:
-                return self._branch(now_ns, held, START_LEAD_NS)
+                return self._branch(now_ns, held, max(START_LEAD_NS, self._lead.lead_ns))
         speed = np.abs(joint_state.velocities) / self._limits.velocity
         if speed.max() > MOVING:
             joint = int(speed.argmax())
@@ -287,7 +294,7 @@ class Commander:
                 f"joint {self._robot.command.joints[joint]} moves at {joint_state.velocities[joint]:.3f} rad/s and "
                 "no trajectory of this node runs; wait until the arm rests"
             )
-        return self._branch(now_ns, joint_state.positions, START_LEAD_NS)
+        return self._branch(now_ns, joint_state.positions, max(START_LEAD_NS, self._lead.lead_ns))
 
     def _branch(self, now_ns: int, rest: Array, lead_ns: int) -> _Points:
         """What remains of the published points up to the lead; past their end, and a point at rest there."""
@@ -328,7 +335,7 @@ class Commander:
     def _rehearse(self) -> None:
         """Plan to stand still, so that the first command does not pay for what libraries do on first use."""
         lower, upper = np.nan_to_num(self._limits.lower, neginf=0.0), np.nan_to_num(self._limits.upper, posinf=0.0)
-        rest = self._branch(0, (lower + upper) / 2, LEAD_NS)
+        rest = self._branch(0, (lower + upper) / 2, TRANSPORT_NS)
         pose = self._kinematics.forward(rest.positions[0])
         away = pose.copy()
         away[2, 3] -= 0.01

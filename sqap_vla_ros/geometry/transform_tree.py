@@ -21,6 +21,7 @@ from sqap_vla_ros.geometry.transforms import (
     transform_from,
     unit_quaternion,
 )
+from sqap_vla_ros.stamps import time_ns
 
 Array = NDArray[np.float64]
 Point = tuple[float, float, float]
@@ -135,13 +136,12 @@ class TransformTree:
         """
         refused = []
         for transform in message.transforms:
-            stamp = transform.header.stamp
             translation, rotation = transform.transform.translation, transform.transform.rotation
             try:
                 self._insert(
                     transform.header.frame_id,
                     transform.child_frame_id,
-                    stamp.sec * 10**9 + stamp.nanosec,
+                    time_ns(transform.header.stamp),
                     (float(translation.x), float(translation.y), float(translation.z)),
                     (rotation.x, rotation.y, rotation.z, rotation.w),
                     static,

@@ -12,12 +12,14 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from sqap_vla_ros.control.commander import JointState
-from sqap_vla_ros.node.pipeline import Pipeline, stamp_ns
+from sqap_vla_ros.node.pipeline import Pipeline
+from sqap_vla_ros.stamps import stamp_ns
 
-# A queue of images makes a slow policy act on old ones: depth one, and the newest wins.
-_IMAGES = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-_SENSORS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-_TRANSFORMS = QoSProfile(depth=100)
+# A queue of images or joint states makes a slow node act on old ones: depth one, and the newest wins.
+_NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+# Best effort also for transforms: a reliable reader that misses one sample (large images fill the sockets) holds back
+# all that follow until it was sent again, which takes up to seconds. A lost one costs an interpolation over 20 ms.
+_TRANSFORMS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 _STATIC_TRANSFORMS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -54,11 +56,12 @@ class Inputs:
         def subscribe(kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> Any:
             return node.create_subscription(kind, topic, callback, qos)
 
+        self._transforms = subscribe(TFMessage, "/tf", self._receive_transforms, _TRANSFORMS)
         self._subscriptions = [
-            subscribe(CameraInfo, self._topics.camera_info, self._receive_camera_info, _SENSORS),
-            subscribe(TFMessage, "/tf", self._receive_transforms, _TRANSFORMS),
+            self._transforms,
+            subscribe(CameraInfo, self._topics.camera_info, self._receive_camera_info, _NEWEST),
             subscribe(TFMessage, "/tf_static", self._receive_static_transforms, _STATIC_TRANSFORMS),
-            subscribe(JointStateMessage, self._topics.joint_states, self._receive_joint_states, _SENSORS),
+            subscribe(JointStateMessage, self._topics.joint_states, self._receive_joint_states, _NEWEST),
             # Both durabilities: a latched publisher reaches a node that starts later, and `ros2 topic pub` (volatile)
             # would not match a subscription that asks for latched samples.
             subscribe(String, "~/instruction", lambda message: on_instruction(message.data), LATCHED),
@@ -90,7 +93,7 @@ class Inputs:
         if self._image_subscription is not None:
             self._node.destroy_subscription(self._image_subscription)
         self._image_type = kind
-        self._image_subscription = self._node.create_subscription(kind, topic, self._receive_image, _IMAGES)
+        self._image_subscription = self._node.create_subscription(kind, topic, self._receive_image, _NEWEST)
 
     def ignore_images(self) -> None:
         """No images any more (the node is not active)."""
@@ -114,7 +117,16 @@ class Inputs:
         self._pipeline.set_camera_info(message)
 
     def _receive_transforms(self, message: TFMessage) -> None:
-        self._add_transforms(message, static=False)
+        """Take this message and all that wait behind it.
+
+        The executor takes one message per subscription and round. On a busy machine transforms, which come more often
+        than anything else, would fall behind the images that wait for them.
+        """
+        waiting: tuple[TFMessage, Any] | None = (message, None)
+        while waiting is not None:
+            self._add_transforms(waiting[0], static=False)
+            with self._transforms.handle:
+                waiting = self._transforms.handle.take_message(TFMessage, False)
         self._on_input()
 
     def _receive_static_transforms(self, message: TFMessage) -> None:

@@ -20,6 +20,7 @@ from sqap_vla_ros.node.statistics import TickStatistics
 from sqap_vla_ros.node.worker import Planned, PolicyFactory, PolicyWorker, Report
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.observation_assembly import ObservationAssembler, Refused
+from sqap_vla_ros.stamps import stamp_ns
 
 CLOCK_JUMP_S = 1.0
 HEARTBEAT_LIMIT_S = 2.0
@@ -58,11 +59,6 @@ class Tick:
     def overhead_s(self, published_ns: int) -> float:
         """The node's own share: slot taken to `plan` entered, `plan` returned to published (monotonic clock)."""
         return (self.planned.entered_ns - self.taken_ns + published_ns - self.planned.returned_ns) * 1e-9
-
-
-def stamp_ns(message: Any) -> int:
-    """Stamp of a message's header, nanoseconds."""
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
 
 
 class Pipeline:
@@ -184,6 +180,11 @@ class Pipeline:
         if isinstance(answer, Refusal):
             return Tick(observation, chunk, None, answer.reason, taken_ns, planned)
         return Tick(observation, chunk, answer, "", taken_ns, planned)
+
+    def note_published(self, now_ns: int) -> None:
+        """The command of the last tick has been published; its computing time counts for the next."""
+        if self.commander is not None:
+            self.commander.published(now_ns)
 
     @property
     def camera_frame(self) -> str:

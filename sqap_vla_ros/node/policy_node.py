@@ -29,7 +29,7 @@ from sqap_vla_ros.policy import load_policy
 from sqap_vla_ros.policy_config import PolicyMetadata
 
 STATUS_PERIOD_S = 0.2
-POLL_PERIOD_S = 0.01
+POLL_PERIOD_S = 0.02
 
 
 class PolicyNode(LifecycleNode):
@@ -251,6 +251,7 @@ class PolicyNode(LifecycleNode):
         if tick.command is not None:
             if not configuration.dry_run:
                 self._publish_command(tick.command)
+                self._pipeline.note_published(self._now_ns())
                 statistics.commands_published += 1
             published_ns = time.monotonic_ns()
             statistics.commands_clipped += bool(tick.command.clipped)

@@ -129,7 +129,7 @@ class Bag:
         connections: list[Connection] = [
             connection
             for connection in self._reader.connections
-            if connection.topic in names or connection.msgtype == TRANSFORM_TYPE
+            if connection.topic in names or (topics.image and connection.msgtype == TRANSFORM_TYPE)
         ]
         try:
             for connection, recorded_ns, raw in self._reader.messages(connections):

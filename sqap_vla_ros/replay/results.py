@@ -6,7 +6,6 @@ leaves files named `*.partial`.
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.reasons import ReasonCounter
 
 ROWS_PER_GROUP = 64
 
@@ -80,8 +80,8 @@ class ReplayResults:
         self._settings = dict(settings)
         self._ticks = _Table(directory / "ticks.parquet", TICKS)
         self._timings = _Table(directory / "timings.parquet", TIMINGS)
-        self._refusals: Counter[str] = Counter()
-        self._no_ring: Counter[str] = Counter()
+        self._refusals = ReasonCounter()
+        self._no_ring = ReasonCounter()
         self._seconds: dict[str, list[float]] = {}
         self._planned = 0
         self._compared = 0
@@ -97,14 +97,14 @@ class ReplayResults:
 
     def add_refusal(self, stamp_ns: int, reason: str) -> None:
         """A tick on which nothing was planned."""
-        self._refusals[reason] += 1
+        self._refusals.add(reason)
         self._ticks.add({"stamp_ns": stamp_ns, "refused": reason})
 
     def add_chunk(self, chunk: ActionChunk, recorded_actions: np.ndarray | None = None) -> None:
         """A planned tick, compared with the recorded actions (horizon, 7) where there are some."""
         self._planned += 1
         if chunk.tool_px is None:
-            self._no_ring[chunk.no_ring_reason] += 1
+            self._no_ring.add(chunk.no_ring_reason)
         difference = None
         if recorded_actions is not None:
             same_shape = recorded_actions.shape == chunk.actions.shape
@@ -143,10 +143,10 @@ class ReplayResults:
             **self._settings,
             "bag_damage": damage,
             "ticks_planned": self._planned,
-            "ticks_refused": sum(self._refusals.values()),
-            "refusals": dict(self._refusals.most_common()),
-            "ticks_with_ring": self._planned - sum(self._no_ring.values()),
-            "no_ring_reasons": dict(self._no_ring.most_common()),
+            "ticks_refused": self._refusals.total,
+            "refusals": self._refusals.most_common(),
+            "ticks_with_ring": self._planned - self._no_ring.total,
+            "no_ring_reasons": self._no_ring.most_common(),
             "seconds": {
                 stage: {f"p{q}": float(np.percentile(values, q)) for q in (50, 95, 99)}
                 for stage, values in self._seconds.items()

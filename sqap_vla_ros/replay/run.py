@@ -6,9 +6,8 @@ observation assembly as they would live, and every camera frame that the node co
 as the published chunk says, so that the same machine gives the same bits.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,7 @@ from sqap_vla_ros.observation_assembly import ObservationAssembler, Refused
 from sqap_vla_ros.policy import Policy
 from sqap_vla_ros.replay.bag import TRANSFORM_TYPE, Bag, BagDamage, BagError, BagTopics
 from sqap_vla_ros.replay.results import ReplayResults
-
-# Images kept for the chunk that was planned on them; a policy slower than this many frames is not worth recording.
-_IMAGES_KEPT = 300
+from sqap_vla_ros.stamps import stamp_ns
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,10 @@ def observations(
     for topic, recorded_ns, message in bag.messages(topics):
         on_progress(recorded_ns)
         if topic == topics.image:
-            stamp_ns = _stamp_ns(message)
             try:
                 assembler.offer(message, recorded_ns)
             except ImageError as error:
-                yield stamp_ns, str(error)
+                yield stamp_ns(message), str(error)
         elif topic == topics.camera_info:
             assembler.set_camera_info(message)
         elif topic == topics.instruction and not configuration.instruction:
@@ -75,30 +71,31 @@ def recorded_ticks(bag: Bag, topics: BagTopics, on_progress: Callable[[int], Non
     """
     if not (topics.chunk and topics.token_mask):
         raise BagError(f"{bag.path}: no ActionChunk and TokenMask topics in it: replay without --as-recorded")
-    images: OrderedDict[int, Any] = OrderedDict()
-    chunks: dict[int, Any] = {}
+    planned = {stamp_ns(chunk) for _, _, chunk in bag.messages(replace(topics, image="", token_mask=""))}
+    parts: dict[int, dict[str, Any]] = {}
     for topic, recorded_ns, message in bag.messages(topics):
         on_progress(recorded_ns)
-        if topic == topics.image:
-            images[_stamp_ns(message)] = message
-            if len(images) > _IMAGES_KEPT:
-                images.popitem(last=False)
-        elif topic == topics.chunk:
-            chunks[_stamp_ns(message)] = message
-        elif topic == topics.token_mask:
-            stamp_ns = _stamp_ns(message)
-            image, chunk = images.get(stamp_ns), chunks.pop(stamp_ns, None)
-            if image is None or chunk is None:
-                continue  # the recording began, or lost an image, in between
-            observation = Observation(
-                stamp_ns=stamp_ns,
-                image=decode(image),
-                instruction=chunk.instruction,
-                T_base_tool=transform_from_message(chunk.tool_pose),
-                tool_px=np.array([message.tool_u, message.tool_v]) if message.tool_valid else None,
-                no_ring_reason=message.tool_reason,
-            )
-            yield RecordedTick(observation, np.asarray(chunk.data, np.float64).reshape(chunk.horizon, -1))
+        if topic not in (topics.image, topics.chunk, topics.token_mask) or stamp_ns(message) not in planned:
+            continue
+        at_ns = stamp_ns(message)
+        tick = parts.setdefault(at_ns, {})
+        tick[topic] = message
+        if len(tick) == 3:
+            yield _recorded_tick(at_ns, tick[topics.image], tick[topics.chunk], tick[topics.token_mask])
+            # Older ticks that still lack a part will not get it: the recording lost an image, or began in between.
+            parts = {other_ns: rest for other_ns, rest in parts.items() if other_ns > at_ns}
+
+
+def _recorded_tick(at_ns: int, image: Any, chunk: Any, mask: Any) -> RecordedTick:
+    observation = Observation(
+        stamp_ns=at_ns,
+        image=decode(image),
+        instruction=chunk.instruction,
+        T_base_tool=transform_from_message(chunk.tool_pose),
+        tool_px=np.array([mask.tool_u, mask.tool_v]) if mask.tool_valid else None,
+        no_ring_reason=mask.tool_reason,
+    )
+    return RecordedTick(observation, np.asarray(chunk.data, np.float64).reshape(chunk.horizon, -1))
 
 
 def replay(
@@ -132,8 +129,3 @@ def replay(
     except BagDamage as error:
         return str(error)
     return ""
-
-
-def _stamp_ns(message: Any) -> int:
-    stamp = message.header.stamp
-    return int(stamp.sec) * 10**9 + int(stamp.nanosec)

@@ -22,6 +22,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from sqap_vla_ros.config import Limits, load_configuration
 from sqap_vla_ros.control.trajectory import JointLimits
+from sqap_vla_ros.node.conversions import time_message
 from sqap_vla_ros.simulation import messages
 from sqap_vla_ros.simulation.episode import EpisodeLog, EpisodeReport
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController
@@ -29,6 +30,7 @@ from sqap_vla_ros.simulation.libero import ARM_JOINTS, BASE_BODY, FINGER_JOINTS,
 from sqap_vla_ros.simulation.parameters import CellParameters
 from sqap_vla_ros.simulation.recorder import RECORDER_NODE
 from sqap_vla_ros.simulation.urdf import urdf_from_mujoco
+from sqap_vla_ros.stamps import stamp_ns
 
 ROBOT = "libero_panda"
 INSTRUCTION_TOPIC = "/sqap_vla/instruction"
@@ -137,7 +139,7 @@ class SimulatedCell(Node):
     def publish_clock(self) -> None:
         """Publish simulated time, where that is asked for."""
         if self._clock_publisher is not None:
-            self._clock_publisher.publish(Clock(clock=messages.time_message(self._now_ns)))
+            self._clock_publisher.publish(Clock(clock=time_message(self._now_ns)))
 
     def advance(self, slip_ns: int = 0) -> None:
         """Simulate to the next moment at which something is published, and publish it.
@@ -230,7 +232,7 @@ class SimulatedCell(Node):
         self._commands.put((self._arm, message))
 
     def _receive_chunk(self, message: ActionChunk, info: dict[str, int]) -> None:
-        self.log.chunks.append((info["source_timestamp"], messages.stamp_ns(message.header.stamp)))
+        self.log.chunks.append((info["source_timestamp"], stamp_ns(message)))
 
 
 def _arm_limits(scene: LiberoScene, limits: Limits) -> JointLimits:

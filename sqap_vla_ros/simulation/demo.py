@@ -6,12 +6,10 @@ this machine only: a demo must never reach a lab's arm.
 
 import json
 import os
-import re
 import shutil
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from rich.table import Table
 from rosbags.highlevel import AnyReader
 
 from sqap_vla_ros.config import load_configuration, named_file
+from sqap_vla_ros.reasons import ReasonCounter
 from sqap_vla_ros.simulation.processes import LoggedProcess
 
 ROBOT = "libero_panda"
@@ -130,7 +129,6 @@ class Demo:
             checkpoint=checkpoint,
             use_sim_time=True,
             autostart=True,
-            torch_threads=max(1, (os.cpu_count() or 1) // 2),  # the cell renders on the other cores
         )
         return [*parameters, "--params-file", str(named_file("robots", ROBOT))]
 
@@ -184,11 +182,10 @@ def _ros_arguments(**parameters: Any) -> list[str]:
     return ["--ros-args", *(word for name, value in assignments for word in ("-p", f"{name}:={value}"))]
 
 
-def _last_status(bag: Path) -> tuple[Any, Counter[str]]:
+def _last_status(bag: Path) -> tuple[Any, ReasonCounter]:
     """The policy node's last status in a bag (None without one), and how many ticks were refused for which reason."""
     last: Any = None
-    reasons = Counter[str]()
-    examples: dict[str, str] = {}  # reasons that differ in their numbers only are one
+    reasons = ReasonCounter()
     with AnyReader([bag]) as reader:
         connections = [connection for connection in reader.connections if connection.topic == "/sqap_vla/status"]
         for connection, _, raw in reader.messages(connections):
@@ -196,13 +193,12 @@ def _last_status(bag: Path) -> tuple[Any, Counter[str]]:
             refused_before = 0 if last is None else last.commands_refused
             if status.commands_refused > refused_before:
                 # Several refusals between two statuses count for the last one's reason.
-                kind = re.sub(r"-?[0-9.]+", "#", status.last_refusal)
-                reasons[examples.setdefault(kind, status.last_refusal)] += status.commands_refused - refused_before
+                reasons.add(status.last_refusal, status.commands_refused - refused_before)
             last = status
     return last, reasons
 
 
-def _summary(report: dict[str, Any], status: tuple[Any, Counter[str]], demo: Demo) -> Table:
+def _summary(report: dict[str, Any], status: tuple[Any, ReasonCounter], demo: Demo) -> Table:
     last, reasons = status
     table = Table("demo", "", title="what happened", show_header=False)
     add: Callable[[str, str], None] = table.add_row
@@ -219,7 +215,7 @@ def _summary(report: dict[str, Any], status: tuple[Any, Counter[str]], demo: Dem
             "image to trajectory",
             f"median {report['latency_median_ms']:.0f} ms, p99 {report['latency_p99_ms']:.0f} ms (wall time)",
         )
-    refused = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+    refused = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common().items())
     add("ticks refused", refused or "none")
     if last is not None:
         add("commands clipped", str(last.commands_clipped))

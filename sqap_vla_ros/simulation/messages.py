@@ -4,23 +4,13 @@ from array import array
 from collections.abc import Sequence
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
 
 from sqap_vla_ros.geometry.transforms import quaternion_from_matrix
-
-
-def time_message(stamp_ns: int) -> Time:
-    """A time message from nanoseconds."""
-    return Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-
-
-def stamp_ns(time: Time) -> int:
-    """Nanoseconds of a time message."""
-    return int(time.sec) * 10**9 + int(time.nanosec)
+from sqap_vla_ros.node.conversions import time_message
 
 
 def transform_message(T_parent_child: NDArray[np.float64], parent: str, child: str, at_ns: int) -> TransformStamped:

@@ -20,6 +20,7 @@ from sqap_vla_ros.control.conventions import integrate
 from sqap_vla_ros.geometry.camera import CameraModel
 from sqap_vla_ros.geometry.transforms import transform_from_message
 from sqap_vla_ros.overlay import Overlay, add_caption, draw_overlay
+from sqap_vla_ros.stamps import stamp_ns
 
 _TIME_BASE = Fraction(1, 1000)
 
@@ -76,7 +77,7 @@ def _pictures(bag: Path, configuration: Configuration, width: int) -> Iterator[t
         if topic != configuration.topics.image:
             state.update(topic, message)
             continue
-        at_ns = _stamp_ns(message)
+        at_ns = stamp_ns(message)
         start_ns = at_ns if start_ns is None else start_ns
         latest = plans.get(at_ns, latest)
         image = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
@@ -150,7 +151,7 @@ def _plans(bag: Path, configuration: Configuration) -> dict[int, _Plan]:
     """By the stamp of the image: chunks are recorded after the frames that follow their own."""
     plans: dict[int, _Plan] = {}
     for topic, message in _messages(bag, ("/sqap_vla/chunk", "/sqap_vla/token_mask")):
-        at_ns = _stamp_ns(message)
+        at_ns = stamp_ns(message)
         if topic.endswith("chunk"):
             plans[at_ns] = replace(plans.get(at_ns, _Plan(None)), chunk=message)
         else:
@@ -163,7 +164,3 @@ def _messages(bag: Path, topics: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         connections = [connection for connection in reader.connections if connection.topic in topics]
         for connection, _, raw in reader.messages(connections):
             yield connection.topic, reader.deserialize(raw, connection.msgtype)
-
-
-def _stamp_ns(message: Any) -> int:
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Cell
+from live_cell import Cell
 
 from sqap_vla_ros import cli
 from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint

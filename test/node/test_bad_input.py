@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import faulty_policies
 import pytest
-from conftest import Cell
+from live_cell import Cell
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from sqap_vla.msg import PolicyStatus

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import Cell
+from live_cell import Cell
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage
@@ -106,7 +106,7 @@ def test_the_node_can_be_configured_again_after_a_clean_up(make_cell: MakeCell) 
 
 @pytest.mark.parametrize("qos", [QoSProfile(depth=1), "latched"], ids=["volatile", "latched"])
 def test_a_new_instruction_begins_a_new_epoch(make_cell: MakeCell, qos: QoSProfile | str) -> None:
-    from conftest import LATCHED
+    from live_cell import LATCHED
 
     cell = make_cell()
     publisher = cell.robot.create_publisher(String, "/sqap_vla/instruction", LATCHED if qos == "latched" else qos)

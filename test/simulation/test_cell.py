@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from conftest import IMAGES, MOVE_RAD, MOVED_JOINT, CellRun
+from cell_run import IMAGES, MOVE_RAD, MOVED_JOINT, CellRun
 
 from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.geometry.transforms import transform_from_message

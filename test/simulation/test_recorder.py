@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqap_vla
-from conftest import CellRun
+from cell_run import CellRun
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability, QosReliability
 

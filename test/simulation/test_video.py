@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import CellRun
+from cell_run import CellRun
 from rosbags.highlevel import AnyReader
 
 from sqap_vla_ros.config import load_configuration

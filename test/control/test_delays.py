@@ -1,6 +1,14 @@
 import pytest
 
-from sqap_vla_ros.control.horizon import FIRST_GUESS_S, LONGEST_S, SPARE_S, WARM_UP, HorizonEstimate
+from sqap_vla_ros.control.delays import (
+    FIRST_GUESS_S,
+    LONGEST_S,
+    SPARE_S,
+    TRANSPORT_NS,
+    WARM_UP,
+    HorizonEstimate,
+    LeadEstimate,
+)
 
 
 def estimate(delays_s: list[float], period_s: float = 0.2) -> HorizonEstimate:
@@ -36,3 +44,11 @@ def test_a_pause_is_not_a_period() -> None:
     horizon.interrupt()
     horizon.add(round(1e12 - 0.1e9), round(1e12))
     assert horizon.horizon_s == pytest.approx(0.1 + 0.2 + SPARE_S)
+
+
+def test_the_lead_covers_what_computing_a_command_took() -> None:
+    lead = LeadEstimate()
+    assert lead.lead_ns == TRANSPORT_NS
+    for _ in range(50):
+        lead.add(30_000_000)
+    assert lead.lead_ns == TRANSPORT_NS + 30_000_000

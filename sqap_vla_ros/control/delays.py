@@ -1,4 +1,4 @@
-"""How long a trajectory must last so that the next one arrives before it ends."""
+"""Measured delays: how long a trajectory must last, and how far ahead of now it may branch off the running one."""
 
 from collections import deque
 
@@ -10,6 +10,8 @@ SPARE_S = 0.2
 FIRST_GUESS_S = 1.0
 # Whatever was measured: without a new command the arm is at rest after this and its ramp [s].
 LONGEST_S = 2.0
+# From publishing a command to the controller's next cycle [ns].
+TRANSPORT_NS = 40_000_000
 # Chunks after the start that do not count: memory is touched and code is compiled for the first time.
 WARM_UP = 3
 
@@ -44,3 +46,20 @@ class HorizonEstimate:
         if not self._needed_s:
             return FIRST_GUESS_S
         return float(min(np.quantile(self._needed_s, 0.99) + SPARE_S, LONGEST_S))
+
+
+class LeadEstimate:
+    """The lead from measured times: of the last 200 commands, from reading the clock to being published."""
+
+    def __init__(self) -> None:
+        """Start without measurements."""
+        self._computing_ns: deque[int] = deque(maxlen=200)
+
+    def add(self, computing_ns: int) -> None:
+        """Count a command that was published so long after the clock was read for it."""
+        self._computing_ns.append(computing_ns)
+
+    @property
+    def lead_ns(self) -> int:
+        """95th percentile of the computing, and the transport."""
+        return TRANSPORT_NS + (int(np.quantile(self._computing_ns, 0.95)) if self._computing_ns else 0)
