@@ -6,6 +6,8 @@ attributes.
 """
 
 import contextlib
+import time
+from collections.abc import Callable
 
 import numpy as np
 import rclpy
@@ -54,6 +56,7 @@ def parameters(**more: object) -> dict[str, object]:
         "command.joints": list(JOINTS),
         "action.rate_hz": 20.0,
         "freshness.image": 1.0,
+        "dry_run": False,
         **{f"limits.{name}": value for name, value in LIMITS.items()},
         **more,
     }
@@ -73,6 +76,7 @@ class SyntheticRobot(Node):
         image: uint8 (height, width, 3), what the camera sees.
         images: Publisher of the images.
         camera_info: Published instead of the right one.
+        reported_velocity: Published instead of the right one.
         commands: Trajectories received.
         rejections: Why the controller rejected some of them.
         controller: The arm's controller; its `violations` tell what a real arm would not have survived.
@@ -84,6 +88,7 @@ class SyntheticRobot(Node):
         self.publishes_transforms = True
         self.image = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
         self.camera_info: CameraInfo | None = None
+        self.reported_velocity: list[float] | None = None
         self.commands: list[JointTrajectory] = []
         self.rejections: list[str] = []
         self._kinematics = Kinematics(arm_urdf(), JOINTS, BASE, TOOL)
@@ -119,13 +124,32 @@ class SyntheticRobot(Node):
         message = TFMessage(transforms=[transform_message(T_base_camera, BASE, CAMERA, self._now_ns())])
         self.static_transforms.publish(message)
 
+    @property
+    def rests(self) -> bool:
+        """Whether the arm stands still, and is told to."""
+        _, v, a = self.controller.desired(self._now_ns() * 1e-9)
+        return not (v.any() or a.any())
+
+    def spin_until(self, condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
+        """Run on its own until something is so.
+
+        Raises:
+            TimeoutError: It took too long.
+        """
+        end_s = time.monotonic() + deadline_s
+        while not condition():
+            if time.monotonic() > end_s:
+                raise TimeoutError(f"waited {deadline_s:g} s; {len(self.commands)} commands received")
+            rclpy.spin_once(self, timeout_sec=0.1)
+
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
     def _publish_state(self) -> None:
         now_ns = self._now_ns()
         q, v, _ = self.controller.desired(now_ns * 1e-9)
-        self._joint_states.publish(joint_state_message(JOINTS, q.tolist(), v.tolist(), now_ns))
+        velocity = v.tolist() if self.reported_velocity is None else self.reported_velocity
+        self._joint_states.publish(joint_state_message(JOINTS, q.tolist(), velocity, now_ns))
         if self.publishes_transforms:
             T_base_tool = self._kinematics.forward(q)
             self._transforms.publish(TFMessage(transforms=[transform_message(T_base_tool, BASE, TOOL, now_ns)]))

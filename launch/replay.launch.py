@@ -2,7 +2,9 @@
 
 ros2 launch sqap_vla replay.launch.py bag:=/path/to/bag robot:=libero_panda checkpoint:=/path/to/CogACT-Base
 
-For evaluation without ROS, faster than real time and with a report, use `sqap-vla replay`.
+Only what the node reads is played, commands are off, and all of it runs on this machine in a ROS domain of its own: a
+recorded /tf or /joint_states must not reach an arm. For evaluation without ROS, faster than real time and with tables,
+use `sqap-vla replay`.
 """
 
 from launch import LaunchDescription
@@ -11,7 +13,9 @@ from launch.actions import (
     EmitEvent,
     ExecuteProcess,
     IncludeLaunchDescription,
+    OpaqueFunction,
     RegisterEventHandler,
+    SetEnvironmentVariable,
     TimerAction,
 )
 from launch.event_handlers import OnProcessExit
@@ -19,6 +23,8 @@ from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
+
+from sqap_vla_ros.config_files import named_file, read_yaml
 
 ARGUMENTS = [
     DeclareLaunchArgument("bag", description="rosbag2 directory to play"),
@@ -34,28 +40,50 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "delay", default_value="20.0", description="Seconds for the policy to load before the bag starts"
     ),
+    DeclareLaunchArgument("domain_id", default_value="77", description="ROS domain; look at it with the same one"),
 ]
+INPUTS = ("image", "camera_info", "joint_states", "robot_description")
+
+
+def play_bag(context):
+    """The player, for the topics that the robot's file names; the launch ends with it."""
+
+    def value(name):
+        return LaunchConfiguration(name).perform(context)
+
+    topics = read_yaml(named_file("robots", value("robot")))["/**"]["ros__parameters"].get("topics", {})
+    played = [topics[name] for name in INPUTS if name in topics]
+    instruction = [] if value("instruction") else ["/sqap_vla/instruction"]
+    play = ExecuteProcess(
+        cmd=["ros2", "bag", "play", value("bag"), "--clock", "100", "--rate", value("rate")]
+        + ["--topics", "/tf", "/tf_static", *instruction, *played],
+        output="screen",
+    )
+    end = OnProcessExit(target_action=play, on_exit=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
+    return [RegisterEventHandler(end), TimerAction(period=float(value("delay")), actions=[play])]
 
 
 def generate_launch_description():
     """Launch description of a bag played into the node."""
-    play = ExecuteProcess(
-        cmd=["ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100", "--rate", LaunchConfiguration("rate")]
-        # What the bag recorded of a node, this node publishes itself; its commands must reach no controller.
-        + ["--exclude-regex", "/sqap_vla/(chunk|token_mask|status|metadata)|.*/joint_trajectory"],
-        output="screen",
-    )
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(
             PathJoinSubstitution([FindPackageShare("sqap_vla"), "launch", "sqap_vla.launch.py"])
         ),
         launch_arguments={
-            **{name: LaunchConfiguration(name) for name in ("robot", "policy", "checkpoint", "instruction")},
+            "robot": LaunchConfiguration("robot"),
+            "policy": LaunchConfiguration("policy"),
+            "checkpoint": LaunchConfiguration("checkpoint"),
+            "instruction": LaunchConfiguration("instruction"),
             "use_sim_time": "true",
             "dry_run": "true",
         }.items(),
     )
-    end = RegisterEventHandler(
-        OnProcessExit(target_action=play, on_exit=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
+    return LaunchDescription(
+        [
+            *ARGUMENTS,
+            SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"),
+            SetEnvironmentVariable("ROS_DOMAIN_ID", LaunchConfiguration("domain_id")),
+            node,
+            OpaqueFunction(function=play_bag),
+        ]
     )
-    return LaunchDescription([*ARGUMENTS, node, end, TimerAction(period=LaunchConfiguration("delay"), actions=[play])])

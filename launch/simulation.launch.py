@@ -1,10 +1,12 @@
 """Drive a simulated Panda on a LIBERO table: the cell and the policy node, on simulated time.
 
 ros2 launch sqap_vla simulation.launch.py checkpoint:=/path/to/run
+
+On this machine and in a ROS domain of its own: the simulated arm's commands must not reach a real one.
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -18,6 +20,7 @@ ARGUMENTS = [
         "policy", default_value="sqap", description="Name of a file in config/policies (sqap, fp16), or a path to one"
     ),
     DeclareLaunchArgument("checkpoint", description="CogACT run directory, .pt file or Hub id"),
+    DeclareLaunchArgument("domain_id", default_value="78", description="ROS domain; look at it with the same one"),
 ]
 
 
@@ -47,4 +50,12 @@ def generate_launch_description():
             "use_sim_time": "true",
         }.items(),
     )
-    return LaunchDescription([*ARGUMENTS, cell, policy])
+    return LaunchDescription(
+        [
+            *ARGUMENTS,
+            SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"),
+            SetEnvironmentVariable("ROS_DOMAIN_ID", LaunchConfiguration("domain_id")),
+            cell,
+            policy,
+        ]
+    )

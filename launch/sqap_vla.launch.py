@@ -8,7 +8,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from sqap_vla_ros.config import named_file
+from sqap_vla_ros.config_files import named_file
 
 ARGUMENTS = [
     DeclareLaunchArgument("robot", description="Name of a file in config/robots, or a path to one"),
@@ -22,29 +22,39 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "instruction", default_value="", description="What to do, in plain words; ~/instruction replaces it"
     ),
-    DeclareLaunchArgument("device", default_value="auto", description="Where the policy runs: auto, cpu or cuda"),
+    DeclareLaunchArgument(
+        "device", default_value="", choices=["", "auto", "cpu", "cuda"], description="Where the policy runs"
+    ),
     DeclareLaunchArgument(
         "dry_run",
         default_value="",
+        choices=["", "true", "false"],
         description="true: plan and publish everything except commands to the robot; empty: as the robot's file says",
     ),
     DeclareLaunchArgument(
-        "autostart", default_value="true", description="false: leave configuring and activating to a lifecycle manager"
+        "autostart",
+        default_value="true",
+        choices=["true", "false"],
+        description="false: leave configuring and activating to a lifecycle manager",
     ),
-    DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock"),
+    DeclareLaunchArgument(
+        "use_sim_time", default_value="false", choices=["true", "false"], description="Take the time from /clock"
+    ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error"),
 ]
 
 
 def policy_node(context):
-    """The node, with the robot's parameter file first and the launch arguments over it."""
+    """The node, with the robot's parameter file first and over it the launch arguments that are not empty."""
 
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
-    settings = {name: value(name) for name in ("policy", "checkpoint", "tokenizer", "instruction", "device")}
-    flags = {name: value(name).lower() == "true" for name in ("dry_run", "autostart", "use_sim_time") if value(name)}
+    texts = {
+        name: value(name) for name in ("policy", "checkpoint", "tokenizer", "instruction", "device") if value(name)
+    }
+    flags = {name: value(name) == "true" for name in ("dry_run", "autostart", "use_sim_time") if value(name)}
     return [
         Node(
             package="sqap_vla",
@@ -53,7 +63,7 @@ def policy_node(context):
             namespace=value("namespace"),
             output="screen",
             emulate_tty=True,
-            parameters=[str(named_file("robots", value("robot"))), settings | flags],
+            parameters=[str(named_file("robots", value("robot"))), texts | flags],
             arguments=["--ros-args", "--log-level", value("log_level")],
             # The node ramps the arm to rest before it ends.
             sigterm_timeout="5",

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sqap_vla_ros.errors import is_ours
+
 
 @dataclass(frozen=True)
 class Replay:
@@ -40,7 +42,7 @@ class Replay:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the policy runs."""
     threads: int = 0
-    """Threads of the policy on a CPU; 0: one per core, as in the node."""
+    """Threads of the policy on a CPU; 0: all cores but one, as in the node."""
 
     def run(self, console: Console) -> None:
         """Replay the bag and print the summary."""
@@ -117,7 +119,7 @@ def main() -> None:
         command.run(console)
     except Exception as error:
         # The project's own errors are sentences for the user; anything else is a defect and keeps its traceback.
-        if not type(error).__module__.startswith("sqap_vla_ros"):
+        if not is_ours(error):
             raise
         Console(stderr=True).print(f"sqap-vla: {error}", style="red", markup=False, highlight=False)
         sys.exit(2)
@@ -150,7 +152,8 @@ def _print_summary(console: Console, summary: dict[str, Any], out: Path) -> None
     if recorded := summary.get("recorded"):
         table.add_row(
             "same as recorded",
-            f"{recorded['identical_bit_for_bit']} of {recorded['compared']} bit for bit, "
+            f"{recorded['identical_bit_for_bit']} of {recorded['compared']} bit for bit "
+            f"({recorded['published']} were published), "
             f"largest difference {recorded['largest_difference']:.3g}",
         )
     if summary["bag_damage"]:

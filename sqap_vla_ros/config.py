@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sqap_vla_ros.config_files import ConfigurationError, named_file, read_yaml
+
 Positive = Annotated[float, Field(gt=0)]
+_TOPIC = r"~?/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*"
+TopicName = Annotated[str, Field(pattern=f"^{_TOPIC}$")]
+OptionalTopicName = Annotated[str, Field(pattern=f"^({_TOPIC})?$")]
 Point = tuple[float, float, float]
-
-
-class ConfigurationError(ValueError):
-    """A setting that cannot be used; the message names it, its value and what was expected."""
 
 
 class Group(BaseModel):
@@ -34,26 +34,25 @@ class Frames(Group):
     tool: str = Field("tool0", min_length=1, description="Tool frame: its pose is the policy's end-effector pose")
     camera: str = Field("", description="Optical frame of the camera; empty: the frame_id of its images")
     tool_policy_xyz: Point = Field(
-        (0, 0, 0), description="Origin of the policy's tool frame in the tool frame (T_tool_policy) [m]"
+        (0.0, 0.0, 0.0), description="Origin of the policy's tool frame in the tool frame (T_tool_policy) [m]"
     )
     tool_policy_rpy: Point = Field(
-        (0, 0, 0), description="Fixed-axis roll, pitch, yaw of the policy's tool frame in the tool frame [rad]"
+        (0.0, 0.0, 0.0), description="Fixed-axis roll, pitch, yaw of the policy's tool frame in the tool frame [rad]"
     )
 
 
 class Topics(Group):
     """Topics that the node subscribes to and publishes on."""
 
-    image: str = Field("/camera/color/image_raw", min_length=1, description="sensor_msgs/Image or CompressedImage")
-    camera_info: str = Field("/camera/color/camera_info", min_length=1, description="sensor_msgs/CameraInfo")
-    joint_states: str = Field("/joint_states", min_length=1, description="sensor_msgs/JointState")
-    robot_description: str = Field("/robot_description", min_length=1, description="std_msgs/String, URDF, latched")
-    command: str = Field(
+    image: TopicName = Field("/camera/color/image_raw", description="sensor_msgs/Image or CompressedImage")
+    camera_info: TopicName = Field("/camera/color/camera_info", description="sensor_msgs/CameraInfo")
+    joint_states: TopicName = Field("/joint_states", description="sensor_msgs/JointState")
+    robot_description: TopicName = Field("/robot_description", description="std_msgs/String, URDF, latched")
+    command: TopicName = Field(
         "/joint_trajectory_controller/joint_trajectory",
-        min_length=1,
         description="trajectory_msgs/JointTrajectory that the arm's controller listens to",
     )
-    gripper_command: str = Field(
+    gripper_command: OptionalTopicName = Field(
         "", description="trajectory_msgs/JointTrajectory of the gripper's controller; empty: no gripper"
     )
 
@@ -76,12 +75,21 @@ class ActionConvention(Group):
     gripper_open: Literal[0, 1] = Field(1, description="Gripper value that means open")
     gripper_relative: bool = Field(False, description="Gripper values are changes, not positions")
 
+    @model_validator(mode="after")
+    def _sums_to_a_path(self) -> "ActionConvention":
+        if self.increment == "commanded" and self.anchor == "measured":
+            raise ValueError(
+                "increment = commanded with anchor = measured: an arm reaches only a part of each commanded step, so "
+                "their sum overshoots; use anchor = previous_target, or a policy trained on achieved steps"
+            )
+        return self
+
 
 class Limits(Group):
     """Bounds that every command keeps."""
 
-    workspace_min: Point = Field((-1, -1, -1), description="Lower corner of the tool's box in the base frame [m]")
-    workspace_max: Point = Field((1, 1, 1), description="Upper corner of the tool's box in the base frame [m]")
+    workspace_min: Point = Field((-1.0, -1.0, -1.0), description="Lower corner of the tool's box in the base frame [m]")
+    workspace_max: Point = Field((1.0, 1.0, 1.0), description="Upper corner of the tool's box in the base frame [m]")
     step: Positive = Field(0.05, description="Largest translation of one action [m]")
     step_rotation: Positive = Field(0.25, description="Largest rotation of one action [rad]")
     tool_to_target: Positive = Field(0.15, description="Largest distance from the tool to the first target [m]")
@@ -110,7 +118,6 @@ class Freshness(Group):
 class Command(Group):
     """The command output."""
 
-    output: Literal["joint_trajectory"] = Field("joint_trajectory", description="Form of the commands")
     joints: tuple[str, ...] = Field(("joint1",), min_length=1, description="Joints of the arm's controller, in order")
     point_spacing: float = Field(0.02, gt=0, le=0.2, description="Time between two trajectory points [s]")
     horizon: float = Field(
@@ -138,6 +145,15 @@ class Robot(Group):
     command: Command = Command()
 
     @model_validator(mode="after")
+    def _gripper_has_joint_and_topic(self) -> "Robot":
+        if bool(self.command.gripper_joint) != bool(self.topics.gripper_command):
+            raise ValueError(
+                f"command.gripper_joint = '{self.command.gripper_joint}' and topics.gripper_command = "
+                f"'{self.topics.gripper_command}' belong together: set both, or neither for a robot without gripper"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_limit_per_joint(self) -> "Robot":
         for name in ("joint_velocity", "joint_acceleration", "joint_jerk"):
             count = len(getattr(self.limits, name))
@@ -154,9 +170,11 @@ class Configuration(Robot):
     tokenizer: str = Field("", description="Directory of the Llama-2 tokenizer; empty: beside the checkpoint")
     instruction: str = Field("", description="What to do, in plain words; ~/instruction replaces it")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the policy runs")
-    torch_threads: int = Field(0, ge=0, le=256, description="Threads of the policy on a CPU; 0: one per core")
+    torch_threads: int = Field(0, ge=0, le=256, description="Threads of the policy on a CPU; 0: all cores but one")
     plan_timeout: float = Field(5.0, gt=0, le=60, description="A plan that takes longer is a fault [s]")
-    dry_run: bool = Field(False, description="Plan and publish everything except commands to the robot")
+    dry_run: bool = Field(
+        True, description="Plan and publish everything except commands; the arm moves only when this is false"
+    )
 
 
 def flat_fields(group: type[BaseModel] = Configuration, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -223,51 +241,6 @@ def validate(group: type[Model], values: Mapping[str, Any], source: str) -> Mode
                 subject = f"{name} = {problem['input']!r}: " if name else ""
                 sentences.append(subject + problem["msg"].removeprefix("Value error, "))
         raise ConfigurationError(f"{source}: " + "; ".join(sentences)) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's top-level mapping (safe loader: nothing in it is executed).
-
-    Raises:
-        ConfigurationError: The file is missing, not YAML, or not a mapping.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigurationError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path}: cannot be read as YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{path}: expected a mapping of names to values, found {type(content).__name__}")
-    return content
-
-
-def named_file(kind: str, name: str) -> Path:
-    """The file behind a short name: `config/<kind>/<name>.yaml`, or `name` itself when it is a path.
-
-    Raises:
-        ConfigurationError: There is no such file; the message lists those there are.
-    """
-    if name.endswith((".yaml", ".yml")):
-        return Path(name).expanduser()
-    folder = config_directory() / kind
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise ConfigurationError(f"no {path.name} in {folder}; there are: {names}; or give a path that ends in .yaml")
-    return path
-
-
-def config_directory() -> Path:
-    """The `config` directory: of the checkout, or of the installed package's share."""
-    checkout = Path(__file__).resolve().parent.parent / "config"
-    if checkout.is_dir():
-        return checkout
-    for parent in Path(__file__).resolve().parents:
-        shared = parent / "share" / "sqap_vla" / "config"
-        if shared.is_dir():
-            return shared
-    raise ConfigurationError(f"no config directory beside {Path(__file__).parent}; install the package again")
 
 
 def robot_parameters(path: Path) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sqap_vla_ros.action_chunk import ActionChunk
-from sqap_vla_ros.config import Configuration, named_file, read_yaml, validate
+from sqap_vla_ros.config import Configuration, validate
+from sqap_vla_ros.config_files import named_file, read_yaml
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy_config import PolicyConfig, PolicyMetadata
 

@@ -6,6 +6,11 @@ from collections import Counter
 _NUMBER = re.compile(r"-?\d[\d.]*")
 
 
+def same_kind(a: str, b: str) -> bool:
+    """Whether two reasons differ in their numbers only."""
+    return _NUMBER.sub("#", a) == _NUMBER.sub("#", b)
+
+
 class ReasonCounter:
     """How often each kind of reason was given, under the words of its first occurrence."""
 

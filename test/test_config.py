@@ -4,15 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sqap_vla_ros.config import (
-    Configuration,
-    ConfigurationError,
-    config_directory,
-    flat_fields,
-    load_configuration,
-    named_file,
-    validate,
-)
+from sqap_vla_ros.config import Configuration, flat_fields, load_configuration, validate
+from sqap_vla_ros.config_files import ConfigurationError, config_directory, named_file
 
 ROBOTS = sorted(file.stem for file in (config_directory() / "robots").glob("*.yaml"))
 

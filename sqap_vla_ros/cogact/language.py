@@ -13,8 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, apply_rotary_pos_emb
 
 from sqap_vla_ros.cogact.weights import CheckpointError, Layout, Part, Shape, Source, attention_heads
 
@@ -119,6 +117,10 @@ class LanguageModel(nn.Module):
     """Llama without its output projection."""
 
     def __init__(self, shape: LanguageShape) -> None:
+        # transformers takes seconds to import; whoever only looks at a policy's settings need not wait for it.
+        from transformers import LlamaConfig
+        from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
+
         super().__init__()
         self.shape = shape
         config = LlamaConfig(
@@ -216,12 +218,24 @@ def _run_layer(layer: Any, hidden: Tensor, rotations: tuple[Tensor, Tensor]) -> 
         return projected.view(batch, count, -1, attention.head_dim).transpose(1, 2)
 
     normed = layer.input_layernorm(hidden)
-    queries, keys = apply_rotary_pos_emb(heads(attention.q_proj(normed)), heads(attention.k_proj(normed)), *rotations)
+    queries, keys = (_rotate(heads(project(normed)), rotations) for project in (attention.q_proj, attention.k_proj))
     values = heads(attention.v_proj(normed))
     grouped = queries.shape[1] != keys.shape[1]
     mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
     hidden = hidden + attention.o_proj(mixed.transpose(1, 2).reshape(batch, count, -1))
     return hidden + layer.mlp(layer.post_attention_layernorm(hidden)), queries, keys
+
+
+def _rotate(vectors: Tensor, rotations: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary positions, as Llama pairs its channels: the first half with the second.
+
+    Args:
+        vectors: (batch, heads, positions, head width).
+        rotations: Cosines and sines, (batch, positions, head width) each.
+    """
+    cos, sin = (part[:, None] for part in rotations)
+    first, second = vectors.chunk(2, dim=-1)
+    return vectors * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 def _visual_scores(query: Tensor, keys: Tensor, last: Tensor, visual_tokens: int) -> NDArray[np.float32]:

@@ -15,7 +15,8 @@ from sqap_vla_ros.cogact.model import CogACT
 from sqap_vla_ros.cogact.preprocessing import model_image_affine
 from sqap_vla_ros.cogact.statistics import ActionStatistics, choose_statistics, denormalise
 from sqap_vla_ros.cogact.tokenizer import PromptTokenizer, load_tokenizer
-from sqap_vla_ros.config import Configuration, ConfigurationError
+from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.config_files import ConfigurationError
 from sqap_vla_ros.geometry.patches import ring_tokens
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy_config import PolicyConfig, PolicyMetadata
@@ -152,7 +153,7 @@ def load_cogact_policy(
         )
     device = _device(configuration)
     if device == "cpu":
-        torch.set_num_threads(configuration.torch_threads or max(1, (os.cpu_count() or 2) - 1))
+        torch.set_num_threads(configuration.torch_threads or max(1, len(os.sched_getaffinity(0)) - 1))
     on_progress(f"opening checkpoint {configuration.checkpoint}")
     checkpoint = open_checkpoint(configuration.checkpoint)
     try:

@@ -7,7 +7,6 @@ import huggingface_hub
 import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 BOS_ID = 1
 BLANK_ID = 29871
@@ -47,6 +46,9 @@ class PromptTokenizer:
     """
 
     def __init__(self, path: Path) -> None:
+        # transformers takes seconds to import; whoever only looks at a policy's settings need not wait for it.
+        from transformers import PreTrainedTokenizerFast
+
         try:
             self._tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path))
         # The parser raises bare exceptions.

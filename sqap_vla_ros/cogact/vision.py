@@ -10,9 +10,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import Dinov2WithRegistersConfig, SiglipVisionConfig
-from transformers.models.dinov2_with_registers.modeling_dinov2_with_registers import Dinov2WithRegistersLayer
-from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
 from sqap_vla_ros.cogact.preprocessing import MODEL_IMAGE_PX
 from sqap_vla_ros.cogact.weights import CheckpointError, Layout, Part, Shape, Source, attention_heads
@@ -164,6 +161,11 @@ class Tower(nn.Module):
 
 
 def _block(shape: TowerShape) -> nn.Module:
+    # Imported here for the time that it takes, see language.py.
+    from transformers import Dinov2WithRegistersConfig, SiglipVisionConfig
+    from transformers.models.dinov2_with_registers.modeling_dinov2_with_registers import Dinov2WithRegistersLayer
+    from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
+
     # Exact GELU in both: the default of transformers' SigLIP is the tanh approximation, which the published one is not.
     common: dict[str, Any] = {
         "hidden_size": shape.width,

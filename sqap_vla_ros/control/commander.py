@@ -130,33 +130,35 @@ class Commander:
         self._horizon = HorizonEstimate()
         self._lead = LeadEstimate()
         self._published: _Points | None = None
+        self._pending: tuple[Command, _Points, tuple[NDArray[np.int64], Array] | None] | None = None
         self._targets: tuple[NDArray[np.int64], Array] | None = None
         self._last_now_ns = 0
         self._rehearse()
 
-    def command(
-        self, chunk: ActionChunk, now_ns: int, joint_state: JointState, dry_run: bool = False
-    ) -> Command | Refusal:
+    def command(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> Command | Refusal:
         """The command for a chunk.
 
         Args:
             chunk: Planned from an observation at `chunk.stamp_ns`.
             now_ns: ROS clock.
             joint_state: Measured last.
-            dry_run: The command is for looking at only, and will not be published.
 
         Returns:
-            The command, which counts as published unless `dry_run`; or why there is none. After a refusal the arm
+            The command, which counts once `published` is told of it; or why there is none. After a refusal the arm
             goes on with the last trajectory to its end, at rest.
         """
         self._watch_clock(now_ns)
         try:
-            return self._command(chunk, now_ns, joint_state, dry_run)
+            return self._command(chunk, now_ns, joint_state)
         except (guard.Refused, TrajectoryError) as refusal:
             return Refusal(str(refusal))
 
     def stop(self, now_ns: int) -> Command | None:
-        """Bring the arm to rest as soon as the limits allow; None when it is, as far as this knows."""
+        """Bring the arm to rest as soon as the limits allow; None when it is, as far as this knows.
+
+        Raises:
+            TrajectoryError: There is no ramp within the limits; the arm goes on to the end of its trajectory, at rest.
+        """
         self._watch_clock(now_ns)
         self._targets = None
         self._horizon.interrupt()
@@ -168,15 +170,22 @@ class Commander:
         points = self._joined(committed, ramp)
         command = Command(self._message(points), self._stamp_ns(points), None, ())
         guard.check_finite(command.trajectory)
-        self._published = points
+        self._pending = command, points, None
         return command
 
-    def published(self, now_ns: int) -> None:
-        """Tell that the last command has been published, for the lead of the next.
+    def published(self, command: Command, now_ns: int) -> None:
+        """Tell that a command has been published: from now on it is what the arm does.
 
         Args:
+            command: The last one that `command` or `stop` gave.
             now_ns: ROS clock.
         """
+        if self._pending is None or self._pending[0] is not command:
+            raise ValueError("only the last command can be published; an older one would not join what the arm does")
+        _, self._published, self._targets = self._pending
+        self._pending = None
+        if command.gripper is not None:
+            self._gripper.sent(command.gripper)
         self._lead.add(now_ns - self._last_now_ns)
 
     def reset(self) -> None:
@@ -188,7 +197,7 @@ class Commander:
         self._gripper.reset()
         self._horizon.interrupt()
 
-    def _command(self, chunk: ActionChunk, now_ns: int, joint_state: JointState, dry_run: bool) -> Command:
+    def _command(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> Command:
         robot, limits = self._robot, self._robot.limits
         guard.check_chunk(chunk)
         guard.check_joint_state(joint_state.positions, joint_state.velocities, robot.command.joints)
@@ -222,13 +231,12 @@ class Commander:
         trajectory = self._message(points)
         guard.check_trajectory(trajectory, tool_m, self._limits, limits)
 
-        gripper = None
-        if not dry_run:
-            gripper = self._gripper.command(float(actions[first - 1, 6]))
-            branch_ns = committed.times_ns[-1]
-            self._published, self._targets = points, (branch_ns + slower * (due_ns - branch_ns), targets)
+        gripper = self._gripper.command(float(actions[first - 1, 6]))
         slowed = (f"speed, to 1/{slower}, to stay in the workspace",) if slower > 1 else ()
-        return Command(trajectory, self._stamp_ns(points), gripper, clipped + moved + unreached + slowed)
+        command = Command(trajectory, self._stamp_ns(points), gripper, clipped + moved + unreached + slowed)
+        branch_ns = committed.times_ns[-1]
+        self._pending = command, points, (branch_ns + slower * (due_ns - branch_ns), targets)
+        return command
 
     def _follow(
         self, targets: Array, due_ns: NDArray[np.int64], committed: _Points, slower: int
@@ -344,7 +352,7 @@ class Commander:
     def _watch_clock(self, now_ns: int) -> None:
         """A clock that was set back (a bag, a simulation) makes all remembered times meaningless."""
         if now_ns < self._last_now_ns:
-            self._published = None
+            self._published = self._pending = None
             self.reset()
         self._last_now_ns = now_ns
 

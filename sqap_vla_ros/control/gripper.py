@@ -30,8 +30,11 @@ class Gripper:
         wanted = True if share > OPENS_ABOVE else False if share < CLOSES_BELOW else self._open
         if not self._exists or wanted is None or wanted == self._open:
             return None
-        self._open = wanted
         return self._position[wanted]
+
+    def sent(self, position: float) -> None:
+        """Tell that a position from `command` was sent."""
+        self._open = position == self._position[True]
 
     def reset(self) -> None:
         """Forget the last command: the next clear value is sent again."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -108,7 +109,7 @@ class Inputs:
             self._node.destroy_subscription(subscription)
 
     def _receive_image(self, message: Any) -> None:
-        refusal = self._pipeline.offer_image(message, self._node.get_clock().now().nanoseconds)
+        refusal = self._pipeline.offer_image(message)
         if refusal:
             self._node.get_logger().warning(f"image refused: {refusal}", throttle_duration_sec=1.0)
         self._on_input()
@@ -138,17 +139,29 @@ class Inputs:
 
     def _receive_joint_states(self, message: JointStateMessage) -> None:
         """Keep the arm's joints in the controller's order; messages about other joints alone are not about the arm."""
-        names = tuple(message.name)
+        names, wanted = tuple(message.name), self._pipeline.configuration.command.joints
         if self._joint_order is None or self._joint_order[0] != names:
-            wanted = self._pipeline.configuration.command.joints
-            if not set(wanted) <= set(names):
+            if missing := [joint for joint in wanted if joint not in names]:
+                self._pipeline.no_joint_state_reason = (
+                    f"joint states on {self._topics.joint_states} lack {', '.join(missing)} (command.joints); "
+                    f"the last were of {', '.join(names)}"
+                )
                 return
             self._joint_order = names, [names.index(joint) for joint in wanted]
-        order = self._joint_order[1]
         if len(message.position) != len(names):
             return
+        order, at_ns = self._joint_order[1], stamp_ns(message)
         positions = np.asarray(message.position, np.float64)[order]
-        velocities = np.zeros_like(positions)
+        velocities = np.full_like(positions, np.nan)
         if len(message.velocity) == len(names):
             velocities = np.asarray(message.velocity, np.float64)[order]
-        self._pipeline.joint_state = JointState(positions, velocities, stamp_ns(message))
+        if np.isnan(velocities).any():  # not reported, or NaN as broadcasters fill in for what a joint cannot report
+            velocities = np.where(np.isnan(velocities), self._differenced(positions, at_ns), velocities)
+        self._pipeline.joint_state = JointState(positions, velocities, at_ns)
+
+    def _differenced(self, positions: NDArray[np.float64], at_ns: int) -> NDArray[np.float64]:
+        """Velocities float64 (joints,) from this position and the last; zero without a recent one."""
+        last = self._pipeline.joint_state
+        if last is None or not 0 < at_ns - last.stamp_ns < 10**9:
+            return np.zeros_like(positions)
+        return (positions - last.positions) / ((at_ns - last.stamp_ns) * 1e-9)

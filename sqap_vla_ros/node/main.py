@@ -28,12 +28,14 @@ def main() -> None:
     executor.add_node(node)
     if node.declare_parameter("autostart", False).value:
         executor.create_task(node.start)
-    while not node.interrupted:
-        executor.spin_once(timeout_sec=0.1)
-    node.close()
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.shutdown()
+    try:
+        while not node.interrupted:
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown()
 
 
 if __name__ == "__main__":

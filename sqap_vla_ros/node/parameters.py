@@ -14,7 +14,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from sqap_vla_ros.config import Configuration, ConfigurationError, flat_fields, unknown_name, validate
+from sqap_vla_ros.config import Configuration, flat_fields, unknown_name, validate
+from sqap_vla_ros.config_files import ConfigurationError
 
 # Parameters that rclpy or the launch system own, not this node.
 _FOREIGN = ("use_sim_time", "autostart", "start_type_description_service")
@@ -43,7 +44,8 @@ class NodeParameters:
             value = field.default
             if name in overrides:
                 self._values[name] = overrides[name]
-                value = _valid_or_default(overrides[name], field)
+                if not _problem(overrides[name], field):
+                    value = _typed(field).validate_python(overrides[name])
             value = list(value) if isinstance(value, tuple) else value
             node.declare_parameter(
                 name, value, _descriptor(name, field, _parameter_type(field.annotation)), ignore_override=True
@@ -62,15 +64,16 @@ class NodeParameters:
         return validate(Configuration, self._values, "parameters")
 
     def _set(self, parameters: list[Parameter]) -> SetParametersResult:
-        changes = {parameter.name: parameter.value for parameter in parameters if parameter.name in dict(flat_fields())}
+        known = dict(flat_fields())
+        changes = {parameter.name: parameter.value for parameter in parameters if parameter.name in known}
         frozen = sorted(set(changes) - _ALWAYS_SETTABLE) if self.locked else []
         if frozen:
             reason = f"{', '.join(frozen)} cannot change while the node is configured: deactivate and clean up first"
             return SetParametersResult(successful=False, reason=reason)
-        try:
-            validate(Configuration, changes if not self.locked else {**self._values, **changes}, "parameters")
-        except ConfigurationError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+        # Settings that belong together may come one by one: whether they fit each other is for `configure` to say.
+        for name, value in changes.items():
+            if problem := _problem(value, known[name]):
+                return SetParametersResult(successful=False, reason=f"{name} = {value!r}: {problem}")
         self._values |= changes
         for name, value in changes.items():
             self._on_change(name, value)
@@ -89,13 +92,18 @@ def _parameter_type(annotation: Any) -> Parameter.Type:
     return types.get(annotation, Parameter.Type.DOUBLE)
 
 
-def _valid_or_default(value: Any, field: FieldInfo) -> Any:
-    """The value as its type has it (YAML's `5` is a fine 5.0); what cannot be declared shows the default."""
+def _typed(field: FieldInfo) -> TypeAdapter[Any]:
+    annotated: Any = Annotated[field.annotation, field]
+    return TypeAdapter(annotated)
+
+
+def _problem(value: Any, field: FieldInfo) -> str:
+    """In words, why a setting cannot have this value (YAML's `5` is a fine 5.0); empty: it can."""
     try:
-        typed: Any = Annotated[field.annotation, field]
-        return TypeAdapter(typed).validate_python(value)
-    except ValidationError:
-        return field.default
+        _typed(field).validate_python(value)
+    except ValidationError as error:
+        return error.errors()[0]["msg"]
+    return ""
 
 
 def _descriptor(name: str, field: FieldInfo, kind: Parameter.Type) -> ParameterDescriptor:

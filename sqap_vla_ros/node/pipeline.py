@@ -5,16 +5,17 @@ runs at a time; while it runs, newer images replace each other in the slot.
 """
 
 import math
+import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.control import guard
 from sqap_vla_ros.control.commander import Command, Commander, JointState, Refusal
+from sqap_vla_ros.errors import in_one_line
 from sqap_vla_ros.images import ImageError
 from sqap_vla_ros.node.statistics import TickStatistics
 from sqap_vla_ros.node.worker import Planned, PolicyFactory, PolicyWorker, Report
@@ -23,6 +24,7 @@ from sqap_vla_ros.observation_assembly import ObservationAssembler, Refused
 from sqap_vla_ros.stamps import stamp_ns
 
 CLOCK_JUMP_S = 1.0
+FUTURE_S = 0.1
 HEARTBEAT_LIMIT_S = 2.0
 
 
@@ -67,20 +69,25 @@ class Pipeline:
     Args:
         configuration: The node's settings.
         factory: Builds the policy in the worker's process.
-        on_report: Called on the worker's receiving thread with each of its reports.
+        wake: Called on the worker's receiving thread when there is something new in `reports`.
+
+    Attributes:
+        reports: What the worker says, in order.
     """
 
-    def __init__(
-        self, configuration: Configuration, factory: PolicyFactory, on_report: Callable[[Report], None]
-    ) -> None:
+    def __init__(self, configuration: Configuration, factory: PolicyFactory, wake: Callable[[], None]) -> None:
         self.configuration = configuration
         self.assembler = ObservationAssembler(configuration)
         self.assembler.set_instruction(configuration.instruction)
         self.commander: Commander | None = None
         self.joint_state: JointState | None = None
+        self.no_joint_state_reason = f"no joint states received on {configuration.topics.joint_states}"
         self.no_commander_reason = "no robot model yet: waiting for the robot description"
         self.statistics = TickStatistics()
-        self.worker = PolicyWorker(factory, configuration, on_report)
+        self.robot_description = ""
+        self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._wake = wake
+        self.worker = PolicyWorker(factory, configuration, self._receive_report)
         self.instruction = configuration.instruction
         self.epoch = 0
         self.dead = ""
@@ -90,19 +97,24 @@ class Pipeline:
         self._image_frame = ""
         self._camera_info_stamp_ns: int | None = None
 
+    def _receive_report(self, report: Report) -> None:
+        self.reports.put(report)
+        self._wake()
+
     def activate(self) -> None:
         """Begin anew: counts from zero, nothing planned yet."""
         self.statistics = TickStatistics()
         self.assembler.dropped = 0
         self.begin_epoch()
 
-    def offer_image(self, message: Any, now_ns: int) -> str:
+    def offer_image(self, message: Any) -> str:
         """Put an image into the slot; returns in words why it was refused, empty when it was not."""
         self.statistics.images_received += 1
         self._image_stamp_ns = stamp_ns(message)
         self._image_frame = message.header.frame_id
         try:
-            self.assembler.offer(message, now_ns)
+            # Waiting is counted on the monotonic clock: it must end also while a simulated clock stands still.
+            self.assembler.offer(message, time.monotonic_ns())
         except ImageError as error:
             self.statistics.images_refused += 1
             return str(error)
@@ -146,7 +158,7 @@ class Pipeline:
         if self._running is not None or self.dead:
             return ""
         taken_ns = time.monotonic_ns()
-        outcome = self.assembler.poll(now_ns)
+        outcome = self.assembler.poll(taken_ns)
         if isinstance(outcome, Refused):
             return outcome.reason
         if isinstance(outcome, Observation):
@@ -170,21 +182,17 @@ class Pipeline:
         chunk = planned.chunk
         if chunk is None:
             return Tick(observation, None, None, f"the policy raised {planned.error}", taken_ns, planned)
-        if not np.isfinite(chunk.actions).all():
-            rows = np.flatnonzero(~np.isfinite(chunk.actions).all(axis=1))
-            refusal = f"the policy gave actions that are not finite (steps {rows[0]} to {rows[-1]})"
-            return Tick(observation, None, None, refusal, taken_ns, planned)
+        try:
+            guard.check_chunk(chunk)
+        except guard.Refused as refusal:
+            return Tick(observation, None, None, str(refusal), taken_ns, planned)
         if epoch != self.epoch:
-            return Tick(observation, None, None, "the instruction changed while it was planned", taken_ns, planned)
+            refusal_words = "it was planned for what was asked before (instruction, activation or time have changed)"
+            return Tick(observation, None, None, refusal_words, taken_ns, planned)
         answer = self._command(chunk, now_ns)
         if isinstance(answer, Refusal):
             return Tick(observation, chunk, None, answer.reason, taken_ns, planned)
         return Tick(observation, chunk, answer, "", taken_ns, planned)
-
-    def note_published(self, now_ns: int) -> None:
-        """The command of the last tick has been published; its computing time counts for the next."""
-        if self.commander is not None:
-            self.commander.published(now_ns)
 
     @property
     def camera_frame(self) -> str:
@@ -210,10 +218,14 @@ class Pipeline:
         """In words, what is missing for a command; empty: nothing."""
         configuration = self.configuration
         topics, limits, ages = configuration.topics, configuration.freshness, self.ages_s(now_ns)
+        if now_ns == 0:
+            return "no time: use_sim_time is set and nothing is received on /clock"
         if not self.instruction:
             return "no instruction: publish one on ~/instruction or set the parameter"
         if self.commander is None:
             return self.no_commander_reason
+        if self.joint_state is None:
+            return self.no_joint_state_reason
         for name, age_s, limit_s in (
             (f"image on {topics.image}", ages.image, limits.image),
             (f"transform {configuration.frames.base} -> {configuration.frames.tool}", ages.transform, limits.transform),
@@ -221,6 +233,8 @@ class Pipeline:
         ):
             if math.isnan(age_s):
                 return f"no {name} received yet"
+            if age_s < -FUTURE_S:
+                return f"the last {name} is stamped {-age_s:.2f} s in the future: are the clocks synchronised?"
             if age_s > limit_s:
                 return f"the last {name} is {age_s:.2f} s old (limit {limit_s:g} s)"
         return ""
@@ -241,5 +255,8 @@ class Pipeline:
         if self.commander is None:
             return Refusal(self.no_commander_reason)
         if self.joint_state is None:
-            return Refusal(f"no joint states received on {self.configuration.topics.joint_states}")
-        return self.commander.command(chunk, now_ns, self.joint_state, self.configuration.dry_run)
+            return Refusal(self.no_joint_state_reason)
+        try:
+            return self.commander.command(chunk, now_ns, self.joint_state)
+        except Exception as error:  # a defect or a library's failure: no command, and the node goes on
+            return Refusal(f"no motion could be planned: {in_one_line(error)}")

@@ -16,15 +16,17 @@ from sqap_vla.msg import ActionChunk, PolicyStatus, TokenMask
 from sqap_vla.msg import PolicyMetadata as PolicyMetadataMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from sqap_vla_ros.config import Configuration, ConfigurationError
-from sqap_vla_ros.control.commander import Commander
-from sqap_vla_ros.control.kinematics import Kinematics, KinematicsError
+from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.config_files import ConfigurationError
+from sqap_vla_ros.control.commander import Command, Commander
+from sqap_vla_ros.control.kinematics import Kinematics
+from sqap_vla_ros.errors import in_one_line
 from sqap_vla_ros.node import conversions, reporting
 from sqap_vla_ros.node.inputs import LATCHED, Inputs
 from sqap_vla_ros.node.parameters import NodeParameters
 from sqap_vla_ros.node.pipeline import Pipeline, Tick
 from sqap_vla_ros.node.statistics import TickStatistics
-from sqap_vla_ros.node.worker import Failed, Planned, PolicyFactory, Progress, Ready, Report
+from sqap_vla_ros.node.worker import Failed, Planned, PolicyFactory, Progress, Ready
 from sqap_vla_ros.policy import load_policy
 from sqap_vla_ros.policy_config import PolicyMetadata
 
@@ -52,10 +54,10 @@ class PolicyNode(LifecycleNode):
         self._metadata: PolicyMetadata | None = None
         self._outputs: list[Any] = []
         self._active = False
+        self._had_fault = False
         self._problem = ""
         self._sequence = 0
         self.interrupted = False
-        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._wake = self.create_guard_condition(self._handle_reports)
         self._status_publisher = self.create_publisher(PolicyStatus, "~/status", 10)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -75,22 +77,27 @@ class PolicyNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy, plan once, subscribe to everything but the image."""
         try:
-            configuration = self._settings.configuration()
-            self._pipeline = Pipeline(configuration, self._policy_factory, self._receive_report)
-            self._metadata = self._await_policy()
-            if configuration.command.robot_model:
-                self._pipeline.commander = self._commander(configuration.command.robot_model)
-        except (ConfigurationError, KinematicsError) as error:
-            self._problem = str(error)
-            self.get_logger().error(f"not configured: {error}")
+            self._configure()
+        except Exception as error:  # whatever it is: a sentence in log and status, and the node goes on unconfigured
+            self._problem = in_one_line(error)
+            self.get_logger().error(f"not configured: {self._problem}")
             self._release()
             return TransitionCallbackReturn.FAILURE
-        self._problem = ""
-        self._settings.locked = True
+        return super().on_configure(state)
+
+    def _configure(self) -> None:
+        configuration = self._settings.configuration()
+        self._pipeline = Pipeline(configuration, self._policy_factory, self._wake.trigger)
+        metadata = self._await_policy(self._pipeline)
+        if configuration.command.robot_model:
+            self._pipeline.commander = self._commander(configuration.command.robot_model)
         self._create_outputs(configuration)
         self._inputs = Inputs(
             self, self._pipeline, self._advance, self._receive_robot_description, self._receive_instruction
         )
+        self._metadata = metadata
+        self._problem = ""
+        self._settings.locked = True
         self._metadata_publisher.publish(
             conversions.metadata_message(self._metadata, configuration.robot_name, self._now_ns())
         )
@@ -100,13 +107,19 @@ class PolicyNode(LifecycleNode):
         )
         if not (configuration.tried_on_hardware or configuration.dry_run):
             self.get_logger().warning(f"the settings of robot '{configuration.robot_name}' were not tried on hardware")
-        return super().on_configure(state)
+        if configuration.dry_run:
+            self.get_logger().warning("dry run: nothing is commanded; set dry_run to false to move the arm")
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start planning on images."""
         assert self._pipeline is not None and self._inputs is not None
+        try:
+            self._inputs.watch_image_topic()
+        except Exception as error:
+            self._problem = in_one_line(error)
+            self.get_logger().error(f"not activated: {self._problem}")
+            return TransitionCallbackReturn.FAILURE
         self._pipeline.activate()
-        self._inputs.watch_image_topic()
         self._sequence = 0
         self._active = True
         return super().on_activate(state)
@@ -142,13 +155,24 @@ class PolicyNode(LifecycleNode):
         self._release()
 
     def _halt(self) -> None:
-        if self._active and self._pipeline is not None and self._pipeline.commander is not None:
-            ramp = self._pipeline.commander.stop(self._now_ns())
-            if ramp is not None:
-                self._publish_command(ramp)
-        self._active = False
+        """No new plans first, whatever follows; then the ramp."""
+        was_active, self._active = self._active, False
         if self._inputs is not None:
             self._inputs.ignore_images()
+        if self._pipeline is not None and was_active:
+            self._pipeline.begin_epoch()
+            self._ramp_to_rest(self._pipeline)
+
+    def _ramp_to_rest(self, pipeline: Pipeline) -> None:
+        """Bring the arm to rest; without a ramp it comes to rest at the end of its trajectory."""
+        if pipeline.commander is None:
+            return
+        try:
+            ramp = pipeline.commander.stop(self._now_ns())
+            if ramp is not None:
+                self._publish_command(pipeline, ramp)
+        except Exception as error:
+            self.get_logger().error(f"no ramp to rest, the arm ends its last trajectory: {in_one_line(error)}")
 
     def _release(self) -> None:
         if self._inputs is not None:
@@ -164,13 +188,16 @@ class PolicyNode(LifecycleNode):
         self._metadata = None
         self._settings.locked = False
 
-    def _await_policy(self) -> PolicyMetadata:
+    def _await_policy(self, pipeline: Pipeline) -> PolicyMetadata:
+        """The executor stands still meanwhile, so the status is published from here."""
         while self.context.ok() and not self.interrupted:
+            self._report_status()
             try:
-                report = self._reports.get(timeout=0.2)
+                report = pipeline.reports.get(timeout=STATUS_PERIOD_S)
             except queue.Empty:
                 continue
             if isinstance(report, Progress):
+                self._problem = report.text
                 self.get_logger().info(report.text)
             elif isinstance(report, Ready):
                 return report.metadata
@@ -199,12 +226,17 @@ class PolicyNode(LifecycleNode):
             self.get_logger().info(f"instruction: {text!r}")
 
     def _receive_robot_description(self, description: str) -> None:
+        """A model for the arm; another one than before replaces it once the arm has been told to rest."""
         assert self._pipeline is not None
+        if description == self._pipeline.robot_description:
+            return
+        self._ramp_to_rest(self._pipeline)
+        self._pipeline.robot_description, self._pipeline.commander = description, None
         try:
             self._pipeline.commander = self._commander(description)
-        except KinematicsError as error:
-            self._pipeline.no_commander_reason = str(error)
-            self.get_logger().error(f"no commands: {error}")
+        except Exception as error:
+            self._pipeline.no_commander_reason = in_one_line(error)
+            self.get_logger().error(f"no commands: {self._pipeline.no_commander_reason}")
 
     def _commander(self, model: str) -> Commander:
         assert self._pipeline is not None
@@ -216,27 +248,25 @@ class PolicyNode(LifecycleNode):
         if name == "instruction":
             self._receive_instruction(value)
         elif name == "dry_run" and self._pipeline is not None:
+            if value and self._active:
+                self._ramp_to_rest(self._pipeline)
             self._pipeline.configuration = self._pipeline.configuration.model_copy(update={"dry_run": value})
 
     # Ticks
 
-    def _receive_report(self, report: Report) -> None:
-        """On the worker's thread: hand the report over to the executor's."""
-        self._reports.put(report)
-        self._wake.trigger()
-
     def _handle_reports(self) -> None:
-        while not self._reports.empty():
-            report = self._reports.get()
-            if self._pipeline is None:
-                continue
+        """What the worker's thread has put into the pipeline's queue."""
+        pipeline = self._pipeline
+        if pipeline is None or not self._settings.locked:
+            return
+        while not pipeline.reports.empty():
+            report = pipeline.reports.get()
             if isinstance(report, Failed):
-                self._pipeline.dead = report.reason
-                self.get_logger().error(f"{report.reason}; nothing is commanded until the node is configured again")
+                pipeline.dead = report.reason
             elif isinstance(report, Planned):
-                tick = self._pipeline.finish(report, self._now_ns())
+                tick = pipeline.finish(report, self._now_ns())
                 if tick is not None and self._active:
-                    self._publish_tick(tick)
+                    self._publish_tick(pipeline, tick)
         self._advance()
 
     def _advance(self) -> None:
@@ -245,13 +275,12 @@ class PolicyNode(LifecycleNode):
             if refusal:
                 self._refuse(refusal)
 
-    def _publish_tick(self, tick: Tick) -> None:
-        assert self._pipeline is not None and self._metadata is not None
-        statistics, configuration = self._pipeline.statistics, self._pipeline.configuration
+    def _publish_tick(self, pipeline: Pipeline, tick: Tick) -> None:
+        assert self._metadata is not None
+        statistics, configuration = pipeline.statistics, pipeline.configuration
         if tick.command is not None:
             if not configuration.dry_run:
-                self._publish_command(tick.command)
-                self._pipeline.note_published(self._now_ns())
+                self._publish_command(pipeline, tick.command)
                 statistics.commands_published += 1
             published_ns = time.monotonic_ns()
             statistics.commands_clipped += bool(tick.command.clipped)
@@ -265,14 +294,14 @@ class PolicyNode(LifecycleNode):
         statistics.count_chunk(with_ring=tick.chunk.tool_px is not None)
         self._chunk_publisher.publish(
             conversions.chunk_message(
-                tick.chunk, configuration.frames.base, self._pipeline.epoch, self._sequence, self._metadata.policy_id
+                tick.chunk, configuration.frames.base, pipeline.epoch, self._sequence, self._metadata.policy_id
             )
         )
-        self._mask_publisher.publish(conversions.token_mask_message(tick.chunk, self._pipeline.camera_frame))
+        self._mask_publisher.publish(conversions.token_mask_message(tick.chunk, pipeline.camera_frame))
 
-    def _publish_command(self, command: Any) -> None:
-        assert self._pipeline is not None
-        configuration = self._pipeline.configuration
+    def _publish_command(self, pipeline: Pipeline, command: Command) -> None:
+        assert pipeline.commander is not None
+        configuration = pipeline.configuration
         self._command_publisher.publish(
             conversions.trajectory_message(
                 command.trajectory, configuration.command.joints, command.start_ns, configuration.frames.base
@@ -282,6 +311,7 @@ class PolicyNode(LifecycleNode):
             self._gripper_publisher.publish(
                 conversions.gripper_message(configuration.command.gripper_joint, command.gripper)
             )
+        pipeline.commander.published(command, self._now_ns())
 
     def _refuse(self, reason: str) -> None:
         assert self._pipeline is not None
@@ -291,6 +321,10 @@ class PolicyNode(LifecycleNode):
     def _report_status(self) -> None:
         if self._active and self._inputs is not None:
             self._inputs.watch_image_topic()
+        fault = "" if self._pipeline is None or self._metadata is None else self._pipeline.fault
+        if fault and not self._had_fault:
+            self.get_logger().error(f"{fault}; nothing is commanded (deactivate, clean up and configure to start anew)")
+        self._had_fault = bool(fault)
         status = reporting.status_message(
             self._pipeline, self._metadata, self._active, self._problem, self._now_ns(), time.monotonic()
         )

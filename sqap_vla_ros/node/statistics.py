@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sqap_vla_ros.reasons import same_kind
+
 WINDOW_TICKS = 200
 
 
@@ -34,7 +36,7 @@ class TickStatistics:
 
     def refuse(self, reason: str) -> bool:
         """Count a refused command; returns whether the reason is a new one (worth a line in the log)."""
-        is_new = reason != self.last_refusal
+        is_new = not same_kind(reason, self.last_refusal)
         self.commands_refused += 1
         self.last_refusal = reason
         return is_new

@@ -23,6 +23,7 @@ import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.errors import in_one_line
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy import Policy
 from sqap_vla_ros.policy_config import PolicyMetadata
@@ -196,7 +197,7 @@ def _serve(pipe: Connection, factory: PolicyFactory, configuration: Configuratio
         policy.reset()
         pipe.send(Ready(policy.metadata))
     except Exception as error:  # every cause must reach the user as one sentence, whatever it is
-        pipe.send(Failed(_in_one_line(error)))
+        pipe.send(Failed(in_one_line(error)))
         return
     frame: SharedMemory | None = None
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -225,7 +226,7 @@ def _plan(policy: Policy, ticket: int, observation: Observation) -> Planned:
     try:
         chunk, error = policy.plan(observation), ""
     except Exception as raised:  # a policy that raises is a fault to report, not the end of the worker
-        chunk, error = None, _in_one_line(raised)
+        chunk, error = None, in_one_line(raised)
     return Planned(ticket, chunk, error, entered, time.monotonic_ns())
 
 
@@ -235,10 +236,3 @@ def _beat(heartbeat: Any, parent: int) -> None:
         if os.getppid() != parent:
             os._exit(1)  # the node was killed: do not stay behind holding a GPU
         time.sleep(HEARTBEAT_PERIOD_S)
-
-
-def _in_one_line(error: Exception) -> str:
-    words = " ".join(str(error).split())
-    # The project's own errors are sentences for the user; of any other the type is half of the message.
-    ours = type(error).__module__.startswith(__name__.partition(".")[0])
-    return words if ours else f"{type(error).__name__}: {words}"

@@ -131,6 +131,8 @@ class Bag:
             for connection in self._reader.connections
             if connection.topic in names or (topics.image and connection.msgtype == TRANSFORM_TYPE)
         ]
+        if not connections:  # which rosbags takes for all of them
+            return
         try:
             for connection, recorded_ns, raw in self._reader.messages(connections):
                 yield connection.topic, recorded_ns, self._reader.deserialize(raw, connection.msgtype)

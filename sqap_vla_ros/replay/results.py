@@ -72,6 +72,9 @@ class ReplayResults:
     Args:
         directory: Where they go; made when missing.
         settings: What was replayed and how, for the summary.
+
+    Attributes:
+        recorded_chunks: How many chunks a live recording holds; those without their image or mask are not compared.
     """
 
     def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
@@ -84,6 +87,7 @@ class ReplayResults:
         self._no_ring = ReasonCounter()
         self._seconds: dict[str, list[float]] = {}
         self._planned = 0
+        self.recorded_chunks = 0
         self._compared = 0
         self._identical = 0
         self._largest_difference = 0.0
@@ -154,6 +158,7 @@ class ReplayResults:
         }
         if self._settings.get("as_recorded"):
             summary["recorded"] = {
+                "published": self.recorded_chunks,
                 "compared": self._compared,
                 "identical_bit_for_bit": self._identical,
                 "largest_difference": self._largest_difference,

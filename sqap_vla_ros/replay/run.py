@@ -31,10 +31,12 @@ class RecordedTick:
     Attributes:
         observation: What was planned on.
         actions: float64 (horizon, 7), what was published.
+        policy_id: Policy and checkpoint that published it.
     """
 
     observation: Observation
     actions: NDArray[np.float64]
+    policy_id: str
 
 
 def observations(
@@ -42,7 +44,7 @@ def observations(
 ) -> Iterator[Observation | tuple[int, str]]:
     """What the node would have planned on: an observation, or (stamp_ns, reason) for a refused image."""
     assembler = ObservationAssembler(configuration)
-    assembler.set_instruction(configuration.instruction)
+    assembler.set_instruction(configuration.instruction or _first_instruction(bag, topics))
     for topic, recorded_ns, message in bag.messages(topics):
         on_progress(recorded_ns)
         if topic == topics.image:
@@ -63,15 +65,33 @@ def observations(
             yield outcome
 
 
-def recorded_ticks(bag: Bag, topics: BagTopics, on_progress: Callable[[int], None]) -> Iterator[RecordedTick]:
-    """The ticks of a live recording, from its images, chunks and token masks.
+def _first_instruction(bag: Bag, topics: BagTopics) -> str:
+    """What the policy was told first, from the instruction topic or from a recorded chunk.
+
+    Raises:
+        BagError: The bag does not say.
+    """
+    for topic, _, message in bag.messages(replace(topics, image="", camera_info="", token_mask="")):
+        return str(message.data if topic == topics.instruction else message.instruction)
+    raise BagError(f"{bag.path}: holds no instruction; give one with --instruction")
+
+
+def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> frozenset[int]:
+    """Stamps of the chunks that were published in a live recording.
 
     Raises:
         BagError: The bag holds no chunks and masks.
     """
     if not (topics.chunk and topics.token_mask):
         raise BagError(f"{bag.path}: no ActionChunk and TokenMask topics in it: replay without --as-recorded")
-    planned = {stamp_ns(chunk) for _, _, chunk in bag.messages(replace(topics, image="", token_mask=""))}
+    chunks_alone = BagTopics(image="", camera_info="", instruction="", chunk=topics.chunk, token_mask="")
+    return frozenset(stamp_ns(chunk) for _, _, chunk in bag.messages(chunks_alone))
+
+
+def recorded_ticks(
+    bag: Bag, topics: BagTopics, planned: frozenset[int], on_progress: Callable[[int], None]
+) -> Iterator[RecordedTick]:
+    """The ticks of a live recording that has image, chunk and token mask of them; `planned` are the chunks' stamps."""
     parts: dict[int, dict[str, Any]] = {}
     for topic, recorded_ns, message in bag.messages(topics):
         on_progress(recorded_ns)
@@ -95,7 +115,8 @@ def _recorded_tick(at_ns: int, image: Any, chunk: Any, mask: Any) -> RecordedTic
         tool_px=np.array([mask.tool_u, mask.tool_v]) if mask.tool_valid else None,
         no_ring_reason=mask.tool_reason,
     )
-    return RecordedTick(observation, np.asarray(chunk.data, np.float64).reshape(chunk.horizon, -1))
+    actions = np.asarray(chunk.data, np.float64).reshape(chunk.horizon, -1)
+    return RecordedTick(observation, actions, chunk.policy_id)
 
 
 def replay(
@@ -111,14 +132,21 @@ def replay(
     """Plan every tick of a bag and write the results.
 
     Raises:
-        BagError: `as_recorded`, and the bag is no live recording.
+        BagError: The bag has no instruction; or `as_recorded`, and it is no live recording, or one of another policy.
 
     Returns:
         In words, where a damaged bag had to be given up; empty when it was read to its end.
     """
     try:
         if as_recorded:
-            for tick in recorded_ticks(bag, topics, on_progress):
+            planned = recorded_stamps_ns(bag, topics)
+            results.recorded_chunks = len(planned)
+            for tick in recorded_ticks(bag, topics, planned, on_progress):
+                if tick.policy_id != policy.metadata.policy_id:
+                    raise BagError(
+                        f"{bag.path}: was recorded with {tick.policy_id}, this is {policy.metadata.policy_id}; "
+                        "give the policy and the checkpoint of the recording, or replay without --as-recorded"
+                    )
                 results.add_chunk(policy.plan(tick.observation), tick.actions)
         else:
             for outcome in observations(bag, topics, configuration, on_progress):

@@ -21,7 +21,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rosbags.highlevel import AnyReader
 
-from sqap_vla_ros.config import load_configuration, named_file
+from sqap_vla_ros.config import load_configuration
+from sqap_vla_ros.config_files import named_file
 from sqap_vla_ros.reasons import ReasonCounter
 from sqap_vla_ros.simulation.processes import LoggedProcess
 
@@ -234,7 +235,7 @@ def main() -> None:
     try:
         tyro.cli(Demo, description=__doc__).run(console)
     except DemoError as error:
-        console.print(f"[red]demo failed:[/red] {error}", highlight=False)
+        console.print(f"demo failed: {error}", style="red", highlight=False, markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("interrupted")

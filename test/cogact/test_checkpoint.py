@@ -302,6 +302,7 @@ def test_host_memory_never_holds_the_weights_twice(run, dtype, share):
     torch.save(weights, part)
     script = f"""
 import pathlib, torch
+import transformers.models.llama.modeling_llama
 from sqap_vla_ros.cogact.language import load_language
 from sqap_vla_ros.cogact.weights import Part
 def memory(field):

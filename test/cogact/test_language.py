@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaModel
 
 from sqap_vla_ros.cogact.language import language_layout, load_language
 from sqap_vla_ros.cogact.weights import Part
@@ -25,6 +24,8 @@ def embeddings(golden):
 @pytest.fixture(scope="module")
 def dense(language):
     """The stock Llama with the same weights."""
+    from transformers import LlamaConfig, LlamaModel  # seconds, which collecting the tests need not take
+
     shape = language.shape
     config = LlamaConfig(
         hidden_size=shape.width,

@@ -9,7 +9,7 @@ import pytest
 from control_robots import PANDA_HOME, PANDA_JOINTS
 
 from sqap_vla_ros.action_chunk import ActionChunk
-from sqap_vla_ros.config import ActionConvention, Frames, Limits, Robot
+from sqap_vla_ros.config import ActionConvention, Frames, Limits, Robot, Topics
 from sqap_vla_ros.config import Command as CommandSettings
 from sqap_vla_ros.control import commander
 from sqap_vla_ros.control.commander import Command, Commander, JointState, Refusal
@@ -26,7 +26,8 @@ STEP_S = 0.2
 
 def settings(**fields: object) -> Robot:
     command = CommandSettings(joints=PANDA_JOINTS, gripper_joint="finger")
-    return Robot(**{"frames": Frames(base="base", tool="right_hand"), "limits": LIMITS, "command": command, **fields})
+    frames, topics = Frames(base="base", tool="right_hand"), Topics(gripper_command="/gripper")
+    return Robot(**{"frames": frames, "topics": topics, "limits": LIMITS, "command": command, **fields})
 
 
 def steady(translation: tuple[float, float, float] = (0, 0, 0), gripper: float = 1.0) -> np.ndarray:
@@ -75,6 +76,7 @@ class Arm:
         return answer
 
     def send(self, command: Command, transport_ns: int = 2 * MS) -> None:
+        self.commander.published(command, self.now_ns)
         points = [
             SimpleNamespace(
                 time_from_start=time_message(round(t * 1e9)), positions=q, velocities=v, accelerations=[], effort=[]
@@ -201,7 +203,7 @@ def test_silence_stops_the_arm(arm: Arm) -> None:
 
 
 def test_the_configured_horizon_bounds_the_trajectory(panda: Kinematics) -> None:
-    command = CommandSettings(joints=PANDA_JOINTS, horizon=0.3)
+    command = CommandSettings(joints=PANDA_JOINTS, gripper_joint="finger", horizon=0.3)
     arm = Arm(panda, settings(command=command))
     answer = arm.command(arm.chunk(steady((0.02, 0, 0))))
     assert isinstance(answer, Command)
@@ -361,11 +363,20 @@ def test_previous_targets_are_kept_where_the_arm_lags_behind(panda: Kinematics) 
     assert arm.T_base_tool[0, 3] - start == pytest.approx(0.045, abs=1e-3)
 
 
-def test_a_dry_run_leaves_no_trace(arm: Arm) -> None:
-    answer = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state, dry_run=True)
+def test_a_command_that_is_not_published_leaves_no_trace(arm: Arm) -> None:
+    answer = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state)
     assert isinstance(answer, Command)
     arm.run(0.3)
     assert arm.commander.stop(arm.now_ns) is None
+
+
+def test_only_the_last_command_can_be_published(arm: Arm) -> None:
+    first = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state)
+    second = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state)
+    assert isinstance(first, Command) and isinstance(second, Command)
+    with pytest.raises(ValueError, match="only the last command"):
+        arm.commander.published(first, arm.now_ns)
+    arm.commander.published(second, arm.now_ns)
 
 
 def test_a_clock_that_is_set_back_starts_anew(arm: Arm) -> None:

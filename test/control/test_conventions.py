@@ -17,6 +17,7 @@ CONVENTIONS = [
         ("achieved", "commanded"),
         ("measured", "previous_target"),
     )
+    if (increment, anchor) != ("commanded", "measured")  # refused: it would overshoot
 ]
 FRAMES = Frames(tool_policy_xyz=(0.1, -0.02, 0.05), tool_policy_rpy=(0.3, -1.5, 2.0))
 

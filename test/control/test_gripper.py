@@ -6,7 +6,12 @@ COMMAND = Command(gripper_joint="finger", gripper_open=0.04, gripper_closed=0.0)
 
 def commands(values: list[float], convention: ActionConvention, command: Command = COMMAND) -> list[float | None]:
     gripper = Gripper(convention, command)
-    return [gripper.command(value) for value in values]
+    sent = []
+    for value in values:
+        sent.append(gripper.command(value))
+        if sent[-1] is not None:
+            gripper.sent(sent[-1])
+    return sent
 
 
 def test_it_is_told_on_change_only() -> None:
@@ -41,6 +46,7 @@ def test_without_a_gripper_nothing_is_sent() -> None:
 
 def test_after_a_reset_it_is_told_again() -> None:
     gripper = Gripper(ActionConvention(), COMMAND)
-    gripper.command(1.0)
+    gripper.sent(0.04)
+    assert gripper.command(1.0) is None
     gripper.reset()
     assert gripper.command(1.0) == 0.04

@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from sqap_vla_ros.config import flat_fields, named_file
+from sqap_vla_ros.config import flat_fields
+from sqap_vla_ros.config_files import named_file
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -84,15 +85,33 @@ def test_every_default_that_names_a_policy_is_a_file() -> None:
 
 
 def test_the_node_is_given_nothing_but_its_parameters() -> None:
-    tree = ast.parse((ROOT / "launch" / "sqap_vla.launch.py").read_text())
+    (function,) = (
+        node
+        for node in ast.parse((ROOT / "launch" / "sqap_vla.launch.py").read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name == "policy_node"
+    )
     given = {
         element.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.DictComp) and isinstance(node.generators[0].iter, ast.Tuple)
-        for element in node.generators[0].iter.elts
+        for node in ast.walk(function)
+        if isinstance(node, ast.Tuple)
+        for element in node.elts
         if isinstance(element, ast.Constant)
     }
     assert given and given <= {name for name, _ in flat_fields()} | NODE_ARGUMENTS
+
+
+def test_words_other_than_true_and_false_are_no_flags() -> None:
+    arguments = declared(ROOT / "launch" / "sqap_vla.launch.py")
+    for name in ("dry_run", "autostart", "use_sim_time"):
+        assert set(ast.literal_eval(arguments[name]["choices"])) <= {"", "true", "false"}
+
+
+@pytest.mark.parametrize("file", ["replay.launch.py", "simulation.launch.py"])
+def test_what_is_no_robot_stays_on_this_machine_and_in_a_domain_of_its_own(file: str) -> None:
+    assert constants(calls(ROOT / "launch" / file, "SetEnvironmentVariable")) == {
+        "ROS_AUTOMATIC_DISCOVERY_RANGE",
+        "ROS_DOMAIN_ID",
+    }
 
 
 @pytest.mark.parametrize("file", ["replay.launch.py", "simulation.launch.py"])

@@ -11,9 +11,16 @@ from benchmarks.stand_in_policies import sleeping
 
 
 @pytest.fixture
-def make_cell() -> Iterator[Callable[..., Cell]]:
-    """Factory of cells, all closed at the end of the test."""
+def ros() -> Iterator[None]:
+    """An initialised rclpy."""
     rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def make_cell(ros: None) -> Iterator[Callable[..., Cell]]:
+    """Factory of cells, all closed at the end of the test."""
     cells: list[Cell] = []
 
     def make(factory: Any = sleeping, **settings: Any) -> Cell:
@@ -23,4 +30,3 @@ def make_cell() -> Iterator[Callable[..., Cell]]:
     yield make
     for cell in cells:
         cell.close()
-    rclpy.shutdown()

@@ -57,6 +57,11 @@ class _HangingOnce(_Faulty):
         return chunk
 
 
+def slow(configuration: Configuration, on_progress: Progress) -> SleepingPolicy:
+    """Nothing wrong with it but that a plan takes 150 ms."""
+    return SleepingPolicy(plan_s=0.15)
+
+
 def not_finite(configuration: Configuration, on_progress: Progress) -> SleepingPolicy:
     """Gives NaN in two steps."""
     return _NotFinite()

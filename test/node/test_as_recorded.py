@@ -19,7 +19,11 @@ CHUNKS = 10
 
 @pytest.mark.parametrize("policy", ["sqap", "fp16"])
 def test_a_recording_replayed_as_recorded_gives_the_published_chunks_bit_for_bit(
-    make_cell: MakeCell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+    make_cell: MakeCell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    policy: str,
 ) -> None:
     run = write_random_checkpoint(tmp_path / "run", size="tiny")
     cell = make_cell(load_policy, policy=policy, checkpoint=str(run))
@@ -40,3 +44,10 @@ def test_a_recording_replayed_as_recorded_gives_the_published_chunks_bit_for_bit
     assert [row["recorded_difference"] for row in rows] == [0.0] * len(rows)
     by_stamp = {chunk.seed: chunk for chunk in cell.chunks}
     assert all(row["actions"] == list(by_stamp[row["stamp_ns"]].data) for row in rows)
+
+    other = "fp16" if policy == "sqap" else "sqap"
+    changed = [*arguments[:3], "--policy", other, "--checkpoint", str(run), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["sqap-vla", *changed])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert f"was recorded with {policy}@" in " ".join(capsys.readouterr().err.split())

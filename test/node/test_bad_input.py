@@ -166,15 +166,18 @@ def test_a_policy_that_hangs_is_a_fault_until_it_answers(make_cell: MakeCell) ->
         ({"limits.step": "far"}, "limits.step = 'far'"),
         ({"action.rotation": "quaternion"}, "'axis_angle'"),
         ({"device": "gpu"}, "device = 'gpu'"),
+        ({"topics.command": "/arm controller/x"}, "topics.command = '/arm controller/x'"),
+        ({"action.increment": "commanded"}, "overshoots"),
     ],
-    ids=["typo", "out of range", "wrong type", "unknown convention", "unknown device"],
+    ids=["typo", "out of range", "wrong type", "unknown convention", "unknown device", "topic name", "overshoot"],
 )
 def test_a_bad_parameter_fails_configure_with_a_sentence_that_names_it(
     make_cell: MakeCell, settings: dict[str, object], words: str
 ) -> None:
     cell = make_cell(**settings)
     assert not cell.configure()
-    assert words in cell.status.detail and cell.status.state == PolicyStatus.UNCONFIGURED
+    cell.spin_until(lambda: words in cell.status.detail)
+    assert cell.status.state == PolicyStatus.UNCONFIGURED
 
 
 def test_a_corrected_parameter_lets_configure_succeed(make_cell: MakeCell) -> None:
@@ -194,7 +197,7 @@ def test_settings_of_a_configured_node_are_locked(make_cell: MakeCell) -> None:
 def test_a_policy_that_cannot_be_loaded_fails_configure(make_cell: MakeCell) -> None:
     cell = make_cell(faulty_policies.failing_to_load)
     assert not cell.configure()
-    assert "no room for the weights" in cell.status.detail
+    cell.spin_until(lambda: "no room for the weights" in cell.status.detail)
 
 
 @pytest.mark.parametrize(
@@ -211,4 +214,4 @@ def test_a_checkpoint_or_policy_that_is_not_there_is_named(
 ) -> None:
     cell = make_cell(load_policy, **settings)
     assert not cell.configure()
-    assert words in cell.status.detail
+    cell.spin_until(lambda: words in cell.status.detail)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sqap_vla_ros.config import ConfigurationError, config_directory, read_yaml, validate
+from sqap_vla_ros.config import validate
+from sqap_vla_ros.config_files import ConfigurationError, config_directory, read_yaml
 from sqap_vla_ros.pruning.config import PruningConfig
 
 

@@ -73,14 +73,19 @@ def tool_x_m(at_ns: int) -> float:
 
 
 def write_bag(
-    path: Path, storage: StoragePlugin = StoragePlugin.MCAP, seconds: float = 1.0, image_encoding: str = "rgb8"
+    path: Path,
+    storage: StoragePlugin = StoragePlugin.MCAP,
+    seconds: float = 1.0,
+    image_encoding: str = "rgb8",
+    instruction: str = "pick up the can",
 ) -> Path:
     """10 images and 100 transforms a second; the camera's frame is the base frame shifted back."""
     messages: list[tuple[int, str, object]] = [
         (START_NS, "/tf_static", transforms(START_NS, "base", "camera", (0.0, 0.0, -CAMERA_DISTANCE_M))),
-        (START_NS, "/sqap_vla/instruction", T["std_msgs/msg/String"](data="pick up the can")),
         (START_NS, "/camera/color/camera_info", camera_info(START_NS)),
     ]
+    if instruction:
+        messages.append((START_NS, "/sqap_vla/instruction", T["std_msgs/msg/String"](data=instruction)))
     for step in range(round(seconds * 100) + 1):
         at_ns = START_NS + step * 10**7
         messages.append((at_ns, "/tf", transforms(at_ns, "base", "tool", (tool_x_m(at_ns), 0.0, 0.0))))

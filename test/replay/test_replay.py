@@ -137,8 +137,9 @@ def test_the_command_line_replays_with_either_policy(
         (["replay", "BAG"], "checkpoint is empty"),
         (["replay", "BAG", "--robot", "r2d2"], "there are: "),
         (["replay", "BAG", "--as-recorded", "--checkpoint", "RUN"], "no ActionChunk and TokenMask"),
+        (["replay", "SILENT", "--checkpoint", "RUN"], "give one with --instruction"),
     ],
-    ids=["no bag", "no checkpoint", "no such robot", "not a live recording"],
+    ids=["no bag", "no checkpoint", "no such robot", "not a live recording", "no instruction"],
 )
 def test_a_users_mistake_is_one_sentence_and_exit_code_2(
     tmp_path: Path,
@@ -147,7 +148,11 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(
     arguments: list[str],
     words: str,
 ) -> None:
-    places = {"BAG": str(write_bag(tmp_path / "bag")), "RUN": str(write_random_checkpoint(tmp_path / "run", "tiny"))}
+    places = {
+        "BAG": str(write_bag(tmp_path / "bag")),
+        "SILENT": str(write_bag(tmp_path / "silent", instruction="")),
+        "RUN": str(write_random_checkpoint(tmp_path / "run", "tiny")),
+    }
     with pytest.raises(SystemExit) as caught:
         run_cli([places.get(word, word) for word in arguments] + ["--out", str(tmp_path / "out")], monkeypatch)
     assert caught.value.code == 2

@@ -1,0 +1,53 @@
+# Each target sets up what it needs, and is quick when that is there.
+
+PYTHON ?= python3
+TORCH ?= auto
+MUJOCO_GL ?= egl
+
+VENV := $(CURDIR)/.venv
+KILTED := $(CURDIR)/.venv-kilted
+BOOTSTRAP := $(PYTHON) environment/bootstrap.py --torch $(TORCH)
+
+# ROS on this machine only and in a domain of its own, whatever the shell says: nothing here may reach a lab's arm.
+ROS_DOMAIN_ID := $(shell echo $$(( $$PPID % 100 + 1 )))
+FOREIGN := PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME LD_LIBRARY_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH VIRTUAL_ENV \
+	_ROS_WHEELS_BOOTSTRAP_COMPLETE ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_LOCALHOST_ONLY ROS_SECURITY_ENABLE \
+	FASTDDS_DEFAULT_PROFILES_FILE FASTRTPS_DEFAULT_PROFILES_FILE
+ISOLATED := env $(addprefix -u ,$(FOREIGN)) ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$(ROS_DOMAIN_ID) \
+	RMW_IMPLEMENTATION=rmw_fastrtps_cpp MUJOCO_GL=$(MUJOCO_GL) OMP_WAIT_POLICY=PASSIVE
+
+.PHONY: help demo test test-kilted lint bench workstation clean
+
+help:
+	@echo "make TARGET [TORCH=auto|cpu|cu130] [PYTHON=python3.12]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## a simulated arm, driven from its camera images over ROS 2; no ROS needed
+	@$(BOOTSTRAP)
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m sqap_vla_ros.simulation.demo
+
+test: ## all tests
+	@$(BOOTSTRAP)
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m pytest
+
+test-kilted: ## the tests of the node, under ROS 2 Kilted
+	@$(BOOTSTRAP) --distro kilted --extras ik,test
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(KILTED) $(KILTED)/bin/python -m pytest test/node
+
+lint: ## format, lint and types
+	@$(BOOTSTRAP)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy sqap_vla_ros
+
+bench: ## the figures of the README, into benchmarks/results
+	@$(BOOTSTRAP)
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.node_overhead
+
+workstation: ## on a robot's computer, with its ROS 2 sourced: what `colcon build` and `ros2 launch` need
+	@$(PYTHON) environment/workstation.py --torch $(TORCH)
+
+clean: ## removes what the other targets made
+	rm -rf .venv .venv-kilted .venv-workstation build install log out *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,15 @@
+"""Any error in one line for the user."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """The error in words.
+
+    The project's own errors are sentences for the user; of any other the type is half of the message.
+    """
+    words = " ".join(str(error).split())
+    return words if is_ours(error) else f"{type(error).__name__}: {words}"
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether this package raised it on purpose, for the user to read."""
+    return type(error).__module__.partition(".")[0] == __name__.partition(".")[0]
