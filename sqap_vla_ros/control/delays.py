@@ -49,11 +49,11 @@ class HorizonEstimate:
 
 
 class LeadEstimate:
-    """The lead from measured times: of the last 200 commands, from reading the clock to being published."""
+    """The lead from measured times: of the last 100 commands, from reading the clock to being published."""
 
     def __init__(self) -> None:
         """Start without measurements."""
-        self._computing_ns: deque[int] = deque(maxlen=200)
+        self._computing_ns: deque[int] = deque(maxlen=100)
 
     def add(self, computing_ns: int) -> None:
         """Count a command that was published so long after the clock was read for it."""
@@ -61,5 +61,5 @@ class LeadEstimate:
 
     @property
     def lead_ns(self) -> int:
-        """95th percentile of the computing, and the transport."""
-        return TRANSPORT_NS + (int(np.quantile(self._computing_ns, 0.95)) if self._computing_ns else 0)
+        """The longest computing among them, and the transport."""
+        return TRANSPORT_NS + max(self._computing_ns, default=0)

@@ -51,25 +51,6 @@ class InverseKinematics:
     rotation_error_rad: Array
 
 
-@dataclass(frozen=True)
-class _Box:
-    """Bounds of one step, in the form that pink takes limits.
-
-    Attributes:
-        v: int64 (joints,), where each joint stands in the model's velocity.
-        lower: float64 (joints,), smallest step.
-        upper: float64 (joints,), largest step.
-    """
-
-    v: NDArray[np.int64]
-    lower: Array
-    upper: Array
-
-    def compute_qp_inequalities(self, configuration: Any, dt: float) -> tuple[Array, Array]:
-        select = np.eye(configuration.model.nv)[self.v]
-        return np.vstack([select, -select]), np.hstack([self.upper, -self.lower])
-
-
 class Kinematics:
     """Kinematics of the named joints between two frames; all other joints of the model stay at neutral."""
 
@@ -106,7 +87,10 @@ class Kinematics:
         for name, joint in zip(joints, self._joints, strict=True):
             if joint.nv != 1:
                 raise KinematicsError(f"joint '{name}' has {joint.nv} degrees of freedom; a trajectory joint has one")
+        self._q = np.array([joint.idx_q for joint in self._joints])
         self._v = np.array([joint.idx_v for joint in self._joints])
+        self._endless = np.array([joint.nq == 2 for joint in self._joints])
+        self._neutral = pinocchio.neutral(self._model)
         self._base = self._link(base_frame)
         self._tool = self._add_tool(self._link(tool_frame))
         if self._model.frames[self._base].parentJoint != 0:
@@ -142,7 +126,7 @@ class Kinematics:
         Returns:
             The nearest that was found; the errors say how near.
         """
-        import qpsolvers
+        import daqp
 
         pin, pink = self._pin, self._pink
         configuration = pink.Configuration(self._model, self._data, self._configuration(q0), copy_data=False)
@@ -152,23 +136,34 @@ class Kinematics:
         posture = pink.tasks.PostureTask(cost=POSTURE_COST)
         posture.set_target(configuration.q)
         travel = limits.velocity * dt
-        q = np.array(q0, dtype=np.float64)
+        # Steps are bounded variable by variable, which the solver takes directly.
+        most, least = np.empty((2, self._model.nv))
+        no_rows, kinds = np.empty((0, self._model.nv)), np.zeros(self._model.nv, np.int32)
+        before = q = np.array(q0, dtype=np.float64)
+        error = np.zeros(6)
+
+        def is_reached(error: Array) -> bool:
+            return _norm(error[:3]) < POSITION_TOLERANCE_M and _norm(error[3:]) < ROTATION_TOLERANCE_RAD
+
         result = InverseKinematics(np.empty((len(targets), len(q))), np.empty(len(targets)), np.empty(len(targets)))
         for row, T_base_target in enumerate(targets):
             reach.set_target(self._T_world_base * pin.SE3(np.asarray(T_base_target, dtype=np.float64)))
             # Standing still is always allowed, also from a start beyond a limit.
             lower = np.minimum(np.maximum(limits.lower, q - travel), q)
             upper = np.maximum(np.minimum(limits.upper, q + travel), q)
+            # Going on as before is nearly right on a smooth path, and saves most of the iterations.
+            before, q = q, np.clip(2 * q - before, lower, upper) if is_reached(error) else q
+            configuration.update(self._configuration(q))
             error = reach.compute_error(configuration)
             for _ in range(ITERATIONS):
-                if _norm(error[:3]) < POSITION_TOLERANCE_M and _norm(error[3:]) < ROTATION_TOLERANCE_RAD:
+                if is_reached(error):
                     break
-                box = _Box(self._v, lower - q, upper - q)
-                problem = pink.build_ik(configuration, (reach, posture), 1.0, limits=(box,))
-                solution = qpsolvers.solve_problem(problem, solver="daqp")
-                if solution.x is None:
+                problem = pink.build_ik(configuration, (reach, posture), 1.0, limits=())
+                most[self._v], least[self._v] = upper - q, lower - q
+                step, _, status, _ = daqp.solve(problem.P, problem.q, no_rows, most, least, kinds)
+                if status != 1:
                     break
-                q = np.clip(q + solution.x[self._v], lower, upper)
+                q = np.clip(q + step[self._v], lower, upper)
                 configuration.update(self._configuration(q))
                 error = reach.compute_error(configuration)
             result.q[row] = q
@@ -178,11 +173,10 @@ class Kinematics:
 
     def _configuration(self, q: Array) -> Array:
         """Pinocchio's configuration vector: joints in the model's order, endless ones as cosine and sine."""
-        configuration = self._pin.neutral(self._model)
-        for joint, value in zip(self._joints, q, strict=True):
-            configuration[joint.idx_q : joint.idx_q + joint.nq] = (
-                value if joint.nq == 1 else (np.cos(value), np.sin(value))
-            )
+        configuration = self._neutral.copy()
+        configuration[self._q] = q
+        for index, value in zip(self._q[self._endless], q[self._endless], strict=True):
+            configuration[index : index + 2] = np.cos(value), np.sin(value)
         return configuration
 
     def _position_limits(self) -> tuple[Array, Array]:

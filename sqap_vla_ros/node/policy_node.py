@@ -5,12 +5,14 @@ image); active, it plans on the latest image and commands the arm; deactivated, 
 callbacks only move data: thinking happens in the worker's process, deciding in `Pipeline`.
 """
 
+import gc
 import queue
 import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sqap_vla.msg import ActionChunk, PolicyStatus, TokenMask
 from sqap_vla.msg import PolicyMetadata as PolicyMetadataMessage
@@ -32,6 +34,8 @@ from sqap_vla_ros.policy_config import PolicyMetadata
 
 STATUS_PERIOD_S = 0.2
 POLL_PERIOD_S = 0.02
+# Every watched event makes each of the executor's rounds longer; for what only people look at, that is not worth it.
+_UNWATCHED = PublisherEventCallbacks(use_default_callbacks=False)
 
 
 class PolicyNode(LifecycleNode):
@@ -59,9 +63,13 @@ class PolicyNode(LifecycleNode):
         self._sequence = 0
         self.interrupted = False
         self._wake = self.create_guard_condition(self._handle_reports)
-        self._status_publisher = self.create_publisher(PolicyStatus, "~/status", 10)
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._metadata_publisher = self.create_publisher(PolicyMetadataMessage, "~/metadata", LATCHED)
+        self._status_publisher = self.create_publisher(PolicyStatus, "~/status", 10, event_callbacks=_UNWATCHED)
+        self._diagnostics_publisher = self.create_publisher(
+            DiagnosticArray, "/diagnostics", 10, event_callbacks=_UNWATCHED
+        )
+        self._metadata_publisher = self.create_publisher(
+            PolicyMetadataMessage, "~/metadata", LATCHED, event_callbacks=_UNWATCHED
+        )
         # Steady time: the status must go on, and waiting must end, also while a simulated clock stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(STATUS_PERIOD_S, self._report_status, clock=steady)
@@ -98,6 +106,9 @@ class PolicyNode(LifecycleNode):
         self._metadata = metadata
         self._problem = ""
         self._settings.locked = True
+        # What is loaded now stays: without it, the collector's rounds are short enough for a tick.
+        gc.collect()
+        gc.freeze()
         self._metadata_publisher.publish(
             conversions.metadata_message(self._metadata, configuration.robot_name, self._now_ns())
         )
@@ -207,8 +218,10 @@ class PolicyNode(LifecycleNode):
 
     def _create_outputs(self, configuration: Configuration) -> None:
         topics = configuration.topics
-        self._chunk_publisher = self.create_lifecycle_publisher(ActionChunk, "~/chunk", 10)
-        self._mask_publisher = self.create_lifecycle_publisher(TokenMask, "~/token_mask", 10)
+        self._chunk_publisher = self.create_lifecycle_publisher(ActionChunk, "~/chunk", 10, event_callbacks=_UNWATCHED)
+        self._mask_publisher = self.create_lifecycle_publisher(
+            TokenMask, "~/token_mask", 10, event_callbacks=_UNWATCHED
+        )
         self._command_publisher = self.create_lifecycle_publisher(JointTrajectory, topics.command, 1)
         self._outputs = [self._chunk_publisher, self._mask_publisher, self._command_publisher]
         self._gripper_publisher = None
