@@ -5,16 +5,15 @@ at steady rates and with hardly any load, so that what is measured beside it is 
 attributes.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 
 import numpy as np
 import rclpy
 import tyro
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
@@ -172,9 +171,9 @@ class SyntheticRobot(Node):
 
 def main(width: int = 640, height: int = 480, rate_hz: float = 20.0) -> None:
     """Publish until interrupted."""
-    rclpy.init()
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(SyntheticRobot(width, height, rate_hz))
+    # Signals end the process as they do by default: there is nothing to put in order.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.spin(SyntheticRobot(width, height, rate_hz))
 
 
 if __name__ == "__main__":
