@@ -6,6 +6,7 @@ and with the small random model, which does. The robot runs in a process of its 
 from the demo.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -58,6 +59,8 @@ def measure(width: int, height: int, seconds: float, factory: Any, **settings: A
     node = PolicyNode(factory, parameter_overrides=overrides)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    gc.collect()  # as the node's executable does
+    gc.freeze()
     size = ["--width", str(width), "--height", str(height)]
     robot = subprocess.Popen([sys.executable, "-m", "benchmarks.synthetic_robot", *size])
     try:

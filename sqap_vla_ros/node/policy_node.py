@@ -5,7 +5,6 @@ image); active, it plans on the latest image and commands the arm; deactivated, 
 callbacks only move data: thinking happens in the worker's process, deciding in `Pipeline`.
 """
 
-import gc
 import queue
 import time
 from typing import Any
@@ -106,9 +105,6 @@ class PolicyNode(LifecycleNode):
         self._metadata = metadata
         self._problem = ""
         self._settings.locked = True
-        # What is loaded now stays: without it, the collector's rounds are short enough for a tick.
-        gc.collect()
-        gc.freeze()
         self._metadata_publisher.publish(
             conversions.metadata_message(self._metadata, configuration.robot_name, self._now_ns())
         )
