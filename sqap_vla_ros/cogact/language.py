@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from sqap_vla_ros.cogact.weights import CheckpointError, Layout, Part, Shape, Source, attention_heads
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
 _ROPE_THETA = 10000.0
 
 Select = Callable[[NDArray[np.float32] | None], NDArray[np.int64]]
@@ -113,27 +113,55 @@ def language_layout(shape: LanguageShape) -> Layout:
     return Layout(required, {"llm.lm_head.weight": embeddings})
 
 
-class LanguageModel(nn.Module):
-    """Llama without its output projection."""
+class DecoderLayer(nn.Module):
+    """A layer of `transformers`' Llama, in the pieces between which the prefill attends.
+
+    A layer with other arithmetic has the same three methods.
+    """
 
     def __init__(self, shape: LanguageShape) -> None:
         # transformers takes seconds to import; whoever only looks at a policy's settings need not wait for it.
         from transformers import LlamaConfig
-        from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
+        from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
         super().__init__()
-        self.shape = shape
         config = LlamaConfig(
             hidden_size=shape.width,
             intermediate_size=shape.hidden,
             num_attention_heads=shape.heads,
             num_key_value_heads=shape.kv_heads,
             head_dim=shape.head_width,
-            rms_norm_eps=_EPSILON,
+            rms_norm_eps=EPSILON,
         )
+        layer = LlamaDecoderLayer(config, 0)
+        self.self_attn = layer.self_attn
+        self.mlp = layer.mlp
+        self.input_layernorm = layer.input_layernorm
+        self.post_attention_layernorm = layer.post_attention_layernorm
+
+    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (batch, positions, rows) each, of the residual stream (batch, positions, width)."""
+        normed = self.input_layernorm(hidden)
+        return self.self_attn.q_proj(normed), self.self_attn.k_proj(normed), self.self_attn.v_proj(normed)
+
+    def add_attention(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        """The residual stream plus the projected mixture of values (batch, positions, heads * head width)."""
+        return hidden + self.self_attn.o_proj(mixed)
+
+    def add_feed_forward(self, hidden: Tensor) -> Tensor:
+        """The residual stream plus the MLP's answer to it."""
+        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+
+
+class LanguageModel(nn.Module):
+    """Llama without its output projection."""
+
+    def __init__(self, shape: LanguageShape) -> None:
+        super().__init__()
+        self.shape = shape
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
-        self.layers = nn.ModuleList([LlamaDecoderLayer(config, index) for index in range(shape.depth)])
-        self.norm = LlamaRMSNorm(shape.width, eps=_EPSILON)
+        self.layers = nn.ModuleList([DecoderLayer(shape) for _ in range(shape.depth)])
+        self.norm = nn.RMSNorm(shape.width, eps=EPSILON)
 
     def embed(self, input_ids: Tensor, visual: Tensor) -> Tensor:
         """Embeddings of the whole sequence: BOS, the visual tokens, the rest of the text.
@@ -193,7 +221,7 @@ class LanguageModel(nn.Module):
                 rotations = self._rotations(kept, hidden.dtype)
                 last = last - (count - kept.shape[1])
                 positions = kept
-            hidden, queries, keys = _run_layer(layer, hidden, rotations)
+            hidden, queries, keys = _run_layer(layer, hidden, rotations, self.shape.head_width)
         hidden = self.norm(hidden)
         return Prefill(hidden, hidden[samples, last], positions, scores)
 
@@ -209,21 +237,19 @@ class LanguageModel(nn.Module):
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def _run_layer(layer: Any, hidden: Tensor, rotations: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """One LlamaDecoderLayer; also its rotated queries (batch, heads, positions, head width) and keys."""
-    attention = layer.self_attn
+def _run_layer(
+    layer: Any, hidden: Tensor, rotations: tuple[Tensor, Tensor], head_width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer (see `DecoderLayer`); also its rotated queries (batch, heads, positions, head width) and keys."""
     batch, count, _ = hidden.shape
-
-    def heads(projected: Tensor) -> Tensor:
-        return projected.view(batch, count, -1, attention.head_dim).transpose(1, 2)
-
-    normed = layer.input_layernorm(hidden)
-    queries, keys = (_rotate(heads(project(normed)), rotations) for project in (attention.q_proj, attention.k_proj))
-    values = heads(attention.v_proj(normed))
+    queries, keys, values = (
+        projected.view(batch, count, -1, head_width).transpose(1, 2) for projected in layer.project(hidden)
+    )
+    queries, keys = _rotate(queries, rotations), _rotate(keys, rotations)
     grouped = queries.shape[1] != keys.shape[1]
     mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
-    hidden = hidden + attention.o_proj(mixed.transpose(1, 2).reshape(batch, count, -1))
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden)), queries, keys
+    hidden = layer.add_attention(hidden, mixed.transpose(1, 2).reshape(batch, count, -1))
+    return layer.add_feed_forward(hidden), queries, keys
 
 
 def _rotate(vectors: Tensor, rotations: tuple[Tensor, Tensor]) -> Tensor:
