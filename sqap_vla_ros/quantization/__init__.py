@@ -1,0 +1,1 @@
+"""Low-bit integers: how weights and activations are rounded, rotated, stored and multiplied."""
