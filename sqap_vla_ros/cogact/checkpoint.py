@@ -28,6 +28,8 @@ from sqap_vla_ros.cogact.statistics import ActionStatistics, read_statistics
 from sqap_vla_ros.cogact.vision import load_vision
 from sqap_vla_ros.cogact.weights import CheckpointError, Part, check_architecture
 
+COMPRESSED = "compressed.json"
+UNFINISHED = "unfinished.json"
 BASE_VLM = "prism-dinosiglip-224px+7b"
 PARTS = ("vision_backbone", "projector", "llm_backbone", "action_model")
 _SUFFIXES = (".pt", ".safetensors")
@@ -40,7 +42,7 @@ class Checkpoint:
 
     Attributes:
         directory: The run directory, where a tokenizer may lie too.
-        weights: The weights file.
+        weights: The weights file; of a compressed checkpoint its JSON, which names its files and their hashes.
         architecture: Numbers of attention heads that config.json states (`architecture`); empty for published sizes.
         statistics: Action statistics by data set key.
     """
@@ -49,6 +51,11 @@ class Checkpoint:
     weights: Path
     architecture: Mapping[str, int]
     statistics: Mapping[str, ActionStatistics]
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether `sqap-vla compress` made it."""
+        return self.weights.name == COMPRESSED
 
     def sha256(self) -> str:
         """SHA-256 of the weights file, hexadecimal; computed once as long as the file does not change."""
@@ -80,6 +87,10 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
         if not _HUB_ID.fullmatch(str(source)):
             raise CheckpointError(f"{source}: no such run directory or weights file")
         path = _download(str(source))
+    if (path / COMPRESSED).is_file():
+        return _open(path, path / COMPRESSED)
+    if (path / UNFINISHED).is_file():
+        raise CheckpointError(f"{path}: its compression is unfinished; run the same `sqap-vla compress` again")
     weights = sorted(file for file in path.glob("checkpoints/*") if file.suffix in _SUFFIXES)
     if len(weights) != 1:
         found = ", ".join(file.name for file in weights) or "none"
@@ -90,7 +101,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _download(hub_id: str) -> Path:
-    patterns = ["config.json", "dataset_statistics.json", "tokenizer.json", "checkpoints/*"]
+    patterns = ["*.json", "checkpoints/*", "weights/*.safetensors"]
     try:
         # Answers from the local cache when the Hub is off or out of reach.
         return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=patterns))
@@ -145,7 +156,7 @@ def load_cogact(
     """
     heads = {**checkpoint.architecture, **(architecture or {})}
     check_architecture(heads)
-    parts = _read_parts(checkpoint.weights)
+    parts = read_parts(checkpoint.weights)
     try:
         model = CogACT(
             vision=load_vision(parts["vision_backbone"], heads, dtype, device),
@@ -171,7 +182,7 @@ def _check_joints(model: CogACT) -> None:
             raise CheckpointError(f"{name} {found} channels, expected {expected} as in the part it joins")
 
 
-def _read_parts(path: Path) -> dict[str, Part]:
+def read_parts(path: Path) -> dict[str, Part]:
     """Map the weights file; nothing is copied yet."""
     tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     missing = [part for part in PARTS if not isinstance(tensors.get(part), dict)]

@@ -4,23 +4,21 @@ The layers are those of `transformers`; the loop over them is here, because toke
 hidden state of the last position is used, so there is no key-value cache and no `lm_head`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
+from sqap_vla_ros.cogact.attention import Evidence, rotary_tables, run_layer
 from sqap_vla_ros.cogact.weights import CheckpointError, Layout, Part, Shape, Source, attention_heads
 
 EPSILON = 1e-5
-_ROPE_THETA = 10000.0
 
-Select = Callable[[NDArray[np.float32] | None], NDArray[np.int64]]
-"""Which visual tokens stay: scores float32 (visual,), or None before layer 0, -> indices int64 (keep,), ascending."""
+Select = Callable[[Evidence], NDArray[np.int64]]
+"""Which visual tokens of a sample stay: evidence -> indices int64 (keep,), ascending."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +49,17 @@ class Prefill:
     """What the language model answers.
 
     Attributes:
-        last_hidden: (batch, positions, width), after the final norm; dropped tokens are not in it.
-        cognition: (batch, width), `last_hidden` at each sample's last position: the cognition feature.
-        positions: int64 (batch, positions), the original position of each token in `last_hidden`.
+        cognition: (batch, width), after the final norm at each sample's last position: the cognition feature.
+        positions: int64 (batch, positions), the original position of each token that went through the last layer.
         scores: float32 (batch, visual), attention of the last position to the visual tokens, mean over heads, in
             the layer before the pruning; None when nothing was pruned, or before layer 0.
+        last_hidden: (batch, positions, width), after the final norm; None unless all positions were asked for.
     """
 
-    last_hidden: Tensor
     cognition: Tensor
     positions: Tensor
     scores: NDArray[np.float32] | None
+    last_hidden: Tensor | None = None
 
 
 def language_shape(part: Part, architecture: Mapping[str, int]) -> LanguageShape:
@@ -176,6 +174,15 @@ class LanguageModel(nn.Module):
         text = self.embed_tokens(input_ids)
         return torch.cat((text[:, :1], visual, text[:, 1:]), dim=1)
 
+    def without_layers(self, dropped: Collection[int]) -> "LanguageModel":
+        """The same model, sharing its weights, without some of its layers."""
+        kept = [layer for index, layer in enumerate(self.layers) if index not in dropped]
+        with torch.device("meta"):
+            model = LanguageModel(replace(self.shape, depth=0))
+        model.shape = replace(self.shape, depth=len(kept))
+        model.embed_tokens, model.layers, model.norm = self.embed_tokens, nn.ModuleList(kept), self.norm
+        return model.eval()
+
     def prefill(
         self,
         inputs_embeds: Tensor,
@@ -184,6 +191,7 @@ class LanguageModel(nn.Module):
         *,
         select: Select | None = None,
         prune_before_layer: int = 2,
+        all_positions: bool = False,
     ) -> Prefill:
         """Run all layers, once.
 
@@ -195,7 +203,8 @@ class LanguageModel(nn.Module):
             lengths: int64 (batch,), true positions of each sample; None: all.
             select: Chooses the visual tokens that stay, called once per sample in order; None: all stay. They keep
                 their order and their rotary positions; text always stays.
-            prune_before_layer: Index of the layer before which they leave. The scores come from the layer before.
+            prune_before_layer: Index of the layer before which they leave.
+            all_positions: Whether the last layer answers for all positions, not for each sample's last alone.
 
         Raises:
             ValueError: `prune_before_layer` is not a layer, or a selection is not ascending indices of visual
@@ -208,89 +217,47 @@ class LanguageModel(nn.Module):
         if select is not None and not 0 <= prune_before_layer < len(self.layers):
             raise ValueError(f"prune_before_layer = {prune_before_layer}, expected 0 to {len(self.layers) - 1}")
 
-        hidden = inputs_embeds
+        hidden, head_width = inputs_embeds, self.shape.head_width
         positions = torch.arange(count, device=device).expand(batch, count)
-        rotations = self._rotations(positions[:1], hidden.dtype)
+        rotations = rotary_tables(positions[:1], head_width, hidden.dtype)
         queries = keys = scores = None
         for index, layer in enumerate(self.layers):
             if select is not None and index == prune_before_layer:
-                if queries is not None and keys is not None:
-                    scores = _visual_scores(queries[samples, :, last], keys, last, visual_tokens)
-                kept = _kept_positions(select, scores, batch, count, visual_tokens).to(device)
-                hidden = hidden[samples[:, None], kept]
-                rotations = self._rotations(kept, hidden.dtype)
-                last = last - (count - kept.shape[1])
-                positions = kept
-            hidden, queries, keys = _run_layer(layer, hidden, rotations, self.shape.head_width)
+                evidence = _evidence(hidden, queries, keys, last, visual_tokens)
+                if queries is not None:
+                    scores = np.stack([sample.scores for sample in evidence])
+                positions = _kept_positions(select, evidence, count).to(device)
+                hidden = hidden[samples[:, None], positions]
+                rotations = rotary_tables(positions, head_width, hidden.dtype)
+                last = last - (count - positions.shape[1])
+            only = None if all_positions or index < len(self.layers) - 1 else last
+            hidden, queries, keys = run_layer(layer, hidden, rotations, head_width, only)
         hidden = self.norm(hidden)
-        return Prefill(hidden, hidden[samples, last], positions, scores)
-
-    def _rotations(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Rotary cosines and sines (batch, positions, head width).
-
-        The angles are float32 whatever the weights are, and are not a buffer that `.to(bfloat16)` would round: in
-        bfloat16 position 280 would be turned by up to a third of a radian.
-        """
-        exponents = torch.arange(0, self.shape.head_width, 2, device=positions.device, dtype=torch.float32)
-        angles = positions[..., None].float() * _ROPE_THETA ** -(exponents / self.shape.head_width)
-        angles = torch.cat((angles, angles), dim=-1)
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        if all_positions:
+            return Prefill(hidden[samples, last], positions, scores, hidden)
+        return Prefill(hidden[:, 0], positions, scores)
 
 
-def _run_layer(
-    layer: Any, hidden: Tensor, rotations: tuple[Tensor, Tensor], head_width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One layer (see `DecoderLayer`); also its rotated queries (batch, heads, positions, head width) and keys."""
-    batch, count, _ = hidden.shape
-    queries, keys, values = (
-        projected.view(batch, count, -1, head_width).transpose(1, 2) for projected in layer.project(hidden)
-    )
-    queries, keys = _rotate(queries, rotations), _rotate(keys, rotations)
-    grouped = queries.shape[1] != keys.shape[1]
-    mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
-    hidden = layer.add_attention(hidden, mixed.transpose(1, 2).reshape(batch, count, -1))
-    return layer.add_feed_forward(hidden), queries, keys
+def _evidence(
+    hidden: Tensor, queries: Tensor | None, keys: Tensor | None, last: Tensor, visual_tokens: int
+) -> list[Evidence]:
+    """Per sample, without its padding."""
+    return [
+        Evidence(
+            hidden[sample, : end + 1],
+            visual_tokens,
+            None if queries is None else queries[sample, :, : end + 1],
+            None if keys is None else keys[sample, :, : end + 1],
+        )
+        for sample, end in enumerate(last.tolist())
+    ]
 
 
-def _rotate(vectors: Tensor, rotations: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary positions, as Llama pairs its channels: the first half with the second.
-
-    Args:
-        vectors: (batch, heads, positions, head width).
-        rotations: Cosines and sines, (batch, positions, head width) each.
-    """
-    cos, sin = (part[:, None] for part in rotations)
-    first, second = vectors.chunk(2, dim=-1)
-    return vectors * cos + torch.cat((-second, first), dim=-1) * sin
-
-
-def _visual_scores(query: Tensor, keys: Tensor, last: Tensor, visual_tokens: int) -> NDArray[np.float32]:
-    """One attention row, beside the fast attention: that of the last position, softmax over all it sees.
-
-    Args:
-        query: (batch, heads, head width), rotated, of the last position.
-        keys: (batch, kv heads, positions, head width), rotated.
-        last: int64 (batch,), the last position.
-        visual_tokens: How many visual tokens follow the first position.
-
-    Returns:
-        float32 (batch, visual), mean over heads.
-    """
-    batch, kv_heads, count, head_width = keys.shape
-    grouped = query.float().view(batch, kv_heads, -1, head_width)
-    logits = torch.einsum("bkgd,bknd->bkgn", grouped, keys.float()) * head_width**-0.5
-    padding = torch.arange(count, device=keys.device) > last[:, None]
-    row = logits.masked_fill(padding[:, None, None], -torch.inf).softmax(-1).mean((1, 2))
-    return row[:, 1 : 1 + visual_tokens].cpu().numpy()
-
-
-def _kept_positions(
-    select: Select, scores: NDArray[np.float32] | None, batch: int, count: int, visual_tokens: int
-) -> Tensor:
+def _kept_positions(select: Select, evidence: list[Evidence], count: int) -> Tensor:
     """Original positions int64 (batch, kept) of everything that stays."""
     rows = []
-    for sample in range(batch):
-        indices = np.asarray(select(None if scores is None else scores[sample]))
+    for sample in evidence:
+        indices, visual_tokens = np.asarray(select(sample)), sample.visual_tokens
         within = indices.ndim == 1 and indices.dtype.kind == "i" and len(indices) > 0
         if not within or indices[0] < 0 or indices[-1] >= visual_tokens or np.any(np.diff(indices) <= 0):
             raise ValueError(f"selection {indices!r}: expected ascending integer indices below {visual_tokens}")

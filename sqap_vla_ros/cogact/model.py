@@ -122,6 +122,7 @@ class CogACT(nn.Module):
         *,
         select: Select | None = None,
         prune_before_layer: int = 2,
+        all_positions: bool = False,
     ) -> Prefill:
         """The language model on projected patches (batch, visual, width) and text; arguments as in `plan`."""
         embeddings = self.language.embed(input_ids.to(self.device), visual)

@@ -83,8 +83,8 @@ class PromptTokenizer:
         return ids, torch.arange(ids.shape[1]) < lengths[:, None]
 
 
-def load_tokenizer(checkpoint_directory: Path, directory: Path | None = None) -> PromptTokenizer:
-    """Find the tokenizer: in the directory given, else beside the checkpoint, else on the Hub.
+def find_tokenizer(checkpoint_directory: Path, directory: Path | None = None) -> Path:
+    """Find the tokenizer's file: in the directory given, else beside the checkpoint, else on the Hub.
 
     The Hub's gated repository is asked only when Hub access is not switched off (`HF_HUB_OFFLINE`).
 
@@ -97,21 +97,28 @@ def load_tokenizer(checkpoint_directory: Path, directory: Path | None = None) ->
     """
     place = directory if directory is not None else checkpoint_directory
     if (place / _FILE).is_file():
-        return PromptTokenizer(place / _FILE)
+        return place / _FILE
     if directory is not None:
         raise TokenizerError(f"{directory}: no {_FILE} there. {_where()}")
     if huggingface_hub.constants.HF_HUB_OFFLINE:
         raise TokenizerError(f"no {_FILE} in {checkpoint_directory}, and HF_HUB_OFFLINE is set. {_where()}")
     try:
         # Of the Hub's two ways, the one that does not retry for half a minute without a network.
-        return PromptTokenizer(
-            Path(huggingface_hub.snapshot_download(LLAMA_REPOSITORY, allow_patterns=[_FILE])) / _FILE
-        )
+        return Path(huggingface_hub.snapshot_download(LLAMA_REPOSITORY, allow_patterns=[_FILE])) / _FILE
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = type(error).__name__
         raise TokenizerError(
             f"no {_FILE} in {checkpoint_directory}, and the Hub did not give it ({reason}). {_where()}"
         ) from None
+
+
+def load_tokenizer(checkpoint_directory: Path, directory: Path | None = None) -> PromptTokenizer:
+    """The tokenizer that `find_tokenizer` finds.
+
+    Raises:
+        TokenizerError: There is none, or it is not Llama-2's.
+    """
+    return PromptTokenizer(find_tokenizer(checkpoint_directory, directory))
 
 
 def _where() -> str:

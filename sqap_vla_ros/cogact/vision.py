@@ -226,11 +226,11 @@ def load_vision(
     )
     with torch.device("meta"):
         backbone = VisionBackbone(dino, siglip)
-    part.load(backbone, _source, dtype, device)
+    part.load(backbone, vision_source, dtype, device)
     return backbone
 
 
-def _source(parameter: str) -> Source:
+def vision_source(parameter: str) -> Source:
     """Published tensor of a parameter of `VisionBackbone`."""
     tower, _, name = parameter.partition(".")
     prefix = f"{tower}_featurizer."

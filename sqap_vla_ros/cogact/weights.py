@@ -138,11 +138,11 @@ class Part:
         for name, _ in list(module.named_parameters()):
             source = sources(name)
             owner, _, leaf = name.rpartition(".")
-            parameter = nn.Parameter(self._take(source, dtype, device), requires_grad=False)
+            parameter = nn.Parameter(self.take(source, dtype, device), requires_grad=False)
             module.get_submodule(owner).register_parameter(leaf, parameter)
         module.eval()
 
-    def _take(self, source: Source, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    def take(self, source: Source, dtype: torch.dtype, device: torch.device | str) -> Tensor:
         tensor = self.tensors[source.name]
         if source.third is not None:
             tensor = tensor.chunk(3)[source.third]

@@ -38,21 +38,23 @@ def absmax_scales(values: Tensor, bits: int, clip: float = 1.0) -> Tensor:
     return (largest * (clip / largest_code(bits))).clamp_min_(torch.finfo(torch.float32).tiny)
 
 
-def searched_scales(weight: Tensor, bits: int) -> Tensor:
+def searched_scales(weight: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:
     """One scale per row with the least squared rounding error over a range of clips.
 
     Args:
         weight: float32 (rows, columns).
         bits: Of the codes.
+        importance: float32 (columns,), what a column's error counts: the power of its input, which halves the output's
+            error where few channels carry most of it. None: all the same.
 
     Returns:
         float32 (rows, 1).
     """
     best = absmax_scales(weight, bits)
-    least = _squared_error(weight, best, bits)
+    least = _squared_error(weight, best, bits, importance)
     for clip in _CLIPS[1:]:
         scales = absmax_scales(weight, bits, clip)
-        error = _squared_error(weight, scales, bits)
+        error = _squared_error(weight, scales, bits, importance)
         best = torch.where(error < least, scales, best)
         least = torch.minimum(error, least)
     return best
@@ -96,7 +98,8 @@ def unpack_nibbles(packed: Tensor) -> Tensor:
     return torch.stack((low, high), dim=-1).flatten(-2)
 
 
-def _squared_error(weight: Tensor, scales: Tensor, bits: int) -> Tensor:
+def _squared_error(weight: Tensor, scales: Tensor, bits: int, importance: Tensor | None) -> Tensor:
     limit = largest_code(bits)
     rounded = (weight / scales).round_().clamp_(-limit, limit).mul_(scales)
-    return rounded.sub_(weight).square_().sum(-1, keepdim=True)
+    squares = rounded.sub_(weight).square_()
+    return squares.sum(-1, keepdim=True) if importance is None else squares @ importance[:, None]

@@ -1,0 +1,264 @@
+"""From a checkpoint to a compressed one, part by part.
+
+The checkpoint is mapped; one part or decoder layer is in memory at a time. What is done is on disk, so that a run that was
+stopped, or had no more space, goes on where it was.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sqap_vla_ros.cogact.checkpoint import COMPRESSED, UNFINISHED, Checkpoint, read_parts
+from sqap_vla_ros.cogact.tokenizer import find_tokenizer
+from sqap_vla_ros.cogact.weights import CheckpointError, Part, Source
+from sqap_vla_ros.quantization.calibration import CalibrationFrames
+from sqap_vla_ros.quantization.embed_frames import embed_frames
+from sqap_vla_ros.quantization.layer import LINEARS, NORMS
+from sqap_vla_ros.quantization.layer_calibration import LayerCalibration
+from sqap_vla_ros.quantization.load import EMBEDDING, layer_file, read_decoder_layer
+from sqap_vla_ros.quantization.parts import (
+    HEAD,
+    LLM,
+    PROJECTOR,
+    VISION,
+    Stored,
+    embedding_tensors,
+    head_tensors,
+    projector_tensors,
+    read_shapes,
+    vision_tensors,
+)
+from sqap_vla_ros.quantization.recipe import Recipe
+from sqap_vla_ros.quantization.rounding import round_linear
+from sqap_vla_ros.quantization.store import (
+    Calibration,
+    Identity,
+    Manifest,
+    Origin,
+    Shapes,
+    linear_tensors,
+    read_manifest,
+    read_weights,
+    write_manifest,
+    write_weights,
+)
+from sqap_vla_ros.quantization.transform import prepare
+
+# Files beside the weights that make the directory complete in itself.
+_BESIDE = ("config.json", "dataset_statistics.json")
+
+
+class CompressionError(Exception):
+    """A compression that cannot be done; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a compression is.
+
+    Attributes:
+        done: Parts that are finished.
+        total: Parts in all.
+        name: Of the part that comes now; empty at the end.
+        resumed: It is on disk already.
+    """
+
+    done: int
+    total: int
+    name: str
+    resumed: bool = False
+
+
+def compress(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    frames: CalibrationFrames | None = None,
+    tokenizer: Path | None = None,
+    device: torch.device | str = "cpu",
+    on_step: Callable[[Step], None] = lambda step: None,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> Manifest:
+    """Compress a checkpoint into a directory that loads and runs without the original.
+
+    Args:
+        checkpoint: What to compress.
+        recipe: How.
+        directory: Where to; an unfinished compression of the same there goes on.
+        frames: What GPTQ, smoothing and mixed precision look at; None: they are left out, which is noted.
+        tokenizer: Directory of the Llama-2 tokenizer; None: beside the checkpoint.
+        device: Where rounding computes.
+        on_step: Told before each part, and at the end.
+        on_note: Told in words where the result differs from the recipe.
+
+    Raises:
+        CompressionError: The directory is in use for something else, the recipe needs frames, or the disk is full.
+        CheckpointError: The checkpoint cannot be used, or has NaN weights.
+        TokenizerError: There is no tokenizer.
+    """
+    if recipe.needs_frames and frames is None:
+        raise CompressionError(f"recipe {recipe.name}: {recipe.needs_frames} needs camera frames; give --calibration")
+    if checkpoint.is_compressed:
+        raise CompressionError(f"{checkpoint.directory}: is compressed already; give the original checkpoint")
+    vocabulary = find_tokenizer(checkpoint.directory, tokenizer)
+    _refuse_other_use(directory)
+    parts = read_parts(checkpoint.weights)
+    try:
+        shapes = read_shapes(parts, checkpoint.architecture)
+        on_note(f"hashing {checkpoint.weights.name}")
+        identity = Identity(
+            recipe=recipe,
+            source=Origin(name=checkpoint.weights.name, sha256=checkpoint.sha256()),
+            calibration=frames and Calibration(sources=frames.sources, frames=len(frames.frames), sha256=frames.sha256),
+        )
+        manifest = _begun(directory, identity, shapes) or Manifest(
+            identity=identity, shapes=shapes, notes=_notes(recipe, frames)
+        )
+        for note in manifest.notes:
+            on_note(note)
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in (*(checkpoint.directory / name for name in _BESIDE), vocabulary):
+            shutil.copyfile(path, directory / path.name)
+        return _Compression(parts, directory, manifest, torch.device(device), on_step).run(frames)
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint.weights}: {error}") from None
+    except OSError as error:
+        raise CompressionError(
+            f"{directory}: cannot write: {error} ({_free_gib(directory):.2f} GiB free). What is done stays: make room "
+            "and run the same command again"
+        ) from None
+
+
+def _refuse_other_use(directory: Path) -> None:
+    if (directory / COMPRESSED).exists():
+        raise CompressionError(f"{directory}: holds a complete compressed checkpoint; choose another directory")
+    known = {UNFINISHED, "weights", "tokenizer.json", *_BESIDE}
+    if directory.exists() and (not directory.is_dir() or {path.name for path in directory.iterdir()} - known):
+        raise CompressionError(f"{directory}: not empty, and not an unfinished compression; choose another directory")
+
+
+def _begun(directory: Path, identity: Identity, shapes: Shapes) -> Manifest | None:
+    """What an unfinished compression of the same has done; None: nothing was begun."""
+    if not (directory / UNFINISHED).exists():
+        return None
+    manifest = read_manifest(directory, UNFINISHED)
+    for name, ours, theirs in (
+        ("checkpoint (its hash differs)", identity.source.sha256, manifest.identity.source.sha256),
+        ("recipe", identity.recipe, manifest.identity.recipe),
+        ("calibration", identity.calibration, manifest.identity.calibration),
+        ("network", shapes, manifest.shapes),
+    ):
+        if ours != theirs:
+            raise CompressionError(
+                f"{directory}: an unfinished compression with another {name}; remove it or choose another directory"
+            )
+    return manifest
+
+
+def _notes(recipe: Recipe, frames: CalibrationFrames | None) -> tuple[str, ...]:
+    if frames is not None:
+        return ()
+    left_out = ["GPTQ (weights are rounded to nearest)"] if recipe.weights.rounding == "gptq" else []
+    left_out += ["smoothing"] if recipe.smoothing is not None else []
+    return (f"no calibration frames, so without {' and without '.join(left_out)}",) if left_out else ()
+
+
+def _free_gib(directory: Path) -> float:
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free / 2**30
+
+
+class _Compression:
+    """One run."""
+
+    def __init__(
+        self,
+        parts: Mapping[str, Part],
+        directory: Path,
+        manifest: Manifest,
+        device: torch.device,
+        on_step: Callable[[Step], None],
+    ) -> None:
+        self._parts = parts
+        self._directory = directory
+        self._manifest = manifest
+        self._device = device
+        self._on_step = on_step
+        self._recipe = manifest.identity.recipe
+        self._calibration: LayerCalibration | None = None
+
+    @torch.inference_mode()
+    def run(self, frames: CalibrationFrames | None) -> Manifest:
+        parts, shapes, recipe = self._parts, self._manifest.shapes, self._recipe
+        around: dict[str, Callable[[], Stored]] = {
+            VISION: lambda: vision_tensors(parts[VISION], shapes, recipe),
+            PROJECTOR: lambda: projector_tensors(parts[PROJECTOR], recipe),
+            EMBEDDING: lambda: embedding_tensors(parts[LLM], recipe),
+            HEAD: lambda: head_tensors(parts[HEAD], shapes),
+        }
+        depth = shapes.language.depth
+        total = len(around) + depth
+        for done, (name, make) in enumerate(around.items()):
+            self._take_step(done, total, name, make)
+        if frames is not None:
+            self._on_step(Step(len(around), total, "calibration frames"))
+            embeddings = embed_frames(parts, shapes, recipe, frames, self._directory, self._device)
+            self._calibration = LayerCalibration(embeddings, shapes.language)
+        for index in range(depth):
+            self._take_step(len(around) + index, total, layer_file(index), lambda index=index: self._layer(index))
+            if self._calibration is not None and index + 1 < depth:
+                self._calibration.advance(self._stored_layer(index))
+        write_manifest(self._directory, self._manifest, COMPRESSED)
+        (self._directory / UNFINISHED).unlink()
+        self._on_step(Step(total, total, ""))
+        return self._manifest
+
+    def _take_step(self, done: int, total: int, name: str, make: Callable[[], Stored]) -> None:
+        resumed = name in self._manifest.files
+        self._on_step(Step(done, total, name, resumed))
+        if resumed:
+            return
+        started = time.monotonic()
+        tensors, entries = make()
+        file = write_weights(self._directory, name, tensors)
+        self._manifest = self._manifest.model_copy(
+            update={
+                "files": {**self._manifest.files, name: file},
+                "linears": {**self._manifest.linears, **entries},
+                "minutes": self._manifest.minutes + (time.monotonic() - started) / 60,
+            }
+        )
+        write_manifest(self._directory, self._manifest, UNFINISHED)
+
+    def _layer(self, index: int) -> Stored:
+        part, shape, recipe = self._parts[LLM], self._manifest.shapes.language, self._recipe
+        prefix = f"llm.model.layers.{index}."
+        weights, gains = (
+            {name: part.take(Source(f"{prefix}{name}.weight"), torch.float32, self._device) for name in names}
+            for names in (LINEARS, NORMS)
+        )
+        largest = None
+        if self._calibration is not None and recipe.smoothing is not None:
+            unsmoothed = prepare(weights, gains, recipe, head_width=shape.head_width)
+            largest = self._calibration.largest_inputs(unsmoothed)
+            del unsmoothed
+        prepared = prepare(weights, gains, recipe, largest, shape.head_width)
+        del weights
+        seen = {} if self._calibration is None else self._calibration.inputs(prepared)
+        tensors = {f"{prefix}{name}.weight": gain for name, gain in prepared.gains.items() if gain is not None}
+        entries = {}
+        for name in LINEARS:
+            linear, entries[prefix + name] = round_linear(name, index, prepared, recipe, seen.get(name))
+            tensors |= linear_tensors(prefix + name, linear)
+        return tensors, entries
+
+    def _stored_layer(self, index: int):  # noqa: ANN202
+        name = layer_file(index)
+        tensors = read_weights(self._directory, name, self._manifest.files[name])
+        return read_decoder_layer(tensors, index, self._manifest, device=self._device)

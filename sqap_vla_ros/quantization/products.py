@@ -1,0 +1,147 @@
+"""The product of integer codes, in the executions that a machine may have.
+
+All of them accumulate exactly; what follows, in float32, is `sum · token scale · channel scale`.
+"""
+
+from functools import lru_cache
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sqap_vla_ros.quantization.weight import QuantisedWeight
+
+Execution = Literal["auto", "reference", "onednn", "int_mm", "triton"]
+
+
+class Product(Protocol):
+    """Codes of the inputs times codes of the weight.
+
+    Attributes:
+        offset: Added to the codes of the inputs, which are then uint8; 0: they are int8.
+        nbytes: Memory of the weight.
+    """
+
+    offset: int
+    nbytes: int
+
+    def accumulate(self, codes: Tensor) -> Tensor:
+        """Exact sums (tokens, stored rows), as int32 or as float32 of that integer."""
+
+    def __call__(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+        """The scaled product (tokens, stored rows) in a number format."""
+
+
+class Reference(nn.Module):
+    """Fake quantisation: float32 products of what the codes stand for. For comparisons, not for speed."""
+
+    offset = 0
+
+    def __init__(self, weight: QuantisedWeight, device: torch.device | str) -> None:
+        super().__init__()
+        self.codes, self.scales = weight.codes.to(device), weight.scales.to(device)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weight."""
+        return self.codes.nbytes + self.scales.nbytes
+
+    def accumulate(self, codes: Tensor) -> Tensor:
+        """Sums in int64, which cannot overflow."""
+        return codes.long() @ self.codes.long().T
+
+    def forward(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+        """As `Product.__call__`."""
+        return nn.functional.linear(codes.float() * scales, self.codes.float() * self.scales).to(dtype)
+
+
+class IntMm(nn.Module):
+    """`torch._int_mm`, which every build of torch has."""
+
+    offset = 0
+
+    def __init__(self, weight: QuantisedWeight, device: torch.device | str) -> None:
+        super().__init__()
+        self.codes = weight.codes.T.contiguous().to(device)
+        self.scales = weight.scales.T.contiguous().to(device)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weight."""
+        return self.codes.nbytes + self.scales.nbytes
+
+    def accumulate(self, codes: Tensor) -> Tensor:
+        """Sums in int32."""
+        return torch._int_mm(codes, self.codes)
+
+    def forward(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+        """As `Product.__call__`."""
+        return (self.accumulate(codes).float() * self.scales).mul_(scales).to(dtype)
+
+
+class OneDnn(nn.Module):
+    """oneDNN's integer linear layer, the fastest on a CPU with VNNI; weights in 8-bit containers, prepacked.
+
+    It takes the inputs as uint8 with a zero point: with int8 it falls to a path that takes seconds.
+    """
+
+    def __init__(self, weight: QuantisedWeight, bits: int) -> None:
+        super().__init__()
+        self.offset = 2 ** (bits - 1)
+        codes = weight.codes
+        self.nbytes = codes.nbytes + weight.scales.nbytes
+        # Any number of tokens runs with it; the number only guides the choice of the layout.
+        self.packed = torch.ops.onednn.qlinear_prepack(codes, [256, codes.shape[1]])
+        self.scales = weight.scales.flatten().contiguous()
+        self.ones = torch.ones_like(self.scales)
+        self.zeros = torch.zeros_like(self.scales, dtype=torch.int32)
+
+    def accumulate(self, codes: Tensor) -> Tensor:
+        """Sums, as float32."""
+        return self._multiply(codes, self.ones, torch.float32)
+
+    def forward(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+        """As `Product.__call__`; the channel scales are applied inside."""
+        return self._multiply(codes, self.scales, dtype).mul_(scales.to(dtype))
+
+    def _multiply(self, codes: Tensor, channel_scales: Tensor, dtype: torch.dtype) -> Tensor:
+        return torch.ops.onednn.qlinear_pointwise(
+            codes, 1.0, self.offset, self.packed, channel_scales, self.zeros, None, 1.0, 0, dtype, "none", [], ""
+        )
+
+
+@lru_cache
+def onednn_is_exact() -> bool:
+    """Whether this CPU and this build multiply 8-bit codes without saturating (without VNNI they may not)."""
+    if not hasattr(torch.ops.onednn, "qlinear_pointwise"):
+        return False
+    weight = torch.full((32, 64), 127, dtype=torch.int8)
+    stored = QuantisedWeight(32, torch.empty(0, 32, dtype=torch.uint8), weight, torch.empty(0, 64), torch.ones(32, 1))
+    codes = torch.full((4, 64), 127, dtype=torch.int8)
+    try:
+        sums = OneDnn(stored, 8).accumulate((codes.int() + 128).to(torch.uint8))
+    except RuntimeError:
+        return False
+    return bool((sums == 127 * 127 * 64).all())
+
+
+def make_product(
+    weight: QuantisedWeight, bits: int, execution: Execution, device: torch.device | str = "cpu"
+) -> Product:
+    """The product of a weight in an execution.
+
+    Args:
+        weight: Codes and scales.
+        bits: Of the inputs' codes.
+        execution: "auto": Triton on a GPU; on a CPU oneDNN where it is exact, `torch._int_mm` otherwise.
+        device: Where.
+    """
+    if execution == "auto":
+        execution = "triton" if torch.device(device).type == "cuda" else "onednn" if onednn_is_exact() else "int_mm"
+    if execution == "onednn":
+        return OneDnn(weight, bits)
+    if execution == "triton":
+        from sqap_vla_ros.quantization.kernels import TritonProduct
+
+        return TritonProduct(weight, bits, device)
+    return (Reference if execution == "reference" else IntMm)(weight, device)
