@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent
 
 CORE = [
     "av",
+    "matplotlib",
     "numpy",
     "opencv-python",
     "pillow",

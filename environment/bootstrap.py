@@ -67,6 +67,7 @@ class Bootstrap:
         self.venv: Path = arguments.venv.resolve()
         self.extras: list[str] = sorted({"ros", *arguments.extras.split(",")} - {""})
         self.torch: str = arguments.torch
+        self.kernels: bool = arguments.kernels
         self.python = self.venv / "bin" / "python"
         self.ros = HERE / f"ros-{arguments.distro}.txt"
         self.steps = Steps(self.venv / ".set-up")
@@ -85,6 +86,8 @@ class Bootstrap:
         messages = fingerprint(prefix, *linked, *build_inputs)
 
         keys = {"venv": interpreter, "packages": packages, "prefix": prefix, "tf2_msgs": tf2_msgs, "messages": messages}
+        if self.kernels:
+            keys["kernels"] = packages
         if not any(self.steps.due(name, key) for name, key in keys.items()):
             return
         rendering = system_packages.RENDERING if "sim" in self.extras else ()
@@ -96,6 +99,8 @@ class Bootstrap:
         self.steps.step("prefix", f"{name} as a ROS prefix", prefix, self.make_prefix)
         self.steps.step("tf2_msgs", "messages of tf2", tf2_msgs, lambda: self.build(HERE / "tf2_msgs"))
         self.steps.step("messages", "messages of sqap_vla (half a minute)", messages, lambda: self.build(ROOT))
+        if self.kernels:
+            self.steps.step("kernels", "Triton, to test the GPU's kernels anywhere", packages, self.install_triton)
 
     def make_venv(self) -> None:
         another_interpreter = (self.venv / ".set-up" / "venv.done").is_file()
@@ -123,6 +128,10 @@ class Bootstrap:
         # As requirements: a distribution may need, to build messages, more than all have and [ros] names.
         options: list[str | Path] = ["--no-build-isolation", "--requirement", self.ros]
         self.steps.run([*pip, *options, "--editable", package], self.environment, PIP_ADVICE)
+
+    def install_triton(self) -> None:
+        pip: list[str | Path] = [self.python, "-m", "pip", "install", "--no-compile", "--constraint", CONSTRAINTS]
+        self.steps.run([*pip, "triton"], self.environment, PIP_ADVICE)
 
     def make_prefix(self) -> None:
         code = "import sysconfig, numpy; print(sysconfig.get_path('include'), numpy.get_include(), sep='\\n')"
@@ -174,6 +183,7 @@ def main() -> None:
     parser.add_argument("--venv", type=Path, help="default: .venv for jazzy, .venv-kilted for kilted")
     parser.add_argument("--torch", default="auto", help="auto, cpu, or a CUDA version as PyTorch names it (cu130)")
     parser.add_argument("--extras", default="ik,sim,test", help="of setup.py, comma-separated, beside ros")
+    parser.add_argument("--kernels", action="store_true", help="Triton, too, which torch's CPU build does not bring")
     arguments = parser.parse_args()
     check_interpreter()
     if arguments.venv is None:

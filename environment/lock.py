@@ -12,6 +12,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 
 TORCH = "torch==2.13.0"
+# What the CUDA builds of this torch require.
+TRITON = "triton==3.7.1"
 
 # What tells one ROS distribution's wheels from another's; the wheels pin the rest among themselves.
 ROS = {
@@ -70,9 +72,9 @@ def main() -> None:
         "setuptools<80",
         "uv",
     ]
-    pins = resolve(TORCH, ".[ik,sim,test,ray]", *tools)
+    pins = resolve(TORCH, TRITON, ".[ik,sim,test,ray]", *tools)
     # A CUDA build of torch brings these; which ones is the torch build's own business.
-    pins = {name: pin for name, pin in pins.items() if not name.startswith(("nvidia-", "cuda-", "triton"))}
+    pins = {name: pin for name, pin in pins.items() if not name.startswith(("nvidia-", "cuda-"))}
     comment = "The version of every package but ROS, on CPython 3.11 to 3.13. No CUDA: torch's own build brings it."
     write("constraints.txt", comment, [f"{name}=={pin[0]}" for name, pin in sorted(pins.items())])
 

@@ -61,11 +61,24 @@ def write_random_checkpoint(directory: Path, size: str = "small", seed: int = 0)
     weights.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model": _random_parts(size, torch.Generator().manual_seed(seed))}, weights)
     heads = dict.fromkeys(("dino_heads", "siglip_heads", "llm_heads", "llm_kv_heads", "dit_heads"), _HEADS)
+    write_run_files(directory, f"random-{size}", heads, seed)
+    return directory
+
+
+def write_run_files(directory: Path, kind: str, heads: dict[str, int], seed: int = 0) -> None:
+    """Write what lies beside the weights: configuration, statistics, tokenizer.
+
+    Args:
+        directory: The run directory.
+        kind: Of the network.
+        heads: Numbers of attention heads; empty for the published sizes.
+        seed: That the weights were drawn with.
+    """
     config = {
-        "run_id": weights.stem,
+        "run_id": f"{kind}-cogact",
         "seed": seed,
         "vla": {"base_vlm": BASE_VLM},
-        "action_model_type": f"random-{size}",
+        "action_model_type": kind,
         "future_action_window_size": 15,
         "past_action_window_size": 0,
         "action_dim": 7,
@@ -76,7 +89,6 @@ def write_random_checkpoint(directory: Path, size: str = "small", seed: int = 0)
     action = {"q01": [*(-value for value in limit), 0.0], "q99": [*limit, 1.0], "mask": [True] * 6 + [False]}
     _write_json(directory / "dataset_statistics.json", {STATISTICS_KEY: {"action": action}})
     write_small_tokenizer(directory, _INSTRUCTIONS)
-    return directory
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ def rotate(values: Tensor, block: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # autograd refuses a matrix that inference mode made
 def hadamard(size: int) -> Tensor:
     """The orthonormal Walsh-Hadamard matrix in Sylvester's order, float32 (size, size); size a power of two."""
     if size < 1 or size & (size - 1):

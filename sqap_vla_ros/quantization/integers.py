@@ -1,8 +1,8 @@
 """Symmetric integers: scales, rounding, packing.
 
-A number x is stored as a code q in ±(2^(bits-1) - 1) with x ≈ q · scale; there is no zero point, so that a product of two
-codes needs no correction. Weights have a scale per output channel (row), activations one per token (row), because a scale
-along the reduced axis could not leave the integer product.
+A number x is stored as a code q in ±(2^(bits-1) - 1) with x ≈ q · scale; there is no zero point, so that a product of
+two codes needs no correction. Weights have a scale per output channel (row), activations one per token (row), because a
+scale along the reduced axis could not leave the integer product.
 """
 
 import torch
@@ -44,8 +44,8 @@ def searched_scales(weight: Tensor, bits: int, importance: Tensor | None = None)
     Args:
         weight: float32 (rows, columns).
         bits: Of the codes.
-        importance: float32 (columns,), what a column's error counts: the power of its input, which halves the output's
-            error where few channels carry most of it. None: all the same.
+        importance: float32 (columns,), how much a column's squared error counts, as the power of its input says it;
+            None: all the same.
 
     Returns:
         float32 (rows, 1).

@@ -68,18 +68,14 @@ def load_compressed(
         CheckpointError: A file is missing or not the one that was written.
     """
     shapes = manifest.shapes
+    vision, projector = load_vision_and_projector(directory, manifest, dtype=dtype, device=device, execution=execution)
     with torch.device("meta"):
-        vision = VisionBackbone(shapes.dino, shapes.siglip)
-        width = shapes.dino.width + shapes.siglip.width
-        projector = Projector(width, shapes.projector_hidden, shapes.language.width)
         language = LanguageModel(shapes.language)
         head = ActionHead(shapes.action_head)
 
     def tensors(name: str) -> dict[str, Tensor]:
         return read_weights(directory, name, manifest.files[name])
 
-    _load_vision(vision, tensors(VISION), manifest, dtype, device, execution)
-    Part(PROJECTOR, tensors(PROJECTOR), mapped=True).load(projector, Source, dtype, device)
     Part(HEAD, tensors(HEAD), mapped=True).load(head, lambda name: Source(f"net.{name}"), torch.float32, device)
     language.layers = nn.ModuleList(
         read_decoder_layer(tensors(layer_file(index)), index, manifest, dtype=dtype, device=device, execution=execution)
@@ -93,6 +89,26 @@ def load_compressed(
         language.norm = RotatedNorm(gain, block_size(len(gain), recipe.hadamard_block))
     _give_back_heap()
     return CogACT(vision, projector, language, head)
+
+
+def load_vision_and_projector(
+    directory: Path,
+    manifest: Manifest,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    execution: Execution = "auto",
+) -> tuple[VisionBackbone, Projector]:
+    """What turns images into embeddings; arguments as in `load_compressed`."""
+    shapes = manifest.shapes
+    with torch.device("meta"):
+        vision = VisionBackbone(shapes.dino, shapes.siglip)
+        width = shapes.dino.width + shapes.siglip.width
+        projector = Projector(width, shapes.projector_hidden, shapes.language.width)
+    _load_vision(vision, read_weights(directory, VISION, manifest.files[VISION]), manifest, dtype, device, execution)
+    stored = read_weights(directory, PROJECTOR, manifest.files[PROJECTOR])
+    Part(PROJECTOR, stored, mapped=True).load(projector, Source, dtype, device)
+    return vision, projector
 
 
 def _load_vision(

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from sqap_vla_ros.quantization.kernels import require_triton
 from sqap_vla_ros.quantization.weight import QuantisedWeight
 
 Execution = Literal["auto", "reference", "onednn", "int_mm", "triton"]
@@ -19,11 +20,13 @@ class Product(Protocol):
 
     Attributes:
         offset: Added to the codes of the inputs, which are then uint8; 0: they are int8.
-        nbytes: Memory of the weight.
     """
 
     offset: int
-    nbytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weight."""
 
     def accumulate(self, codes: Tensor) -> Tensor:
         """Exact sums (tokens, stored rows), as int32 or as float32 of that integer."""
@@ -141,7 +144,8 @@ def make_product(
     if execution == "onednn":
         return OneDnn(weight, bits)
     if execution == "triton":
-        from sqap_vla_ros.quantization.kernels import TritonProduct
+        require_triton(torch.device(device))
+        from sqap_vla_ros.quantization.kernels.product import TritonProduct
 
-        return TritonProduct(weight, bits, device)
+        return TritonProduct(weight, device)
     return (Reference if execution == "reference" else IntMm)(weight, device)

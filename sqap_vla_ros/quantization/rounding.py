@@ -72,7 +72,8 @@ def round_linear(
 
 def _round(weight: Tensor, recipe: Recipe, hessian: Tensor | None) -> QuantisedWeight:
     bits = recipe.weights.bits
-    scales = searched_scales(weight, bits) if recipe.weights.clip_search else absmax_scales(weight, bits)
+    power = None if hessian is None else hessian.diagonal()
+    scales = searched_scales(weight, bits, power) if recipe.weights.clip_search else absmax_scales(weight, bits)
     if hessian is not None and recipe.weights.rounding == "gptq":
         return weight_from_codes(gptq(weight, hessian, scales, bits), scales, bits)
     return weight_from_codes(quantise(weight, scales, bits), scales, bits)

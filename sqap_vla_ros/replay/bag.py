@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,10 @@ class Bag:
         """Message type of every topic."""
         return {connection.topic: connection.msgtype for connection in self._reader.connections}
 
+    def count(self, topic: str) -> int:
+        """How many messages a topic has."""
+        return self._reader.topics[topic].msgcount
+
     def find_topics(self, configuration: Configuration, image: str = "") -> BagTopics:
         """Pick the topics to read: the configured names where the bag has them, else the only one of the type.
 
@@ -136,8 +140,18 @@ class Bag:
         try:
             for connection, recorded_ns, raw in self._reader.messages(connections):
                 yield connection.topic, recorded_ns, self._reader.deserialize(raw, connection.msgtype)
-        except (AnyReaderError, OSError, ValueError, AssertionError, KeyError, TypeError) as error:
+        except Exception as error:  # damaged bytes make the parser fail in whatever way they happen to
             raise BagDamage(f"{self.path}: damaged, read up to here: {error}") from None
+
+    def first_instruction(self, topics: BagTopics) -> str:
+        """What the policy was told first, from the instruction topic or from a recorded chunk.
+
+        Raises:
+            BagError: The bag does not say.
+        """
+        for topic, _, message in self.messages(replace(topics, image="", camera_info="", token_mask="")):
+            return str(message.data if topic == topics.instruction else message.instruction)
+        raise BagError(f"{self.path}: holds no instruction; give one with --instruction")
 
     def _pick(self, kinds: tuple[str, ...], preferred: str, option: str) -> str:
         candidates = [topic for topic, kind in self.topic_types.items() if kind in kinds]

@@ -7,7 +7,7 @@ as the published chunk says, so that the same machine gives the same bits.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def observations(
 ) -> Iterator[Observation | tuple[int, str]]:
     """What the node would have planned on: an observation, or (stamp_ns, reason) for a refused image."""
     assembler = ObservationAssembler(configuration)
-    assembler.set_instruction(configuration.instruction or _first_instruction(bag, topics))
+    assembler.set_instruction(configuration.instruction or bag.first_instruction(topics))
     for topic, recorded_ns, message in bag.messages(topics):
         on_progress(recorded_ns)
         if topic == topics.image:
@@ -63,17 +63,6 @@ def observations(
             yield outcome.stamp_ns, outcome.reason
         elif isinstance(outcome, Observation):
             yield outcome
-
-
-def _first_instruction(bag: Bag, topics: BagTopics) -> str:
-    """What the policy was told first, from the instruction topic or from a recorded chunk.
-
-    Raises:
-        BagError: The bag does not say.
-    """
-    for topic, _, message in bag.messages(replace(topics, image="", camera_info="", token_mask="")):
-        return str(message.data if topic == topics.instruction else message.instruction)
-    raise BagError(f"{bag.path}: holds no instruction; give one with --instruction")
 
 
 def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> frozenset[int]:

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,15 @@ FINGER_OPEN_M = 0.04
 _TRACKING_RAD_S = 40.0
 _SETTLING_S = 0.5  # the official initial states hold their objects just above the table
 _OPTICAL = np.diag([1.0, -1.0, -1.0])  # MuJoCo's camera looks along -z with y up, an optical frame along +z, y down
+
+
+def count_tasks(suite: str) -> int:
+    """How many tasks a LIBERO suite has.
+
+    Raises:
+        ValueError: There is no such suite.
+    """
+    return int(_benchmark(suite).get_num_tasks())
 
 
 class LiberoScene:
@@ -81,11 +91,7 @@ class LiberoScene:
         Raises:
             ValueError: The suite, task, initial state or camera does not exist.
         """
-        suites = get_benchmark_dict()
-        if suite not in suites:
-            raise ValueError(f"no LIBERO suite '{suite}'; there are: {', '.join(sorted(suites))}")
-        with contextlib.redirect_stdout(io.StringIO()):  # it announces its task order
-            benchmark = suites[suite]()
+        benchmark = _benchmark(suite)
         if not 0 <= task < benchmark.get_num_tasks():
             raise ValueError(f"task {task} of suite '{suite}' does not exist; it has {benchmark.get_num_tasks()}")
         self.instruction: str = benchmark.get_task(task).language
@@ -195,6 +201,11 @@ class LiberoScene:
         self._render_thread.shutdown()
 
     @property
+    def initial_states(self) -> int:
+        """How many official initial states the task has."""
+        return len(self._initial_states)
+
+    @property
     def time_s(self) -> float:
         """Simulated time since the reset (s)."""
         return float(self.data.time)
@@ -254,6 +265,14 @@ class LiberoScene:
     def T_base_camera(self) -> Vector:
         """float64 (4, 4), the camera's optical frame in the arm's base, metres."""
         return np.linalg.inv(self.T_world_body(BASE_BODY)) @ self.T_world_camera
+
+
+def _benchmark(suite: str) -> Any:
+    suites = get_benchmark_dict()
+    if suite not in suites:
+        raise ValueError(f"no LIBERO suite '{suite}'; there are: {', '.join(sorted(suites))}")
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces its task order
+        return suites[suite]()
 
 
 def _transform(rotation: Vector, translation: Vector) -> Vector:

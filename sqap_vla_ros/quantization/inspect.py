@@ -1,0 +1,79 @@
+"""What a compressed checkpoint holds, as tables to read."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from rich.table import Table
+
+from sqap_vla_ros.quantization.store import LinearEntry, Manifest, read_weights
+
+_GIB = 2**30
+_LAYER = re.compile(r"^llm\.model\.layers\.(\d+)\.(.+)$")
+
+
+def layer_table(manifest: Manifest) -> Table:
+    """One row per quantised linear layer: bits of weights and inputs, errors, bytes."""
+    table = Table(title="linear layers")
+    for heading in ("layer", "rows × columns", "bits", "input", "weight error", "output error", "MiB"):
+        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    for name, entry in manifest.linears.items():
+        table.add_row(
+            _short(name),
+            f"{entry.rows} × {entry.columns}",
+            f"{entry.bits:.3g}",
+            _input(entry),
+            f"{entry.weight_error:.4f}",
+            "–" if entry.output_error is None else f"{entry.output_error:.4f}",
+            f"{entry.nbytes / 2**20:.2f}",
+        )
+    return table
+
+
+def summary_table(directory: Path, manifest: Manifest) -> Table:
+    """Recipe, origin, sizes, and the mean error by kind of layer."""
+    identity = manifest.identity
+    table = Table(title=str(directory), show_header=False)
+    table.add_row("recipe", identity.recipe.name)
+    table.add_row("made from", f"{identity.source.name}, SHA-256 {identity.source.sha256[:12]}…")
+    if calibration := identity.calibration:
+        sources = ", ".join(calibration.sources)
+        table.add_row("calibrated on", f"{calibration.frames} frames of {sources}, SHA-256 {calibration.sha256[:12]}…")
+    for note in manifest.notes:
+        table.add_row("note", note)
+    table.add_row("size", f"{manifest.nbytes / _GIB:.2f} GiB in {len(manifest.files)} files")
+    table.add_row("took", f"{manifest.minutes:.1f} min")
+    for kind, entries in _by_kind(manifest).items():
+        weight = sum(entry.weight_error for entry in entries) / len(entries)
+        outputs = [entry.output_error for entry in entries if entry.output_error is not None]
+        words = f"weight error {weight:.4f}"
+        words += f", output error {sum(outputs) / len(outputs):.4f}" if outputs else ""
+        table.add_row(kind, f"{words} (mean of {len(entries)})")
+    return table
+
+
+def verify(directory: Path, manifest: Manifest) -> None:
+    """Compare all files with the hashes that were written.
+
+    Raises:
+        CheckpointError: A file is missing or another one.
+    """
+    for name, entry in manifest.files.items():
+        read_weights(directory, name, entry)
+
+
+def _by_kind(manifest: Manifest) -> dict[str, list[LinearEntry]]:
+    kinds: dict[str, list[LinearEntry]] = defaultdict(list)
+    for name, entry in manifest.linears.items():
+        match = _LAYER.match(name)
+        kinds[match[2] if match else f"{name.partition('_')[0]} tower"].append(entry)
+    return kinds
+
+
+def _short(name: str) -> str:
+    return name.replace("llm.model.layers.", "layer ").replace("_featurizer.blocks.", " block ").replace(".", " ", 1)
+
+
+def _input(entry: LinearEntry) -> str:
+    rotation = f", rotated by {entry.block}" if entry.block > 1 else ""
+    return f"{entry.activation_bits} bits per {entry.granularity}, clip {entry.clip:g}{rotation}"
