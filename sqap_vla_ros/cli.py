@@ -109,10 +109,98 @@ class RandomCheckpoint:
         console.print(f"wrote {self.directory}")
 
 
+@dataclass(frozen=True)
+class Compress:
+    """Compress a CogACT checkpoint to low-bit integers, without training.
+
+    Works part by part: a checkpoint may be larger than memory, and a run that was stopped goes on when the same command
+    is given again. The directory that it makes needs nothing else to run: give it as `checkpoint` to node or replay.
+    """
+
+    checkpoint: tyro.conf.Positional[str]
+    """CogACT run directory, .pt file or Hub id."""
+    recipe: str = "sqap-w4a4"
+    """Name of a file in config/recipes, or a path to one."""
+    out: Path | None = None
+    """Directory to make; empty: beside the run directory, with the recipe's name appended."""
+    calibration: tuple[str, ...] = ()
+    """Camera frames that GPTQ, smoothing and mixed precision look at: bags, folders of images, or libero[:SUITE]."""
+    frames: int = 32
+    """How many frames to take from them."""
+    instruction: str = ""
+    """What to do in frames that come without instruction."""
+    tokenizer: str = ""
+    """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where rounding computes."""
+
+    def run(self, console: Console) -> None:
+        """Compress, with progress, and print what came out."""
+        from sqap_vla_ros.cogact.checkpoint import open_checkpoint
+        from sqap_vla_ros.cogact.policy import choose_device
+        from sqap_vla_ros.config import validate
+        from sqap_vla_ros.config_files import named_file, read_yaml
+        from sqap_vla_ros.quantization.calibration import read_frames
+        from sqap_vla_ros.quantization.compress import Step, compress
+        from sqap_vla_ros.quantization.inspect import summary_table
+        from sqap_vla_ros.quantization.recipe import Recipe
+
+        path = named_file("recipes", self.recipe)
+        recipe = validate(Recipe, read_yaml(path), str(path))
+        checkpoint = open_checkpoint(self.checkpoint)
+        out = self.out or Path(f"{checkpoint.directory}-{recipe.name}")
+        device = choose_device(self.device)
+        tokenizer = Path(self.tokenizer).expanduser() if self.tokenizer else None
+        frames = read_frames(self.calibration, self.frames, self.instruction) if self.calibration else None
+        with _progress(console) as progress:
+            task = progress.add_task("compressing", total=None)
+
+            def show(step: Step) -> None:
+                name = f"{step.name} (done before)" if step.resumed else step.name
+                progress.update(task, description=name or "complete", completed=step.done, total=step.total)
+
+            manifest = compress(
+                checkpoint,
+                recipe,
+                out,
+                frames=frames,
+                tokenizer=tokenizer,
+                device=device,
+                on_step=show,
+                on_note=progress.console.print,
+            )
+        console.print(summary_table(out, manifest))
+        console.print(f"next: sqap-vla inspect {out}\n      sqap-vla replay BAG --checkpoint {out}")
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show what a compressed checkpoint holds: per layer bits, error and bytes."""
+
+    directory: tyro.conf.Positional[Path]
+    """What `sqap-vla compress` made."""
+    verify: bool = False
+    """Read all files and compare their hashes."""
+
+    def run(self, console: Console) -> None:
+        """Print the tables."""
+        from sqap_vla_ros.quantization.inspect import layer_table, summary_table, verify
+        from sqap_vla_ros.quantization.store import read_manifest
+
+        manifest = read_manifest(self.directory)
+        console.print(layer_table(manifest))
+        console.print(summary_table(self.directory, manifest))
+        if self.verify:
+            verify(self.directory, manifest)
+            console.print(f"all {len(manifest.files)} files are as they were written")
+
+
 def main() -> None:
     """Run a subcommand; a user's mistake ends in one sentence and exit code 2."""
     command = tyro.extras.subcommand_cli_from_dict(
-        {"replay": Replay, "random-checkpoint": RandomCheckpoint}, prog="sqap-vla", description=__doc__
+        {"replay": Replay, "compress": Compress, "inspect": Inspect, "random-checkpoint": RandomCheckpoint},
+        prog="sqap-vla",
+        description=__doc__,
     )
     console = Console()
     try:

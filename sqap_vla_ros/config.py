@@ -8,7 +8,7 @@ A robot YAML is a ROS parameter file (`/**: ros__parameters: ...`), so that `ros
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -180,10 +180,18 @@ class Configuration(Robot):
 def flat_fields(group: type[BaseModel] = Configuration, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All settings as (dotted ROS parameter name, pydantic FieldInfo), groups resolved."""
     for name, field in group.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from flat_fields(field.annotation, f"{prefix}{name}.")
-        else:
+        groups = _groups(field.annotation)
+        for inner in groups:
+            yield from flat_fields(inner, f"{prefix}{name}.")
+        if not groups:
             yield prefix + name, field
+
+
+def _groups(annotation: Any) -> list[type[BaseModel]]:
+    """The group that a field is, or those that it may be."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [group for part in get_args(annotation) for group in _groups(part)]
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -234,13 +242,33 @@ def validate(group: type[Model], values: Mapping[str, Any], source: str) -> Mode
         known = [name for name, _ in flat_fields(group)]
         sentences = []
         for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"])
+            name, groups = _place(group, problem["loc"])
             if problem["type"] == "extra_forbidden":
                 sentences.append(unknown_name(name, known))
+            elif problem["type"].startswith("union_tag"):
+                tag = problem["ctx"]["discriminator"].strip("'")
+                choices = ", ".join(choice.model_fields[tag].default for choice in groups)
+                sentences.append(f"{name}.{tag} = {problem['input'].get(tag)!r}: expected one of {choices}")
             else:
                 subject = f"{name} = {problem['input']!r}: " if name else ""
                 sentences.append(subject + problem["msg"].removeprefix("Value error, "))
         raise ConfigurationError(f"{source}: " + "; ".join(sentences)) from None
+
+
+def _place(group: type[BaseModel], location: Iterable[str | int]) -> tuple[str, list[type[BaseModel]]]:
+    """Where a problem is: the dotted name as the user wrote it, and the groups that may stand there.
+
+    Pydantic's location also says which of several groups it took; the user's name does not.
+    """
+    names, groups = [], [group]
+    for part in location:
+        if len(groups) > 1:
+            groups = []
+            continue
+        names.append(str(part))
+        fields = groups[0].model_fields if groups else {}
+        groups = _groups(fields[part].annotation) if part in fields else []
+    return ".".join(names), groups
 
 
 def robot_parameters(path: Path) -> dict[str, Any]:

@@ -15,6 +15,9 @@ class DiffusionConfig(Group):
     sampler: Literal["ddim", "ddpm"] = Field("ddim", description="DDIM, or the 100 ancestral steps of DDPM")
     steps: int = Field(10, ge=1, le=100, description="DDIM steps")
     guidance: float = Field(1.5, ge=0, le=20, description="Classifier-free guidance scale; 1 or less: none")
+    recompute_every: int = Field(
+        1, ge=1, le=100, description="Steps per run of the action head's blocks, reused in between (EfficientVLA: 5)"
+    )
 
 
 class PolicyConfig(Group):
@@ -24,8 +27,11 @@ class PolicyConfig(Group):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the vision-language model; auto: bfloat16 on a GPU, float32 on a CPU"
     )
+    weights: Literal["any", "float"] = Field(
+        "any", description="float: refuse a compressed checkpoint, which this policy is to be compared with"
+    )
     diffusion: DiffusionConfig = DiffusionConfig()
-    pruning: PruningConfig | None = Field(None, description="Which visual tokens stay; absent: all")
+    pruning: PruningConfig | None = Field(None, description="Which visual tokens go or are reused; absent: none")
 
 
 @dataclass(frozen=True)

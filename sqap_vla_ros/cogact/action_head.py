@@ -4,7 +4,7 @@ Plain pre-norm blocks without adaptive norms; the condition is one token in fron
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,9 @@ from sqap_vla_ros.cogact.weights import Layout, Part, Shape, Source, attention_h
 
 _EPSILON = 1e-6
 _FREQUENCIES = 128
+
+Blocks = Callable[[Tensor], Tensor]
+"""What runs between the embeddings and the final layer: the residual stream (batch, tokens, width) -> the same."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +179,16 @@ class ActionHead(nn.Module):
         null = self.z_embedder.uncondition.expand(len(z), 1, -1)
         return self.embed_condition(torch.cat((z.to(null.dtype), null)))
 
-    def predict(self, x: Tensor, step: Tensor, condition: Tensor) -> Tensor:
-        """Predict the noise from embedded steps (batch or 1, width) and conditions (batch, width)."""
-        return self._denoise(self.x_embedder["linear"](x), step + condition)
+    def predict(self, x: Tensor, step: Tensor, condition: Tensor, blocks: Blocks | None = None) -> Tensor:
+        """Predict the noise from embedded steps (batch or 1, width) and conditions (batch, width).
 
-    def predict_guided(self, x: Tensor, step: Tensor, conditions: Tensor, guidance: float) -> Tensor:
+        `blocks` stands in for `run_blocks`.
+        """
+        return self._denoise(self.x_embedder["linear"](x), step + condition, blocks or self.run_blocks)
+
+    def predict_guided(
+        self, x: Tensor, step: Tensor, conditions: Tensor, guidance: float, blocks: Blocks | None = None
+    ) -> Tensor:
         """Classifier-free guidance, `uncond + guidance · (cond − uncond)` on all channels.
 
         Args:
@@ -188,6 +196,7 @@ class ActionHead(nn.Module):
             step: (batch or 1, width), embedded step.
             conditions: (2 batch, width), from `embed_both_conditions`.
             guidance: Scale.
+            blocks: As in `predict`.
 
         Returns:
             (batch, horizon, action_dim).
@@ -195,14 +204,18 @@ class ActionHead(nn.Module):
         # Both halves of the batch denoise the same actions.
         actions = self.x_embedder["linear"](x).repeat(2, 1, 1)
         steps = step if len(step) == 1 else step.repeat(2, 1)
-        conditional, unconditional = self._denoise(actions, steps + conditions).chunk(2)
+        conditional, unconditional = self._denoise(actions, steps + conditions, blocks or self.run_blocks).chunk(2)
         return unconditional + guidance * (conditional - unconditional)
 
-    def _denoise(self, actions: Tensor, condition: Tensor) -> Tensor:
-        hidden = torch.cat((condition[:, None], actions), dim=1) + self.positional_embedding
+    def run_blocks(self, hidden: Tensor) -> Tensor:
+        """All blocks: (batch, tokens, width) -> the same."""
         for block in self.blocks:
             hidden = block(hidden)
-        return self.final_layer["linear"](_norm(hidden))[:, 1:]
+        return hidden
+
+    def _denoise(self, actions: Tensor, condition: Tensor, blocks: Blocks) -> Tensor:
+        hidden = torch.cat((condition[:, None], actions), dim=1) + self.positional_embedding
+        return self.final_layer["linear"](_norm(blocks(hidden)))[:, 1:]
 
 
 def step_features(t: Tensor) -> Tensor:

@@ -57,9 +57,7 @@ def run_layer(
     return finish_layer(layer, hidden[samples, only][:, None], mixed), queries, keys
 
 
-def project_heads(
-    layer: Any, hidden: Tensor, rotations: Rotations, head_width: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def project_heads(layer: Any, hidden: Tensor, rotations: Rotations, head_width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Rotated queries and keys, and values: (batch, heads, positions, head width) each."""
     batch, count, _ = hidden.shape
     queries, keys, values = (
@@ -124,17 +122,19 @@ class Evidence:
     keys: Tensor | None
 
     @cached_property
-    def scores(self) -> NDArray[np.float32] | None:
-        """Attention of the last position to the visual tokens, float32 (visual,); None in front of the first layer."""
-        if self.queries is None:
-            return None
+    def scores(self) -> NDArray[np.float32]:
+        """Attention of the last position to the visual tokens, float32 (visual,).
+
+        Raises:
+            ValueError: In front of the first layer there is no attention.
+        """
         return self._attention(slice(-1, None))[0]
 
     def text_attention(self) -> NDArray[np.float32]:
         """Attention of each text position behind the visual tokens to them, float32 (text, visual).
 
         Raises:
-            ValueError: In front of the first layer there is no attention.
+            ValueError: As `scores`.
         """
         return self._attention(slice(1 + self.visual_tokens, None))
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sqap_vla_ros.cogact.action_head import ActionHead
+from sqap_vla_ros.cogact.action_head import ActionHead, Blocks
 
 PROCESS_STEPS = 100
 
@@ -115,9 +115,11 @@ class Ddim:
 
     Attributes:
         steps: How many; see `ddim_timesteps`.
+        recompute_every: Steps per run of the action head's blocks; what they add is the same in between.
     """
 
     steps: int = 10
+    recompute_every: int = 1
 
     def __post_init__(self) -> None:
         ddim_timesteps(self.steps)
@@ -134,7 +136,7 @@ class Ddim:
             guidance: Scale of classifier-free guidance; 1 or less: the plain conditional prediction.
         """
         schedule = ddim_schedule(self.steps)
-        predict = _predictor(head, schedule, z, guidance)
+        predict = _predictor(head, schedule, z, guidance, self.recompute_every)
         x = noise
         for i in reversed(range(self.steps)):
             x0, (scale_x, scale_noise) = _clean(schedule, i, x, predict(x, i))
@@ -151,9 +153,11 @@ class Ddpm:
     Attributes:
         step_noise: float32 (100, batch, horizon, action_dim), standard normal, in the order of the steps (99 first);
             the last is not used.
+        recompute_every: As in `Ddim`.
     """
 
     step_noise: Tensor
+    recompute_every: int = 1
 
     def trajectory(
         self, head: ActionHead, noise: Tensor, z: Tensor, guidance: float
@@ -163,7 +167,7 @@ class Ddpm:
             expected = (PROCESS_STEPS, *noise.shape)
             raise ValueError(f"step_noise is {tuple(self.step_noise.shape)}, expected {expected}")
         schedule = process_schedule()
-        predict = _predictor(head, schedule, z, guidance)
+        predict = _predictor(head, schedule, z, guidance, self.recompute_every)
         x = noise
         for i, drawn in zip(reversed(range(PROCESS_STEPS)), self.step_noise.to(noise), strict=True):
             x0, _ = _clean(schedule, i, x, predict(x, i))
@@ -184,14 +188,37 @@ def sample(sampler: Sampler, head: ActionHead, noise: Tensor, z: Tensor, guidanc
     return x
 
 
-def _predictor(head: ActionHead, schedule: Schedule, z: Tensor, guidance: float) -> Callable[[Tensor, int], Tensor]:
+def _predictor(
+    head: ActionHead, schedule: Schedule, z: Tensor, guidance: float, recompute_every: int
+) -> Callable[[Tensor, int], Tensor]:
     """The noise predictor as a function of x and the index of the step; what does not change is embedded here, once."""
     steps = head.embed_steps(torch.from_numpy(schedule.timesteps).to(z.device))
+    blocks = head.run_blocks if recompute_every == 1 else _reusing(head.run_blocks, recompute_every)
     if guidance > 1.0:
         conditions = head.embed_both_conditions(z)
-        return lambda x, i: head.predict_guided(x, steps[i : i + 1], conditions, guidance)
+        return lambda x, i: head.predict_guided(x, steps[i : i + 1], conditions, guidance, blocks)
     condition = head.embed_condition(z)
-    return lambda x, i: head.predict(x, steps[i : i + 1], condition)
+    return lambda x, i: head.predict(x, steps[i : i + 1], condition, blocks)
+
+
+def _reusing(run_blocks: Blocks, recompute_every: int) -> Blocks:
+    """The blocks, run at every n-th call alone (EfficientVLA, arXiv 2506.10100).
+
+    Each block adds its attention's and its MLP's output to the residual stream. To reuse all of them is to reuse their
+    sum, which is what the stream gained.
+    """
+    calls, gained = 0, torch.empty(0)
+
+    def run(hidden: Tensor) -> Tensor:
+        nonlocal calls, gained
+        calls += 1
+        if (calls - 1) % recompute_every:
+            return hidden + gained
+        output = run_blocks(hidden)
+        gained = output - hidden
+        return output
+
+    return run
 
 
 def _clean(schedule: Schedule, i: int, x: Tensor, noise: Tensor) -> tuple[Tensor, tuple[float, float]]:

@@ -159,7 +159,7 @@ class LanguageModel(nn.Module):
         self.shape = shape
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
         self.layers = nn.ModuleList([DecoderLayer(shape) for _ in range(shape.depth)])
-        self.norm = nn.RMSNorm(shape.width, eps=EPSILON)
+        self.norm: nn.Module = nn.RMSNorm(shape.width, eps=EPSILON)
 
     def embed(self, input_ids: Tensor, visual: Tensor) -> Tensor:
         """Embeddings of the whole sequence: BOS, the visual tokens, the rest of the text.

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from sqap_vla_ros.cogact.action_head import ActionHead
 from sqap_vla_ros.cogact.diffusion import Ddim, Sampler, sample
+from sqap_vla_ros.cogact.frame_reuse import FrameReuse
 from sqap_vla_ros.cogact.language import LanguageModel, Prefill, Select
 from sqap_vla_ros.cogact.preprocessing import normalise, resize
 from sqap_vla_ros.cogact.projector import Projector
 from sqap_vla_ros.cogact.statistics import normalised_actions
 from sqap_vla_ros.cogact.vision import VisionBackbone
+from sqap_vla_ros.quantization.linear import QuantLinear
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,19 @@ class CogACT(nn.Module):
         """Patches of the model image."""
         return self.vision.dino.shape.grid**2
 
+    @property
+    def parameter_count(self) -> int:
+        """Weights of the network, whatever number format they are in."""
+        return sum(p.numel() for p in self.parameters()) + sum(m.rows * m.columns for m in self._quantised())
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the weights take."""
+        return sum(p.nbytes for p in self.parameters()) + sum(m.weight_bytes for m in self._quantised())
+
+    def _quantised(self) -> list[QuantLinear]:
+        return [module for module in self.modules() if isinstance(module, QuantLinear)]
+
     @torch.inference_mode()
     def plan(
         self,
@@ -75,6 +90,7 @@ class CogACT(nn.Module):
         guidance: float = 1.5,
         select: Select | None = None,
         prune_before_layer: int = 2,
+        reuse: FrameReuse | None = None,
         deploy_crop: bool = False,
     ) -> Prediction:
         """Predict a chunk of normalised actions per observation.
@@ -88,11 +104,16 @@ class CogACT(nn.Module):
             guidance: Scale of classifier-free guidance; 1 or less: none.
             select: Which visual tokens stay; None: all.
             prune_before_layer: Language layer before which the others leave.
+            reuse: The previous frame, of which this one's prefill takes what did not change, and which this one
+                then replaces; for one observation without selection and padding. None: nothing is reused.
             deploy_crop: As in `preprocessing.resize`.
 
         Raises:
-            ValueError: Inputs of the wrong shape or type, or samples that are not finite.
+            ValueError: Inputs of the wrong shape or type, options that exclude each other, or samples that are not
+                finite.
         """
+        if reuse is not None and not (select is None and attention_mask is None):
+            raise ValueError("frames are reused without a selection of tokens and without padding; give one of them")
         watch = _Stopwatch(self.device)
         pictures = [images] if isinstance(images, np.ndarray) else list(images)
         if not len(pictures) == len(input_ids) == len(noise):
@@ -106,7 +127,13 @@ class CogACT(nn.Module):
         watch.stage("vision")
         visual = self.projector(features)
         watch.stage("projector")
-        prefill = self.prefill(visual, input_ids, attention_mask, select=select, prune_before_layer=prune_before_layer)
+        if reuse is not None:
+            embeddings = self.language.embed(input_ids.to(self.device), visual)
+            prefill = reuse.prefill(self.language, embeddings, visual.shape[1], model_images[0].numpy())
+        else:
+            prefill = self.prefill(
+                visual, input_ids, attention_mask, select=select, prune_before_layer=prune_before_layer
+            )
         watch.stage("language")
         z = prefill.cognition[:, None].float()
         samples = sample(sampler, self.action_head, noise.to(self.device), z, guidance)
@@ -124,11 +151,19 @@ class CogACT(nn.Module):
         prune_before_layer: int = 2,
         all_positions: bool = False,
     ) -> Prefill:
-        """The language model on projected patches (batch, visual, width) and text; arguments as in `plan`."""
+        """The language model on projected patches (batch, visual, width) and text.
+
+        Arguments are those of `plan` and of `LanguageModel.prefill`.
+        """
         embeddings = self.language.embed(input_ids.to(self.device), visual)
         lengths = None if attention_mask is None else visual.shape[1] + _text_lengths(attention_mask)
         return self.language.prefill(
-            embeddings, visual.shape[1], lengths, select=select, prune_before_layer=prune_before_layer
+            embeddings,
+            visual.shape[1],
+            lengths,
+            select=select,
+            prune_before_layer=prune_before_layer,
+            all_positions=all_positions,
         )
 
     @property

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +10,45 @@ import torch
 from numpy.typing import NDArray
 
 from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.cogact.attention import Evidence
 from sqap_vla_ros.cogact.checkpoint import Checkpoint, load_cogact, open_checkpoint
 from sqap_vla_ros.cogact.diffusion import PROCESS_STEPS, Ddim, Ddpm, Sampler, ddim_timesteps
+from sqap_vla_ros.cogact.frame_reuse import FrameReuse
+from sqap_vla_ros.cogact.layer_importance import drawn_frames, layer_importance
 from sqap_vla_ros.cogact.model import CogACT
-from sqap_vla_ros.cogact.preprocessing import model_image_affine
 from sqap_vla_ros.cogact.statistics import ActionStatistics, choose_statistics, denormalise
+from sqap_vla_ros.cogact.token_choice import TokenDropping, choose_tokens, prune_before_layer
 from sqap_vla_ros.cogact.tokenizer import PromptTokenizer, load_tokenizer
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.config_files import ConfigurationError
-from sqap_vla_ros.geometry.patches import ring_tokens
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy_config import PolicyConfig, PolicyMetadata
-from sqap_vla_ros.pruning.config import PruningConfig
+from sqap_vla_ros.pruning.config import EfficientVlaConfig, PruningConfig, VlaCacheConfig
+from sqap_vla_ros.pruning.efficientvla import least_important
 from sqap_vla_ros.pruning.selection import keep_all
-from sqap_vla_ros.pruning.sqap import select_tokens
+from sqap_vla_ros.pruning.vla_cache import reuse_report
+from sqap_vla_ros.quantization.load import load_compressed
+from sqap_vla_ros.quantization.store import read_manifest
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# For measuring layers, beside images that show nothing in particular.
+_MEASURED_INSTRUCTION = "pick up the object and put it down"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How the weights of the language model are stored.
+
+    Attributes:
+        name: "float", or the recipe that compressed them.
+        bits: Of a weight.
+        activation_bits: Of the inputs of the linear layers.
+    """
+
+    name: str
+    bits: int
+    activation_bits: int
 
 
 class CogACTPolicy:
@@ -52,29 +76,25 @@ class CogACTPolicy:
         self._statistics = statistics
         self._diffusion = config.diffusion
         self._grid = model.vision.dino.shape.grid
-        self._pruning = config.pruning
+        self._dropping = None if isinstance(config.pruning, VlaCacheConfig) else config.pruning
+        self._reuse = FrameReuse(config.pruning) if isinstance(config.pruning, VlaCacheConfig) else None
         self._text: tuple[str, torch.Tensor] | None = None
 
     def plan(self, observation: Observation) -> ActionChunk:
         """Plan a chunk; the same observation gives the same bits on the same machine and number of threads.
 
+        With VLA-Cache these are the same observations since the last `reset`.
+
         Raises:
             ValueError: The instruction is empty, or the samples are not finite.
         """
-        pruning = self._pruning
+        dropping = self._dropping
         selection = keep_all(self._grid, self._grid)
 
-        def select(scores: NDArray[np.float32] | None) -> NDArray[np.int64]:
+        def select(evidence: Evidence) -> NDArray[np.int64]:
             nonlocal selection
-            assert pruning is not None
-            selection = select_tokens(
-                scores,
-                self._ring(observation, pruning),
-                pruning.keep,
-                pruning.top_k,
-                self._grid,
-                self._grid,
-            )
+            assert dropping is not None
+            selection = choose_tokens(dropping, evidence, observation, self._grid)
             return selection.indices
 
         seed = observation.stamp_ns
@@ -85,9 +105,12 @@ class CogACTPolicy:
             noise,
             sampler=sampler,
             guidance=self._diffusion.guidance,
-            select=select if pruning else None,
-            prune_before_layer=pruning.prune_before_layer if pruning else 2,
+            select=select if dropping else None,
+            prune_before_layer=prune_before_layer(dropping) if dropping else 0,
+            reuse=self._reuse,
         )
+        if self._reuse is not None:
+            selection = reuse_report(self._reuse.reused, self._grid, self._grid)
         return ActionChunk(
             stamp_ns=observation.stamp_ns,
             actions=denormalise(prediction.normalised, self._statistics)[0],
@@ -102,7 +125,9 @@ class CogACTPolicy:
         )
 
     def reset(self) -> None:
-        """Nothing to forget: every plan stands on its own observation alone."""
+        """Forget the previous frame, where frames are reused; else every plan stands on its own observation alone."""
+        if self._reuse is not None:
+            self._reuse.reset()
 
     def _token_ids(self, instruction: str) -> torch.Tensor:
         if self._text is None or self._text[0] != instruction:
@@ -116,14 +141,9 @@ class CogACTPolicy:
         generator = philox(seed)
         noise = torch.from_numpy(generator.standard_normal(shape, np.float32))
         if self._diffusion.sampler == "ddim":
-            return noise, Ddim(self._diffusion.steps)
-        return noise, Ddpm(torch.from_numpy(generator.standard_normal((PROCESS_STEPS, *shape), np.float32)))
-
-    def _ring(self, observation: Observation, pruning: PruningConfig) -> NDArray[np.int64]:
-        """Tokens protected around the tool."""
-        height, width, _ = observation.image.shape
-        affine = model_image_affine(width, height)
-        return ring_tokens(observation.tool_px, affine, pruning.ring_radius, self._grid, self._grid)
+            return noise, Ddim(self._diffusion.steps, self._diffusion.recompute_every)
+        step_noise = torch.from_numpy(generator.standard_normal((PROCESS_STEPS, *shape), np.float32))
+        return noise, Ddpm(step_noise, self._diffusion.recompute_every)
 
 
 def philox(seed: int) -> np.random.Generator:
@@ -151,7 +171,7 @@ def load_cogact_policy(
             "checkpoint is empty; give a CogACT run directory, .pt file or Hub id "
             "(`sqap-vla random-checkpoint DIR` writes a small random one to try with)"
         )
-    device = _device(configuration)
+    device = choose_device(configuration.device)
     if device == "cpu":
         torch.set_num_threads(configuration.torch_threads or max(1, len(os.sched_getaffinity(0)) - 1))
     on_progress(f"opening checkpoint {configuration.checkpoint}")
@@ -169,12 +189,59 @@ def load_cogact_policy(
         checkpoint.directory, Path(configuration.tokenizer).expanduser() if configuration.tokenizer else None
     )
     dtype = _DTYPES[config.precision if config.precision != "auto" else "float32" if device == "cpu" else "bfloat16"]
-    size_gb = checkpoint.weights.stat().st_size * 1e-9
-    on_progress(f"loading {size_gb:.2f} GB of weights to {device} as {str(dtype).removeprefix('torch.')}")
-    model = load_cogact(checkpoint, dtype=dtype, device=device)
+    model, weights = _load_model(config, checkpoint, dtype, device, on_progress)
+    model = _with_layers_for(config.pruning, model, tokenizer, on_progress)
     on_progress("hashing the checkpoint")
-    metadata = _metadata(config, configuration, checkpoint, model, statistics)
+    metadata = _metadata(config, configuration, checkpoint, model, weights, statistics)
     return CogACTPolicy(config, model, tokenizer, statistics, metadata)
+
+
+def _load_model(
+    config: PolicyConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: str, on_progress: Callable[[str], None]
+) -> tuple[CogACT, Weights]:
+    """The network, and how its weights are to be described."""
+    number_format = str(dtype).removeprefix("torch.")
+    if not checkpoint.is_compressed:
+        on_progress(
+            f"loading {checkpoint.weights.stat().st_size * 1e-9:.2f} GB of weights to {device} as {number_format}"
+        )
+        bits = 8 * dtype.itemsize
+        return load_cogact(checkpoint, dtype=dtype, device=device), Weights("float", bits, bits)
+    manifest = read_manifest(checkpoint.directory)
+    recipe = manifest.identity.recipe
+    if config.weights == "float":
+        raise ConfigurationError(
+            f"policy {config.name} runs float weights, but {checkpoint.directory} is compressed ({recipe.name}); give "
+            f"the original checkpoint ({manifest.identity.source.name}), or another policy"
+        )
+    on_progress(f"loading {manifest.nbytes * 1e-9:.2f} GB of {recipe.name} to {device}, the rest as {number_format}")
+    model = load_compressed(checkpoint.directory, manifest, dtype=dtype, device=device)
+    return model, Weights(recipe.name, recipe.weights.bits, recipe.activations.bits)
+
+
+def _with_layers_for(
+    pruning: PruningConfig | None, model: CogACT, tokenizer: PromptTokenizer, on_progress: Callable[[str], None]
+) -> CogACT:
+    """The network without the layers that EfficientVLA drops, once it is sure that tokens leave before one it has."""
+    depth = len(model.language.layers)
+    if isinstance(pruning, EfficientVlaConfig):
+        dropped = pruning.drop_layers
+        if dropped is None:
+            on_progress("measuring the importance of the language model's layers")
+            importance = layer_importance(model, drawn_frames(tokenizer.encode(_MEASURED_INSTRUCTION)))
+            dropped = least_important(importance, pruning.layer_ratio)
+        if any(layer >= depth for layer in dropped):
+            raise ConfigurationError(f"pruning.drop_layers = {list(dropped)}: the layers are 0 to {depth - 1}")
+        on_progress(f"language model without layers {list(dropped)} of {depth}")
+        language = model.language.without_layers(dropped)
+        model = CogACT(model.vision, model.projector, language, model.action_head)
+        depth = len(language.layers)
+    if isinstance(pruning, TokenDropping) and prune_before_layer(pruning) >= depth:
+        raise ConfigurationError(
+            f"pruning.prune_before_layer = {prune_before_layer(pruning)}: the language model has {depth} layers, "
+            f"give at most {depth - 1}"
+        )
+    return model
 
 
 def _metadata(
@@ -182,30 +249,35 @@ def _metadata(
     configuration: Configuration,
     checkpoint: Checkpoint,
     model: CogACT,
+    weights: Weights,
     statistics: ActionStatistics,
 ) -> PolicyMetadata:
     visual = model.visual_tokens
-    bits = 8 * model.dtype.itemsize
     return PolicyMetadata(
         policy=config.name,
         checkpoint=configuration.checkpoint,
         checkpoint_sha256=checkpoint.sha256(),
         statistics_key=statistics.key,
-        weights="float",
-        weight_bits=bits,
-        activation_bits=bits,
+        weights=weights.name,
+        weight_bits=weights.bits,
+        activation_bits=weights.activation_bits,
         visual_tokens=visual,
         kept_tokens=config.pruning.keep if config.pruning else visual,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        memory_bytes=sum(parameter.nbytes for parameter in model.parameters()),
+        parameters=model.parameter_count,
+        memory_bytes=model.memory_bytes,
         device=str(model.device),
         time_step_s=1.0 / configuration.action.rate_hz,
         horizon=model.action_head.shape.horizon,
     )
 
 
-def _device(configuration: Configuration) -> str:
+def choose_device(wanted: str) -> str:
+    """ "cuda" or "cpu", from "auto", "cuda" or "cpu".
+
+    Raises:
+        ConfigurationError: There is no CUDA GPU, and one was asked for.
+    """
     available = torch.cuda.is_available()
-    if configuration.device == "cuda" and not available:
+    if wanted == "cuda" and not available:
         raise ConfigurationError("device = cuda, but torch finds no CUDA GPU here; use auto or cpu")
-    return "cuda" if available and configuration.device != "cpu" else "cpu"
+    return "cuda" if available and wanted != "cpu" else "cpu"

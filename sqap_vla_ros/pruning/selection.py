@@ -1,5 +1,6 @@
 """The result of token pruning: which visual tokens stay, and why."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 
@@ -39,3 +40,11 @@ def keep_all(rows: int = 16, columns: int = 16) -> TokenSelection:
     """The selection of a policy that prunes nothing."""
     count = rows * columns
     return TokenSelection(np.arange(count), np.full(count, Reason.UNPRUNED, np.uint8), rows, columns)
+
+
+def selection_of(chosen: Mapping[Reason, NDArray[np.int64]], rows: int = 16, columns: int = 16) -> TokenSelection:
+    """The selection of the tokens chosen for each reason."""
+    reasons = np.zeros(rows * columns, np.uint8)
+    for reason, indices in chosen.items():
+        reasons[indices] |= np.uint8(reason)
+    return TokenSelection(np.flatnonzero(reasons), reasons, rows, columns)

@@ -8,17 +8,21 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from sqap_vla_ros.cogact.action_head import ActionHead
 from sqap_vla_ros.cogact.checkpoint import COMPRESSED, UNFINISHED, Checkpoint, read_parts
 from sqap_vla_ros.cogact.tokenizer import find_tokenizer
 from sqap_vla_ros.cogact.weights import CheckpointError, Part, Source
+from sqap_vla_ros.quantization.allocation import allocate_layers
 from sqap_vla_ros.quantization.calibration import CalibrationFrames
 from sqap_vla_ros.quantization.embed_frames import embed_frames
-from sqap_vla_ros.quantization.layer import LINEARS, NORMS
+from sqap_vla_ros.quantization.layer import LINEARS, NORMS, QuantDecoderLayer
 from sqap_vla_ros.quantization.layer_calibration import LayerCalibration
 from sqap_vla_ros.quantization.load import EMBEDDING, layer_file, read_decoder_layer
 from sqap_vla_ros.quantization.parts import (
@@ -35,6 +39,7 @@ from sqap_vla_ros.quantization.parts import (
 )
 from sqap_vla_ros.quantization.recipe import Recipe
 from sqap_vla_ros.quantization.rounding import round_linear
+from sqap_vla_ros.quantization.sensitivity import action_sensitivities
 from sqap_vla_ros.quantization.store import (
     Calibration,
     Identity,
@@ -47,7 +52,7 @@ from sqap_vla_ros.quantization.store import (
     write_manifest,
     write_weights,
 )
-from sqap_vla_ros.quantization.transform import prepare
+from sqap_vla_ros.quantization.transform import PreparedLayer, prepare
 
 # Files beside the weights that make the directory complete in itself.
 _BESIDE = ("config.json", "dataset_statistics.json")
@@ -111,23 +116,26 @@ def compress(
     parts = read_parts(checkpoint.weights)
     try:
         shapes = read_shapes(parts, checkpoint.architecture)
-        on_note(f"hashing {checkpoint.weights.name}")
-        identity = Identity(
-            recipe=recipe,
-            source=Origin(name=checkpoint.weights.name, sha256=checkpoint.sha256()),
-            calibration=frames and Calibration(sources=frames.sources, frames=len(frames.frames), sha256=frames.sha256),
-        )
-        manifest = _begun(directory, identity, shapes) or Manifest(
-            identity=identity, shapes=shapes, notes=_notes(recipe, frames)
-        )
-        for note in manifest.notes:
-            on_note(note)
-        directory.mkdir(parents=True, exist_ok=True)
-        for path in (*(checkpoint.directory / name for name in _BESIDE), vocabulary):
-            shutil.copyfile(path, directory / path.name)
-        return _Compression(parts, directory, manifest, torch.device(device), on_step).run(frames)
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint.weights}: {error}") from None
+    on_note(f"hashing {checkpoint.weights.name}")
+    identity = Identity(
+        recipe=recipe,
+        source=Origin(name=checkpoint.weights.name, sha256=checkpoint.sha256()),
+        calibration=frames and Calibration(sources=frames.sources, frames=len(frames.frames), sha256=frames.sha256),
+    )
+    manifest = _begun(directory, identity, shapes) or Manifest(
+        identity=identity, shapes=shapes, notes=_notes(recipe, frames)
+    )
+    for note in manifest.notes:
+        on_note(note)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        # Before anything else, so that a directory of ours is told from others.
+        write_manifest(directory, manifest, UNFINISHED)
+        for path in (*(checkpoint.directory / name for name in _BESIDE), vocabulary):
+            shutil.copyfile(path, directory / path.name)
+        return _Compression(parts, checkpoint.weights, directory, manifest, torch.device(device), on_step).run(frames)
     except OSError as error:
         raise CompressionError(
             f"{directory}: cannot write: {error} ({_free_gib(directory):.2f} GiB free). What is done stays: make room "
@@ -138,8 +146,9 @@ def compress(
 def _refuse_other_use(directory: Path) -> None:
     if (directory / COMPRESSED).exists():
         raise CompressionError(f"{directory}: holds a complete compressed checkpoint; choose another directory")
-    known = {UNFINISHED, "weights", "tokenizer.json", *_BESIDE}
-    if directory.exists() and (not directory.is_dir() or {path.name for path in directory.iterdir()} - known):
+    if (directory / UNFINISHED).exists():
+        return
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise CompressionError(f"{directory}: not empty, and not an unfinished compression; choose another directory")
 
 
@@ -169,6 +178,10 @@ def _notes(recipe: Recipe, frames: CalibrationFrames | None) -> tuple[str, ...]:
     return (f"no calibration frames, so without {' and without '.join(left_out)}",) if left_out else ()
 
 
+def _prefix(index: int) -> str:
+    return f"llm.model.layers.{index}."
+
+
 def _free_gib(directory: Path) -> float:
     there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     return shutil.disk_usage(there).free / 2**30
@@ -180,20 +193,23 @@ class _Compression:
     def __init__(
         self,
         parts: Mapping[str, Part],
+        source: Path,
         directory: Path,
         manifest: Manifest,
         device: torch.device,
         on_step: Callable[[Step], None],
     ) -> None:
         self._parts = parts
+        self._source = source
         self._directory = directory
         self._manifest = manifest
         self._device = device
         self._on_step = on_step
         self._recipe = manifest.identity.recipe
         self._calibration: LayerCalibration | None = None
+        self._channel_bits: dict[str, Tensor] = {}
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode, whose tensors autograd refuses where mixed precision needs it
     def run(self, frames: CalibrationFrames | None) -> Manifest:
         parts, shapes, recipe = self._parts, self._manifest.shapes, self._recipe
         around: dict[str, Callable[[], Stored]] = {
@@ -203,15 +219,19 @@ class _Compression:
             HEAD: lambda: head_tensors(parts[HEAD], shapes),
         }
         depth = shapes.language.depth
-        total = len(around) + depth
+        # Mixed precision goes through the layers twice before they are rounded.
+        first_layer = len(around) + (2 * depth if recipe.mixed else 0)
+        total = first_layer + depth
         for done, (name, make) in enumerate(around.items()):
             self._take_step(done, total, name, make)
         if frames is not None:
             self._on_step(Step(len(around), total, "calibration frames"))
-            embeddings = embed_frames(parts, shapes, recipe, frames, self._directory, self._device)
+            embeddings = embed_frames(self._directory, self._manifest, frames, self._device)
             self._calibration = LayerCalibration(embeddings, shapes.language)
+            if recipe.mixed:
+                self._choose_bits(embeddings, recipe.mixed.target_bits, Step(len(around), total, "channel_bits"))
         for index in range(depth):
-            self._take_step(len(around) + index, total, layer_file(index), lambda index=index: self._layer(index))
+            self._take_step(first_layer + index, total, layer_file(index), partial(self._layer, index))
             if self._calibration is not None and index + 1 < depth:
                 self._calibration.advance(self._stored_layer(index))
         write_manifest(self._directory, self._manifest, COMPRESSED)
@@ -225,7 +245,10 @@ class _Compression:
         if resumed:
             return
         started = time.monotonic()
-        tensors, entries = make()
+        try:
+            tensors, entries = make()
+        except CheckpointError as error:
+            raise CheckpointError(f"{self._source}: {error}. What is done stays") from None
         file = write_weights(self._directory, name, tensors)
         self._manifest = self._manifest.model_copy(
             update={
@@ -236,11 +259,30 @@ class _Compression:
         )
         write_manifest(self._directory, self._manifest, UNFINISHED)
 
-    def _layer(self, index: int) -> Stored:
+    def _choose_bits(self, embeddings: list[Tensor], target_bits: float, step: Step) -> None:
+        """Bits per output channel, in a file of their own; each of the 2 · depth layers run for it counts as a step."""
+        shapes = self._manifest.shapes
+
+        def allocate() -> Stored:
+            with torch.device("meta"):
+                head = ActionHead(shapes.action_head)
+            self._parts[HEAD].load(head, lambda name: Source(f"net.{name}"), torch.float32, self._device)
+            gain = self._parts[LLM].take(Source("llm.model.norm.weight"), torch.float32, self._device)
+            steps = (replace(step, done=step.done + layer) for layer in range(2 * shapes.language.depth))
+            costs = action_sensitivities(
+                self._prepared, gain, head, embeddings, shapes.language, lambda: self._on_step(next(steps))
+            )
+            named = {_prefix(index) + name: cost for (index, name), cost in costs.items()}
+            return allocate_layers(named, target_bits), {}
+
+        self._take_step(step.done, step.total, step.name, allocate)
+        stored = read_weights(self._directory, step.name, self._manifest.files[step.name])
+        self._channel_bits = {name: bits.to(self._device) for name, bits in stored.items()}
+
+    def _prepared(self, index: int) -> PreparedLayer:
         part, shape, recipe = self._parts[LLM], self._manifest.shapes.language, self._recipe
-        prefix = f"llm.model.layers.{index}."
         weights, gains = (
-            {name: part.take(Source(f"{prefix}{name}.weight"), torch.float32, self._device) for name in names}
+            {name: part.take(Source(f"{_prefix(index)}{name}.weight"), torch.float32, self._device) for name in names}
             for names in (LINEARS, NORMS)
         )
         largest = None
@@ -248,17 +290,21 @@ class _Compression:
             unsmoothed = prepare(weights, gains, recipe, head_width=shape.head_width)
             largest = self._calibration.largest_inputs(unsmoothed)
             del unsmoothed
-        prepared = prepare(weights, gains, recipe, largest, shape.head_width)
-        del weights
+        return prepare(weights, gains, recipe, largest, shape.head_width)
+
+    def _layer(self, index: int) -> Stored:
+        prepared, prefix = self._prepared(index), _prefix(index)
         seen = {} if self._calibration is None else self._calibration.inputs(prepared)
         tensors = {f"{prefix}{name}.weight": gain for name, gain in prepared.gains.items() if gain is not None}
         entries = {}
         for name in LINEARS:
-            linear, entries[prefix + name] = round_linear(name, index, prepared, recipe, seen.get(name))
+            linear, entries[prefix + name] = round_linear(
+                name, index, prepared, self._recipe, seen.get(name), self._channel_bits.get(prefix + name)
+            )
             tensors |= linear_tensors(prefix + name, linear)
         return tensors, entries
 
-    def _stored_layer(self, index: int):  # noqa: ANN202
+    def _stored_layer(self, index: int) -> QuantDecoderLayer:
         name = layer_file(index)
         tensors = read_weights(self._directory, name, self._manifest.files[name])
         return read_decoder_layer(tensors, index, self._manifest, device=self._device)

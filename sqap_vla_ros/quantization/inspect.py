@@ -4,25 +4,31 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from rich import filesize
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from sqap_vla_ros.quantization.store import LinearEntry, Manifest, read_weights
 
-_GIB = 2**30
 _LAYER = re.compile(r"^llm\.model\.layers\.(\d+)\.(.+)$")
 
 
 def layer_table(manifest: Manifest) -> Table:
-    """One row per quantised linear layer: bits of weights and inputs, errors, bytes."""
-    table = Table(title="linear layers")
-    for heading in ("layer", "rows × columns", "bits", "input", "weight error", "output error", "MiB"):
-        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    """One row per quantised linear layer: bits of weights and inputs, rotation, errors, bytes."""
+    caption = "W, A: bits of weights and inputs; errors: relative, of the weight and of the output in calibration"
+    table = Table(title="linear layers", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    headings = ("layer", "rows×columns", "W", "A", "rotated by", "clip", "weight error", "output error", "MiB")
+    for heading in headings:
+        layer = heading == "layer"
+        table.add_column(heading.replace(" ", "\n"), justify="left" if layer else "right", no_wrap=True)
     for name, entry in manifest.linears.items():
         table.add_row(
             _short(name),
-            f"{entry.rows} × {entry.columns}",
+            f"{entry.rows}×{entry.columns}",
             f"{entry.bits:.3g}",
-            _input(entry),
+            str(entry.activation_bits) + ("" if entry.granularity == "token" else f" per {entry.granularity}"),
+            str(entry.block) if entry.block > 1 else "–",
+            f"{entry.clip:g}",
             f"{entry.weight_error:.4f}",
             "–" if entry.output_error is None else f"{entry.output_error:.4f}",
             f"{entry.nbytes / 2**20:.2f}",
@@ -41,8 +47,8 @@ def summary_table(directory: Path, manifest: Manifest) -> Table:
         table.add_row("calibrated on", f"{calibration.frames} frames of {sources}, SHA-256 {calibration.sha256[:12]}…")
     for note in manifest.notes:
         table.add_row("note", note)
-    table.add_row("size", f"{manifest.nbytes / _GIB:.2f} GiB in {len(manifest.files)} files")
-    table.add_row("took", f"{manifest.minutes:.1f} min")
+    table.add_row("size", f"{filesize.decimal(manifest.nbytes)} in {len(manifest.files)} files")
+    table.add_row("took", f"{60 * manifest.minutes:.0f} s" if manifest.minutes < 2 else f"{manifest.minutes:.0f} min")
     for kind, entries in _by_kind(manifest).items():
         weight = sum(entry.weight_error for entry in entries) / len(entries)
         outputs = [entry.output_error for entry in entries if entry.output_error is not None]
@@ -71,9 +77,5 @@ def _by_kind(manifest: Manifest) -> dict[str, list[LinearEntry]]:
 
 
 def _short(name: str) -> str:
-    return name.replace("llm.model.layers.", "layer ").replace("_featurizer.blocks.", " block ").replace(".", " ", 1)
-
-
-def _input(entry: LinearEntry) -> str:
-    rotation = f", rotated by {entry.block}" if entry.block > 1 else ""
-    return f"{entry.activation_bits} bits per {entry.granularity}, clip {entry.clip:g}{rotation}"
+    words = name.replace("llm.model.layers.", "llm ").replace("_featurizer.blocks.", " ")
+    return words.replace(".self_attn.", " ").replace(".attn.", " ").replace(".mlp.", " ")

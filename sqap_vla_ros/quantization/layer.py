@@ -81,6 +81,9 @@ class QuantDecoderLayer(nn.Module):
         device: Where.
     """
 
+    input_layernorm: Tensor | None
+    post_attention_layernorm: Tensor | None
+
     def __init__(
         self,
         linears: Mapping[str, StoredLinear],

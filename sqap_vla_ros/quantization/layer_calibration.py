@@ -3,7 +3,7 @@
 Each layer is calibrated on what the layers before it, quantised already, make of the frames.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class LayerCalibration:
     def __init__(self, embeddings: Sequence[Tensor], shape: LanguageShape) -> None:
         self._hidden = list(embeddings)
         self._shape = shape
+        self._dtype = _fast_dtype(self._hidden[0].device)
 
     def largest_inputs(self, prepared: PreparedLayer) -> dict[str, Tensor]:
         """Largest magnitude of each channel, float32 (columns,), of the input of each linear layer as it comes."""
@@ -39,7 +40,7 @@ class LayerCalibration:
             found = values.abs().amax(0)
             largest[name] = torch.maximum(largest[name], found) if name in largest else found
 
-        self._run(ObservedLayer(prepared, observe))
+        self._run(ObservedLayer(prepared, observe, self._dtype))
         return {name: largest[leader] for name, leader in leaders(prepared).items()}
 
     def inputs(self, prepared: PreparedLayer) -> dict[str, SeenInputs]:
@@ -55,7 +56,7 @@ class LayerCalibration:
             stride = max(1, len(rotated) // _SAMPLES_PER_FRAME)
             samples[name].append(rotated[::stride].clone())
 
-        self._run(ObservedLayer(prepared, observe))
+        self._run(ObservedLayer(prepared, observe, self._dtype))
         seen = {name: SeenInputs(found, torch.cat(samples[name])) for name, found in statistics.items()}
         return {name: seen[leader] for name, leader in leaders(prepared).items()}
 
@@ -70,3 +71,10 @@ class LayerCalibration:
             rotations = rotary_tables(positions, self._shape.head_width, hidden.dtype)
             outputs.append(run_layer(layer, hidden, rotations, self._shape.head_width)[0])
         return outputs
+
+
+def _fast_dtype(device: torch.device) -> torch.dtype:
+    """Number format of the quickest products; bfloat16 is far more exact than what the inputs are rounded to."""
+    # torch has no public name for these.
+    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32

@@ -61,7 +61,7 @@ class QuantLinear(nn.Module):
         self.rows, self.columns = weight.rows, weight.columns
         self.input_format = input_format
         self.product = make_product(weight, input_format.bits, execution, device)
-        self.full = weight.full.to(device) if len(weight.full) else None
+        self.full = weight.full.to(device, copy=True) if len(weight.full) else None
         self.bias = None if bias is None else bias.to(device)
         self.divisor = None if divisor is None else divisor.to(device)
         self.order: Tensor | None = None

@@ -39,12 +39,12 @@ class RotatedNorm(nn.Module):
 
     def __init__(self, gain: Tensor, block: int) -> None:
         super().__init__()
-        self.register_buffer("gain", gain)
+        self.weight = nn.Parameter(gain, requires_grad=False)
         self.block = block
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., width) -> the same."""
-        return rotate(functional.rms_norm(hidden, hidden.shape[-1:], None, EPSILON), self.block) * self.gain
+        return rotate(functional.rms_norm(hidden, hidden.shape[-1:], None, EPSILON), self.block) * self.weight
 
 
 def load_compressed(
@@ -85,7 +85,7 @@ def load_compressed(
     embedding.load(language, lambda name: Source(f"llm.model.{name}"), dtype, device)
     recipe = manifest.identity.recipe
     if recipe.rotation == "residual":
-        gain = language.norm.weight.detach()
+        gain = embedding.take(Source("llm.model.norm.weight"), dtype, device)
         language.norm = RotatedNorm(gain, block_size(len(gain), recipe.hadamard_block))
     _give_back_heap()
     return CogACT(vision, projector, language, head)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,11 +21,13 @@ class ObservedLayer:
     Args:
         prepared: The layer.
         observe: Called for each linear layer that has an input of its own; those that share one follow its first.
+        dtype: Number format of the products.
     """
 
-    def __init__(self, prepared: PreparedLayer, observe: Observer) -> None:
+    def __init__(self, prepared: PreparedLayer, observe: Observer, dtype: torch.dtype = torch.float32) -> None:
         self._prepared = prepared
         self._observe = observe
+        self._weights = {name: weight.to(dtype) for name, weight in prepared.weights.items()}
 
     def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `DecoderLayer.project`."""
@@ -48,7 +51,8 @@ class ObservedLayer:
             if block not in rotated:
                 rotated[block] = rotate(values, block) if block > 1 else values
                 self._observe(name, values.flatten(0, -2), rotated[block].flatten(0, -2))
-            outputs.append(functional.linear(rotated[block], self._prepared.weights[name]))
+            weight = self._weights[name]
+            outputs.append(functional.linear(rotated[block].to(weight.dtype), weight).to(values.dtype))
         return outputs
 
     def _normalise(self, hidden: Tensor, norm: str) -> Tensor:

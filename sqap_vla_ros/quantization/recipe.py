@@ -68,6 +68,11 @@ class Recipe(Group):
                 "mixed precision with rotation 'residual': a rotated stream mixes output channels, so that none can be "
                 "judged alone; use rotation 'inputs', 'query_key' or 'none'"
             )
+        if self.mixed and self.smoothing is not None:
+            raise ValueError(
+                "mixed precision with smoothing: its factors come from the rounded layers before, whose bits are not "
+                "known yet; remove one of the two"
+            )
         if self.mixed and self.weights.rounding == "gptq":
             raise ValueError("mixed precision rounds to nearest; set weights.rounding to 'nearest'")
         if self.activations.granularity == "channel" and self.mixed:

@@ -85,7 +85,8 @@ def _input_format(
     activations = recipe.activations
     decides = layer < SCORING_LAYERS and name in ATTENTION_INPUT[:2]
     bits = (activations.scoring_bits if decides else None) or activations.bits
-    clip = activations.clip if prepared.rotated[name] else 1.0
+    # The recipe's clip is for its own bits: what four bits gain by it, eight would lose.
+    clip = activations.clip if prepared.rotated[name] and bits == activations.bits else 1.0
     input_format = InputFormat(bits, prepared.blocks[name], clip, activations.granularity)
     if seen is None or bits == 8 or activations.granularity == "channel":
         return input_format

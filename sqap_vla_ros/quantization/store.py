@@ -30,7 +30,8 @@ from sqap_vla_ros.quantization.linear import Granularity, InputFormat
 from sqap_vla_ros.quantization.recipe import Recipe
 from sqap_vla_ros.quantization.weight import WEIGHT_FIELDS, weight_from_tensors
 
-_FORMAT = 1
+
+_SMALL_BYTES = 2**20
 
 
 class LinearEntry(Group):
@@ -83,7 +84,7 @@ class Shapes(Group):
 class Identity(Group):
     """What a compression was asked for; an unfinished one goes on only under the same."""
 
-    format: Literal[1] = _FORMAT
+    format: Literal[1] = 1
     recipe: Recipe
     source: Origin
     calibration: Calibration | None
@@ -113,15 +114,19 @@ def read_manifest(directory: Path, name: str = COMPRESSED) -> Manifest:
     """
     path = directory / name
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         if (directory / UNFINISHED).is_file():
             raise CheckpointError(
                 f"{directory}: the compression is unfinished; run the same `sqap-vla compress` again, it goes on"
             ) from None
         raise CheckpointError(f"{directory}: no {name}; not a compressed checkpoint") from None
-    except (OSError, ValidationError) as error:
-        raise CheckpointError(f"{path}: cannot be used ({str(error).splitlines()[0]}); compress again") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        reason = ": ".join((*map(str, problem["loc"]), problem["msg"]))
+    except OSError as error:
+        reason = str(error)
+    raise CheckpointError(f"{path}: cannot be used ({reason}); remove {directory} and compress again")
 
 
 def write_manifest(directory: Path, manifest: Manifest, name: str) -> None:
@@ -159,20 +164,20 @@ def write_weights(directory: Path, name: str, tensors: Mapping[str, Tensor]) -> 
         with part.open("rb") as file:
             os.fsync(file.fileno())
             entry = FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), nbytes=part.stat().st_size)
+        part.chmod(0o644)  # safetensors writes for the owner alone
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return entry
 
 
-def read_weights(directory: Path, name: str, entry: FileEntry, *, verify: bool = True) -> dict[str, Tensor]:
-    """Map one file of weights.
+def read_weights(directory: Path, name: str, entry: FileEntry) -> dict[str, Tensor]:
+    """Map one file of weights, once its hash is the one that was written.
 
     Args:
         directory: The compressed checkpoint.
         name: Of the file, as in the manifest.
         entry: What the manifest says of it.
-        verify: Compare its hash, not only its size.
 
     Raises:
         CheckpointError: The file is missing, or is not the one that the manifest names.
@@ -180,13 +185,18 @@ def read_weights(directory: Path, name: str, entry: FileEntry, *, verify: bool =
     path = directory / "weights" / f"{name}.safetensors"
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest() if verify else entry.sha256
-        if found != entry.sha256 or path.stat().st_size != entry.nbytes:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != entry.sha256:
             raise CheckpointError(f"{path}: not the file that was written (its hash differs); copy or compress again")
         with safetensors.safe_open(path, framework="pt") as opened:
-            return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+            return {key: _apart(opened.get_tensor(key)) for key in opened.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); copy or compress again") from None
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    """A small tensor away from the mapped file, all of which would stay in memory with one scale that is kept."""
+    return tensor.clone() if tensor.nbytes < _SMALL_BYTES else tensor
 
 
 def linear_tensors(name: str, linear: StoredLinear) -> dict[str, Tensor]:

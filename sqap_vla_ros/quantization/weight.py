@@ -68,9 +68,13 @@ class QuantisedWeight:
         return stored.new_zeros(self.rows, self.columns).index_copy_(0, self.order, stored)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a file holds of it, by the names of the attributes; empty groups are left out."""
+        """What a file holds of it, by the names of the attributes; empty groups are left out.
+
+        Not so an empty `order`: it says that all rows are dropped.
+        """
         named = {name: getattr(self, name) for name in WEIGHT_FIELDS}
-        return {name: tensor for name, tensor in named.items() if tensor is not None and tensor.numel()}
+        present = {name: tensor for name, tensor in named.items() if tensor is not None}
+        return {name: tensor for name, tensor in present.items() if tensor.numel() or name == "order"}
 
     def slice(self, start: int, end: int) -> "QuantisedWeight":
         """Some of the rows, of a weight that has one group.

@@ -24,6 +24,10 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 # robosuite recommends a private settings file on every import; nothing here uses one.
 logging.getLogger("robosuite_logs").addFilter(lambda record: "macro" not in record.getMessage())
 
+# Rendering in software loads an LLVM of its own. Triton's crashes the process when it comes second; first, both work.
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
+
 import mujoco  # noqa: E402
 from libero.libero.benchmark import get_benchmark_dict  # noqa: E402
 from libero.libero.envs.env_wrapper import ControlEnv  # noqa: E402

@@ -1,5 +1,7 @@
 """Noise schedules and samplers against golden data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -91,3 +93,41 @@ def test_ddpm_ends_where_the_reference_does(head, io):
 def test_ddpm_refuses_step_noise_of_another_shape(head, io):
     with pytest.raises(ValueError, match=r"step_noise is \(50, .*expected \(100, "):
         sample(Ddpm(io["ddpm100_step_noise_cond_half"][:50]), head, io["ddim_noise"], io["ddim_z"])
+
+
+SAMPLERS = {"ddim": lambda io: Ddim(10), "ddpm": lambda io: Ddpm(io["ddpm100_step_noise_cond_half"])}
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_reused_blocks_add_what_they_added_when_they_last_ran(head, io, guidance):
+    """The published form: each attention's and each MLP's output kept and added again."""
+    kept, calls = {}, 0
+
+    def output_kept(module, _, output):
+        if calls % 3 == 0:
+            kept[module] = output
+        return kept[module]
+
+    def count(*_):
+        nonlocal calls
+        calls += 1
+
+    hooks = [head.final_layer["linear"].register_forward_hook(count)]
+    for block in head.blocks:
+        hooks += [part.register_forward_hook(output_kept) for part in (block.attn, block.mlp["fc2"])]
+    expected = sample(Ddim(10), head, io["ddim_noise"], io["ddim_z"], guidance)
+    for hook in hooks:
+        hook.remove()
+    reused = sample(Ddim(10, recompute_every=3), head, io["ddim_noise"], io["ddim_z"], guidance)
+    np.testing.assert_allclose(reused, expected, rtol=0, atol=3e-5)
+    assert (reused - sample(Ddim(10), head, io["ddim_noise"], io["ddim_z"], guidance)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("sampler", "runs"), [("ddim", 2), ("ddpm", 20)])
+def test_blocks_run_at_every_fifth_step_from_the_first_on(head, io, sampler, runs):
+    calls = []
+    hook = head.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    for _ in range(2):
+        sample(replace(SAMPLERS[sampler](io), recompute_every=5), head, io["ddim_noise"], io["ddim_z"])
+    hook.remove()
+    assert len(calls) == 2 * runs

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sqap_vla_ros.cogact.attention import rotary_tables
 from sqap_vla_ros.cogact.language import language_layout, load_language
 from sqap_vla_ros.cogact.weights import Part
 
@@ -72,7 +73,7 @@ def test_embeddings_are_bos_then_patches_then_text(golden, golden_model):
 @torch.no_grad()
 def test_prefill_gives_the_reference_hidden_states(golden, language, embeddings):
     expected = golden("vla/vla_io.npz")
-    prefill = language.prefill(embeddings, VISUAL)
+    prefill = language.prefill(embeddings, VISUAL, all_positions=True)
     np.testing.assert_allclose(prefill.last_hidden, expected["case0_last_hidden"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(prefill.cognition, expected["case0_cognition"], rtol=0, atol=2e-5)
 
@@ -82,7 +83,9 @@ def test_prefill_gives_the_reference_hidden_states(golden, language, embeddings)
 @pytest.mark.parametrize("keep", [1, 154, 256])
 def test_a_pruned_prefill_equals_a_dense_one_that_ignores_the_dropped_tokens(language, dense, embeddings, layer, keep):
     chosen = random_choice(keep, keep)
-    prefill = language.prefill(embeddings, VISUAL, select=lambda scores: chosen, prune_before_layer=layer)
+    prefill = language.prefill(
+        embeddings, VISUAL, select=lambda evidence: chosen, prune_before_layer=layer, all_positions=True
+    )
     dropped = 1 + np.setdiff1d(np.arange(VISUAL), chosen)
     expected, _ = dense_prefill(dense, embeddings, dropped, layer)
     kept = np.setdiff1d(np.arange(embeddings.shape[1]), dropped)
@@ -97,8 +100,8 @@ def test_a_pruned_prefill_equals_a_dense_one_that_ignores_the_dropped_tokens(lan
 def test_scores_are_the_last_position_s_attention_in_the_layer_before(language, dense, embeddings, layer):
     seen = []
 
-    def select(scores):
-        seen.append(scores)
+    def select(evidence):
+        seen.append(evidence.scores)
         return np.arange(10)
 
     language.prefill(embeddings, VISUAL, select=select, prune_before_layer=layer)
@@ -109,15 +112,45 @@ def test_scores_are_the_last_position_s_attention_in_the_layer_before(language, 
 
 
 @torch.no_grad()
-def test_there_are_no_scores_before_the_first_layer(language, embeddings):
+def test_evidence_of_a_padded_sample_is_that_of_the_sample_alone(language, dense, embeddings):
+    short = embeddings[:, :-7]
+    padding = torch.randn(1, 7, short.shape[2], generator=torch.Generator().manual_seed(0))
     seen = []
 
-    def select(scores):
-        seen.append(scores)
+    def select(evidence):
+        seen.append((evidence.text_attention(), evidence.states()))
         return np.arange(10)
 
-    prefill = language.prefill(embeddings, VISUAL, select=select, prune_before_layer=0)
-    assert seen == [None] and prefill.scores is None
+    lengths = torch.tensor([embeddings.shape[1], short.shape[1]])
+    language.prefill(torch.cat((embeddings, torch.cat((short, padding), 1))), VISUAL, lengths, select=select)
+    for sample, (text_attention, states) in zip((embeddings, short), seen, strict=True):
+        _, attentions = dense_prefill(dense, sample, [], 0, "eager")
+        expected = attentions[LAYER - 1][0, :, 1 + VISUAL :, 1 : 1 + VISUAL].mean(0)
+        np.testing.assert_allclose(text_attention, expected, rtol=1e-4, atol=1e-8)
+        shallow = language.without_layers(range(LAYER, language.shape.depth))
+        shallow.norm = torch.nn.Identity()
+        stream = shallow.prefill(sample, VISUAL, all_positions=True).last_hidden[0]
+        np.testing.assert_allclose(states, stream[1 : 1 + VISUAL], rtol=0, atol=2e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("keep", [10, 256])
+def test_the_cognition_feature_is_the_same_without_the_other_positions(language, embeddings, keep):
+    options = {"select": lambda evidence: np.arange(keep)}
+    every = language.prefill(embeddings, VISUAL, all_positions=True, **options)
+    alone = language.prefill(embeddings, VISUAL, **options)
+    assert alone.last_hidden is None
+    assert torch.linalg.norm(alone.cognition - every.cognition) < 4e-7 * torch.linalg.norm(every.cognition)
+
+
+@torch.no_grad()
+def test_there_is_no_attention_before_the_first_layer(language, embeddings):
+    def select(evidence):
+        with pytest.raises(ValueError, match="no attention in front of the first layer"):
+            evidence.text_attention()
+        return np.arange(10)
+
+    assert language.prefill(embeddings, VISUAL, select=select, prune_before_layer=0).scores is None
 
 
 @torch.no_grad()
@@ -127,7 +160,7 @@ def test_a_padded_batch_prunes_each_sample_as_if_it_were_alone(language, embeddi
     padded = torch.cat((short, torch.randn(1, 7, short.shape[2], generator=torch.Generator().manual_seed(0))), dim=1)
     choices = [random_choice(0), random_choice(1)]
     alone = [
-        language.prefill(sample, VISUAL, select=lambda scores, c=choice: c, prune_before_layer=layer)
+        language.prefill(sample, VISUAL, select=lambda evidence, c=choice: c, prune_before_layer=layer)
         for sample, choice in zip((embeddings, short), choices, strict=True)
     ]
     remaining = iter(choices)
@@ -136,7 +169,7 @@ def test_a_padded_batch_prunes_each_sample_as_if_it_were_alone(language, embeddi
         torch.cat((embeddings, padded)),
         VISUAL,
         lengths,
-        select=lambda scores: next(remaining),
+        select=lambda evidence: next(remaining),
         prune_before_layer=layer,
     )
     np.testing.assert_allclose(both.cognition, torch.cat([one.cognition for one in alone]), rtol=0, atol=2e-6)
@@ -147,7 +180,9 @@ def test_a_padded_batch_prunes_each_sample_as_if_it_were_alone(language, embeddi
 @torch.no_grad()
 def test_rotary_angles_stay_exact_in_bfloat16(language):
     positions = torch.tensor([[280]])
-    half, full = (language._rotations(positions, dtype) for dtype in (torch.bfloat16, torch.float32))
+    half, full = (
+        rotary_tables(positions, language.shape.head_width, dtype) for dtype in (torch.bfloat16, torch.float32)
+    )
     for rounded, exact in zip(half, full, strict=True):
         assert torch.equal(rounded, exact.bfloat16())
     assert not list(language.buffers()), "a buffer would be rounded by .to(torch.bfloat16)"
@@ -165,30 +200,30 @@ def test_grouped_query_attention_scores_and_prunes(language):
     embedded = torch.randn(1, 270, 32, generator=torch.Generator().manual_seed(0))
     models = [load_language(Part("llm_backbone", tensors), {"llm_heads": 4}) for tensors in (grouped, repeated)]
     assert [model.shape.kv_heads for model in models] == [2, 4]
-    answers = [model.prefill(embedded, VISUAL, select=lambda scores: np.arange(0, 256, 2)) for model in models]
+    answers = [model.prefill(embedded, VISUAL, select=lambda evidence: np.arange(0, 256, 2)) for model in models]
     np.testing.assert_allclose(answers[0].scores, answers[1].scores, rtol=1e-4, atol=1e-8)
-    np.testing.assert_allclose(answers[0].last_hidden, answers[1].last_hidden, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(answers[0].cognition, answers[1].cognition, rtol=0, atol=2e-6)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("chosen", [[3, 2], [2, 2], [0, 256], [-1, 0], [], [0.5]])
 def test_a_selection_that_is_not_ascending_indices_is_refused(language, embeddings, chosen):
     with pytest.raises(ValueError, match="expected ascending integer indices below 256"):
-        language.prefill(embeddings, VISUAL, select=lambda scores: np.array(chosen))
+        language.prefill(embeddings, VISUAL, select=lambda evidence: np.array(chosen))
 
 
 @torch.no_grad()
 def test_a_batch_must_keep_the_same_number_for_every_sample(language, embeddings):
     counts = iter((5, 6))
     with pytest.raises(ValueError, match="same number for every sample"):
-        language.prefill(embeddings.repeat(2, 1, 1), VISUAL, select=lambda scores: np.arange(next(counts)))
+        language.prefill(embeddings.repeat(2, 1, 1), VISUAL, select=lambda evidence: np.arange(next(counts)))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("layer", [-1, 3])
 def test_a_layer_that_is_not_there_is_refused(language, embeddings, layer):
     with pytest.raises(ValueError, match=f"prune_before_layer = {layer}, expected 0 to 2"):
-        language.prefill(embeddings, VISUAL, select=lambda scores: np.arange(5), prune_before_layer=layer)
+        language.prefill(embeddings, VISUAL, select=lambda evidence: np.arange(5), prune_before_layer=layer)
 
 
 def test_the_layout_names_no_rotary_buffers(language):

@@ -50,7 +50,7 @@ def test_the_sampler_takes_the_reference_s_way(golden, golden_model, case):
 def test_hidden_states_are_the_reference_s(golden, golden_model, case):
     io, picture = golden("vla/vla_io.npz"), golden("vla/cases.json")[case]["image"]
     patches = torch.from_numpy(golden("projector/projector_io.npz")[f"{picture}_out"])
-    prefill = golden_model.prefill(patches, torch.from_numpy(io[f"case{case}_input_ids"]))
+    prefill = golden_model.prefill(patches, torch.from_numpy(io[f"case{case}_input_ids"]), all_positions=True)
     np.testing.assert_allclose(prefill.last_hidden, io[f"case{case}_last_hidden"], rtol=0, atol=2e-5)
 
 
@@ -77,9 +77,9 @@ def test_a_padded_batch_is_the_reference_s(golden, golden_model, golden_checkpoi
 def test_a_plan_with_pruning_reports_the_scores_it_was_given(golden, golden_model):
     seen = []
 
-    def strongest(scores):
-        seen.append(scores)
-        return np.sort(np.argsort(-scores)[:154])
+    def strongest(evidence):
+        seen.append(evidence.scores)
+        return np.sort(np.argsort(-evidence.scores)[:154])
 
     prediction = plan(golden, golden_model, 1, select=strongest)
     np.testing.assert_array_equal(prediction.scores, seen)
@@ -87,7 +87,7 @@ def test_a_plan_with_pruning_reports_the_scores_it_was_given(golden, golden_mode
 
 
 def test_a_plan_that_keeps_all_tokens_is_the_unpruned_one(golden, golden_model):
-    kept = plan(golden, golden_model, 1, select=lambda scores: np.arange(256))
+    kept = plan(golden, golden_model, 1, select=lambda evidence: np.arange(256))
     np.testing.assert_array_equal(kept.raw_samples, plan(golden, golden_model, 1).raw_samples)
 
 

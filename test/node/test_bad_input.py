@@ -205,7 +205,7 @@ def test_a_policy_that_cannot_be_loaded_fails_configure(make_cell: MakeCell) -> 
     [
         ({"checkpoint": ""}, "random-checkpoint"),
         ({"checkpoint": "/nowhere/run"}, "/nowhere/run"),
-        ({"policy": "sqapp"}, "there are: fp16, sqap"),
+        ({"policy": "sqapp"}, ", sqap, "),
     ],
     ids=["no checkpoint", "checkpoint not found", "no such policy"],
 )
