@@ -59,7 +59,9 @@ def main(work: Path = Path("out/cpu_full_size"), frames: int = 32, recipe: str =
         "load_seconds": loaded["load_s"],
         "disk_gib_w8_towers": nearest["disk_gib"],
         "disk_gib_float_towers": nearest["disk_gib_float_towers"],
-        "disk_share_of_bfloat16": nearest["disk_gib"] * GIB / (2 * loaded["parameters"]),
+        "disk_share_of_bfloat16": nearest["disk_gib"]
+        * GIB
+        / sum(file.stat().st_size for file in whole.glob("checkpoints/*")),
         "compress_peak_rss_gib": nearest["peak_gib"],
         "compress_peak_rss_gib_gptq": calibrated["peak_gib"],
         "compress_minutes_rtn": sum(seconds.values()) / 60,

@@ -207,7 +207,7 @@ def _bit_operations(shapes: Shapes) -> dict[str, float]:
     figures = {}
     for name in POLICIES:
         figures[f"bops_percent_{name}"] = product_percent(work(name), reference)
-        figures[f"bops_percent_by_width_{name}"] = width_percent(work(name), reference)
+        figures[f"bops_by_width_percent_{name}"] = width_percent(work(name), reference)
     return figures
 
 
@@ -223,7 +223,7 @@ def _table(medians: dict[str, dict[str, float]], figures: dict[str, float]) -> T
             f"{figures.get(f'llm_speedup_{name}', 1.0):.2f}×",
             f"{figures.get(f'e2e_speedup_{name}', 1.0):.2f}×",
             f"{figures[f'bops_percent_{name}']:.1f} %",
-            f"{figures[f'bops_percent_by_width_{name}']:.1f} %",
+            f"{figures[f'bops_by_width_percent_{name}']:.1f} %",
         )
     return table
 

@@ -100,11 +100,10 @@ def outlier_table(words: str, results: Mapping[str, Measured]) -> Table:
 def plot_outliers(results: Mapping[str, Mapping[str, Measured]], recipes: Mapping[str, Recipe], path: Path) -> None:
     """Per case a bar of the error for each recipe, least at the top of the first case."""
     figure = Figure(figsize=(13, 3.2), layout="constrained")
-    names = sorted(recipes, key=lambda name: results[CASES[0].name][name].probability_error)
-    for axes, case in zip(figure.subplots(1, len(CASES), sharey=True), CASES, strict=True):
+    names = sorted(recipes, key=lambda name: -results[CASES[0].name][name].probability_error)
+    for axes, case in zip(figure.subplots(1, len(CASES), sharex=True, sharey=True), CASES, strict=True):
         axes.barh(names, [results[case.name][name].probability_error for name in names])
-        axes.set(title=f"outliers: {case.name}", xlabel="error of attention probabilities", xlim=(0, 1.1))
-        axes.invert_yaxis() if case is CASES[0] else None
+        axes.set(title=f"outliers: {case.name}", xlabel="error of attention probabilities")
     figure.savefig(path, dpi=70)
 
 
@@ -127,7 +126,10 @@ def main(write: bool = True) -> None:
         console.print(outlier_table(case.words, outliers[case.name]))
     if not write:
         return
-    figures = {"kept_overlap_shuffled": 100 * small.shuffled_kept_overlap}
+    figures = {
+        "topk32_overlap_shuffled": 100 * small.shuffled_topk_overlap[32],
+        "kept_overlap_shuffled": 100 * small.shuffled_kept_overlap,
+    }
     for model in small.models:
         figures |= {
             f"topk32_overlap_{model.name}": 100 * model.topk_overlap[32],

@@ -23,11 +23,66 @@ MEANINGS = {
         ),
         "demo_rate_hz": ("commands per simulated second in the demo, small random model", "Hz"),
     },
+    "cpu_speed": {"selection_ms": ("SQAP's choice of 154 of 256 tokens", "ms")},
+    "cpu_full_size": {
+        "disk_gib_w8_towers": ("size on disk, 8-bit towers", "GiB"),
+        "disk_gib_float_towers": ("size on disk, float towers", "GiB"),
+        "disk_share_of_bfloat16": ("size on disk relative to the bfloat16 checkpoint", ""),
+        "compress_minutes_rtn": ("compressing, round to nearest", "min"),
+        "compress_minutes_gptq": ("compressing, GPTQ on 32 frames, extrapolated from two layers", "min"),
+        "compress_peak_rss_gib": ("compressing, round to nearest: most memory held", "GiB"),
+        "compress_peak_rss_gib_gptq": ("compressing, GPTQ on 32 frames: most memory held", "GiB"),
+        "load_seconds": ("loading", "s"),
+        "resident_gib": ("memory held after the first plans", "GiB"),
+        "load_peak_gib": ("most memory held while loading and planning", "GiB"),
+        "plan_seconds": ("a plan, policy sqap, float32 where not quantised", "s"),
+    },
     "demo": {
         "setup_and_run_minutes": ("`make demo` on a clean clone", "min"),
         "second_run_minutes": ("`make demo` again", "min"),
     },
 }
+
+
+# File -> first column's heading, and prefix of a figure's name -> heading and format: the rest of its name is the row.
+GRIDS = {
+    "cpu_speed": (
+        "policy",
+        {
+            "llm_speedup_": ("language model", "{:.2f}×"),
+            "e2e_speedup_": ("end to end", "{:.2f}×"),
+            "bops_percent_": ("BOPs, Σ 2·MAC·b_w·b_a", "{:.1f} %"),
+            "bops_by_width_percent_": ("BOPs, Σ MAC·max(b_w, b_a)", "{:.1f} %"),
+        },
+    ),
+    "fidelity": (
+        "recipe",
+        {
+            "cognition_error_": ("cognition error", "{:.3f}"),
+            "action_error_": ("action error", "{:.3f}"),
+            "topk32_overlap_": ("top-32 overlap", "{:.0f} %"),
+            "kept_overlap_": ("kept tokens in common", "{:.0f} %"),
+            "outlier_probability_error_": ("outlier channels: attention error", "{:.3f}"),
+            "outlier_topk32_overlap_": ("outlier channels: top-32 overlap", "{:.0f} %"),
+        },
+    ),
+}
+
+
+def _grid(stem: str, figures: dict[str, float]) -> list[str]:
+    """Lines of a table with a row per policy or recipe; its figures are taken out."""
+    heading, columns = GRIDS.get(stem, ("", {}))
+    rows: dict[str, dict[str, str]] = {}
+    for prefix, (_, shown) in columns.items():
+        for name in [name for name in figures if name.startswith(prefix)]:
+            rows.setdefault(name.removeprefix(prefix), {})[prefix] = shown.format(figures.pop(name))
+    if not rows:
+        return []
+    lines = [f"| {heading} | " + " | ".join(words for words, _ in columns.values()) + " |"]
+    lines.append("| --- |" + " --- |" * len(columns))
+    return lines + [
+        f"| {row} | " + " | ".join(cells.get(prefix, "") for prefix in columns) + " |" for row, cells in rows.items()
+    ]
 
 
 def tables() -> str:
@@ -36,12 +91,15 @@ def tables() -> str:
     for path in sorted(RESULTS.glob("*.json")):
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         meanings = MEANINGS.get(path.stem, {})
+        figures = dict(result["figures"])
+        grid = _grid(path.stem, figures)
         rows = []
-        for name, value in result["figures"].items():
+        for name, value in figures.items():
             words, unit = meanings.get(name, (name, ""))
             rows.append(f"| {words} | {value:g} {unit} |")
+        listed = ["| | |", "| --- | --- |", *rows] if rows else []
         parts.append(
-            "\n".join(["| | |", "| --- | --- |", *rows])
+            "\n".join([*grid, *([""] if grid and listed else []), *listed])
             + f"\n\n`{result['command']}`, {result['date']}, {result['machine']}.\n"
         )
     return "\n".join(parts)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from rich import box
 from rich.table import Table
 
 from sqap_vla_ros.quantization.fidelity import TOP_K, FidelityReport
@@ -16,20 +17,20 @@ SHUFFLED = "shuffled scores"
 
 
 def fidelity_table(report: FidelityReport) -> Table:
-    """One row per model, and one for scores that say nothing."""
-    table = Table(title=f"against float, {report.frames} frames of {', '.join(report.sources)}")
-    table.add_column("recipe")
-    top_headings = (f"top {k}" for k in TOP_K)
-    for heading in ("cognition error", "action error", *top_headings, "kept", "layer error, mean", "largest"):
+    """One row per model, and one for scores that say nothing; as wide as a terminal of 80 columns."""
+    title = f"against float, {report.frames} frames of {', '.join(report.sources)}"
+    caption = "top and kept: visual tokens in common [%]"
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
+    table.add_column("\nrecipe", min_width=16, overflow="fold")
+    for heading in ("cognition\nerror", "action\nerror", *(f"top\n{k}" for k in TOP_K), "\nkept", "layer\nerror"):
         table.add_column(heading, justify="right")
     for model in report.models:
         errors = tuple(model.layer_errors.values())
-        layers = (f"{sum(errors) / len(errors):.3f}", f"{max(errors):.3f}") if errors else ("–", "–")
+        layers = f"{sum(errors) / len(errors):.3f}" if errors else "–"
         overlaps = _percents(model.topk_overlap, model.kept_overlap)
-        table.add_row(model.name, f"{model.cognition_error:.3f}", f"{model.action_error:.3f}", *overlaps, *layers)
+        table.add_row(model.name, f"{model.cognition_error:.3f}", f"{model.action_error:.3f}", *overlaps, layers)
     table.add_section()
-    overlaps = _percents(report.shuffled_topk_overlap, report.shuffled_kept_overlap)
-    table.add_row(SHUFFLED, "–", "–", *overlaps, "–", "–")
+    table.add_row(SHUFFLED, "–", "–", *_percents(report.shuffled_topk_overlap, report.shuffled_kept_overlap), "–")
     return table
 
 
@@ -40,7 +41,7 @@ def write_json(report: FidelityReport, path: Path) -> None:
 
 def write_plot(report: FidelityReport, path: Path) -> None:
     """Errors of what comes out, overlaps of what is looked at, and errors of the layers, side by side (PNG)."""
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    figure = Figure(figsize=(14, 3.6), layout="constrained")
     outputs, overlaps, layers = figure.subplots(1, 3)
     names = [model.name for model in report.models]
     places = range(len(names))
@@ -59,9 +60,9 @@ def write_plot(report: FidelityReport, path: Path) -> None:
     overlaps.set_xscale("log", base=2)
     overlaps.set_xticks(TOP_K, [str(k) for k in TOP_K])
     overlaps.set(title="most attended visual tokens in common", xlabel="k", ylabel="%", ylim=(0, 100))
-    overlaps.legend(fontsize="small")
-    layers.set(title="error of weights, by output, mean of a layer", xlabel="decoder layer", ylim=(0, None))
+    layers.set(title="output error by rounded weights", xlabel="decoder layer", ylim=(0, None))
     layers.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*overlaps.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=70)
 
 
@@ -74,4 +75,4 @@ def _by_depth(errors: Mapping[str, float]) -> dict[int, float]:
 
 
 def _percents(topk: Mapping[int, float], kept: float) -> tuple[str, ...]:
-    return tuple(f"{100 * share:.1f} %" for share in (*(topk[k] for k in TOP_K), kept))
+    return tuple(f"{100 * share:.1f}" for share in (*(topk[k] for k in TOP_K), kept))

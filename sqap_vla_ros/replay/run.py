@@ -32,11 +32,13 @@ class RecordedTick:
         observation: What was planned on.
         actions: float64 (horizon, 7), what was published.
         policy_id: Policy and checkpoint that published it.
+        epoch: Changes where the policy forgot what it had carried along.
     """
 
     observation: Observation
     actions: NDArray[np.float64]
     policy_id: str
+    epoch: int
 
 
 def observations(
@@ -105,7 +107,7 @@ def _recorded_tick(at_ns: int, image: Any, chunk: Any, mask: Any) -> RecordedTic
         no_ring_reason=mask.tool_reason,
     )
     actions = np.asarray(chunk.data, np.float64).reshape(chunk.horizon, -1)
-    return RecordedTick(observation, actions, chunk.policy_id)
+    return RecordedTick(observation, actions, chunk.policy_id, chunk.epoch)
 
 
 def replay(
@@ -130,7 +132,11 @@ def replay(
         if as_recorded:
             planned = recorded_stamps_ns(bag, topics)
             results.recorded_chunks = len(planned)
+            epoch = None
             for tick in recorded_ticks(bag, topics, planned, on_progress):
+                if tick.epoch != epoch:
+                    policy.reset()
+                    epoch = tick.epoch
                 if tick.policy_id != policy.metadata.policy_id:
                     raise BagError(
                         f"{bag.path}: was recorded with {tick.policy_id}, this is {policy.metadata.policy_id}; "
@@ -138,8 +144,12 @@ def replay(
                     )
                 results.add_chunk(policy.plan(tick.observation), tick.actions)
         else:
+            instruction = None
             for outcome in observations(bag, topics, configuration, on_progress):
                 if isinstance(outcome, Observation):
+                    if outcome.instruction != instruction:
+                        policy.reset()
+                        instruction = outcome.instruction
                     results.add_chunk(policy.plan(outcome))
                 else:
                     results.add_refusal(*outcome)

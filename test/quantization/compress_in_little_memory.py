@@ -13,7 +13,7 @@ from compressions import compressed, named_recipe
 from sqap_vla_ros.cogact import random_checkpoint
 from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
 
-_DEEP = {"deep": ((32, 2), (256, 32), (48, 2))}
+_DEEP = {"deep": ((32, 2), (256, 24), (48, 2))}
 
 
 def memory_kib(field: str) -> int:

@@ -123,7 +123,9 @@ def test_frames_are_named_in_the_json_and_every_layer_has_an_output_error(random
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_what_is_left_out_without_frames_is_noted(recipe: Any, note: tuple[str, ...], random_run, tmp_path) -> None:
+def test_what_is_left_out_without_frames_is_noted(
+    recipe: Any, note: tuple[str, ...], random_run: Path, tmp_path: Path
+) -> None:
     told: list[str] = []
     manifest = compressed(random_run, recipe, tmp_path / "out", on_note=told.append)
     assert manifest.notes == note and told == ["hashing random-cogact.pt", *note]

@@ -37,7 +37,9 @@ FOUR = Recipe(name="four", weights={"bits": 4, "rounding": "nearest"}, activatio
 
 def make_frames(seed: int, count: int = 2) -> CalibrationFrames:
     images = np.random.default_rng(seed).integers(0, 256, (count, 224, 224, 3), np.uint8)
-    return CalibrationFrames((f"noise {seed}",), tuple(CalibrationFrame(image, "turn on the stove") for image in images))
+    return CalibrationFrames(
+        (f"noise {seed}",), tuple(CalibrationFrame(image, "turn on the stove") for image in images)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def manifest(directory: Path) -> Manifest:
 
 def rows(table: Table) -> Sequence[Sequence[str]]:
     """What stands in the cells."""
-    return list(zip(*(list(column.cells) for column in table.columns), strict=True))  # type: ignore[arg-type]
+    return list(zip(*(list(column.cells) for column in table.columns), strict=True))
 
 
 def printed(table: Table, width: int) -> str:

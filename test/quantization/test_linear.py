@@ -1,5 +1,7 @@
 """A linear layer on integers: what it computes, whatever executes it."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -69,7 +71,9 @@ def written_out(
 @pytest.mark.parametrize("make_weight", WEIGHTS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize(("tokens", "bits", "block"), [(1, 4, 1), (17, 8, 32), (154, 4, 32)])
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_outputs_are_those_written_out(execution: Execution, tokens: int, bits: int, block: int, make_weight) -> None:
+def test_outputs_are_those_written_out(
+    execution: Execution, tokens: int, bits: int, block: int, make_weight: Callable[[], QuantisedWeight]
+) -> None:
     weight, values = make_weight(), drawn(tokens, COLUMNS, seed=1)
     input_format, bias = InputFormat(bits, block, clip=0.8), drawn(weight.rows, seed=2)
     layer = QuantLinear(weight, input_format, bias, execution=execution)

@@ -22,6 +22,7 @@ from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy import load_policy
 from sqap_vla_ros.quantization.hadamard import rotate
+from sqap_vla_ros.quantization.linear import QuantLinear
 from sqap_vla_ros.quantization.load import load_compressed
 from sqap_vla_ros.quantization.products import Execution, onednn_is_exact
 from sqap_vla_ros.quantization.recipe import Recipe
@@ -57,13 +58,28 @@ def distance(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
 
 
 @pytest.fixture(scope="module")
-def wanted(random_run: Path) -> Prediction:
-    """What the float network plans."""
-    return plan(load_cogact(open_checkpoint(random_run)), random_run)
+def run(random_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory whose norms have gains, and whose linear layers biases, of their own; not to be changed."""
+    run = tmp_path_factory.mktemp("drawn") / "run"
+    shutil.copytree(random_run, run)
+    (weights,) = (run / "checkpoints").iterdir()
+    content = torch.load(weights, weights_only=True)
+    generator = torch.Generator().manual_seed(3)
+    for tensor in (tensor for part in content["model"].values() for tensor in part.values()):
+        if tensor.ndim == 1:
+            tensor += 0.3 * torch.randn(tensor.shape, generator=generator)
+    torch.save(content, weights)
+    return run
 
 
 @pytest.fixture(scope="module")
-def directory_of(random_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def wanted(run: Path) -> Prediction:
+    """What the float network plans."""
+    return plan(load_cogact(open_checkpoint(run)), run)
+
+
+@pytest.fixture(scope="module")
+def directory_of(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Compressed checkpoints by recipe, calibrated; not to be changed."""
     made: dict[str, Path] = {}
 
@@ -71,7 +87,7 @@ def directory_of(random_run: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         if name not in made:
             made[name] = tmp_path_factory.mktemp("compressed") / "out"
             recipe: Recipe = RECIPES[name]
-            compressed(random_run, recipe, made[name], frames=drawn_frames())
+            compressed(run, recipe, made[name], frames=drawn_frames())
         return made[name]
 
     return directory
@@ -108,16 +124,16 @@ def test_with_four_bits_the_cognition_feature_is_still_alike(
 
 
 def test_a_rotated_streams_hidden_states_come_out_in_the_published_basis(
-    directory_of: Callable[[str], Path], random_run: Path
+    directory_of: Callable[[str], Path], run: Path
 ) -> None:
     directory = directory_of("w8a8 rotated stream")
-    ids = load_tokenizer(random_run).encode(INSTRUCTION)
+    ids = load_tokenizer(run).encode(INSTRUCTION)
     visual = torch.randn(1, 256, 64, generator=torch.Generator().manual_seed(2))
-    models = load_cogact(open_checkpoint(random_run)), load(directory)
+    models = load_cogact(open_checkpoint(run)), load(directory)
     with torch.no_grad():
         wanted = models[0].prefill(visual, ids, all_positions=True).last_hidden
         found = models[1].prefill(rotate(visual, 64), ids, all_positions=True).last_hidden
-    assert distance(found.numpy(), wanted.numpy()) < 0.2
+    assert found is not None and wanted is not None and distance(found.numpy(), wanted.numpy()) < 0.2
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
@@ -152,23 +168,19 @@ def test_the_same_observation_gives_the_same_bits_also_when_loaded_again(
     assert len(set(plans)) == 1
 
 
-def test_quantised_layers_take_a_quarter_of_the_memory_on_a_cpu(
-    directory_of: Callable[[str], Path], random_run: Path
-) -> None:
-    layers = [
-        model.language.layers[0] for model in (load_cogact(open_checkpoint(random_run)), load(directory_of("w4a4")))
-    ]
+def test_quantised_layers_take_a_quarter_of_the_memory_on_a_cpu(directory_of: Callable[[str], Path], run: Path) -> None:
+    layers = [model.language.layers[0] for model in (load_cogact(open_checkpoint(run)), load(directory_of("w4a4")))]
     float_bytes = sum(parameter.nbytes for parameter in layers[0].parameters())
-    integer_bytes = sum(part.weight_bytes for part in layers[1].modules() if hasattr(part, "weight_bytes"))
+    integer_bytes = sum(part.weight_bytes for part in layers[1].modules() if isinstance(part, QuantLinear))
     # Codes of a byte; one scale per row is much where rows are 64 weights.
     assert integer_bytes < 0.3 * float_bytes
 
 
 def test_the_directory_alone_plans_offline_when_the_original_is_gone(
-    random_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, alone = tmp_path / "original", tmp_path / "elsewhere" / "alone"
-    shutil.copytree(random_run, original)
+    shutil.copytree(run, original)
     compressed(original, RECIPES["w4a4 rotated stream"], tmp_path / "out")
     shutil.rmtree(original)
     alone.parent.mkdir()

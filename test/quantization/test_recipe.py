@@ -1,5 +1,6 @@
 """Recipe files, and what is refused in them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ FILES = sorted((config_directory() / "recipes").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_recipe_file_is_valid_and_named_as_its_file(path) -> None:
+def test_every_recipe_file_is_valid_and_named_as_its_file(path: Path) -> None:
     assert validate(Recipe, read_yaml(path), str(path)).name == path.stem
 
 

@@ -1,5 +1,7 @@
 """One linear layer from its prepared weight to what is stored, and what is said about it."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -36,7 +38,7 @@ def seen(values: Tensor) -> SeenInputs:
     return SeenInputs(statistics, values[:64])
 
 
-def recipe(bits: int = 4, rounding: str = "nearest", search: bool = True, **activations) -> Recipe:
+def recipe(bits: int = 4, rounding: str = "nearest", search: bool = True, **activations: Any) -> Recipe:
     weights = WeightRecipe(bits=bits, rounding=rounding, clip_search=search)
     return Recipe(name="test", weights=weights, activations=ActivationRecipe(**activations))
 

@@ -1,5 +1,6 @@
 """Files of a compressed checkpoint: whole or not there, and read only when they are what was written."""
 
+import errno
 import json
 import os
 import resource
@@ -92,6 +93,20 @@ def test_weights_that_find_no_space_leave_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "weights").iterdir()) == []
 
 
+def test_weights_that_cannot_be_brought_to_disk_leave_nothing(
+    tmp_path: Path, entry: FileEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for write in (lambda: write_weights(tmp_path, "part", {}), lambda: write_whole(tmp_path / "file.json", b"new")):
+        with pytest.raises(OSError, match="No space left on device"):
+            write()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["part.safetensors"]
+    assert read_weights(tmp_path, "part", entry).keys() == TENSORS.keys()
+
+
 def test_a_file_that_finds_no_space_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     write_whole(path, b"old")
@@ -135,9 +150,11 @@ def test_a_quantised_layer_comes_back_from_its_file(
 ) -> None:
     weight = torch.randn(3, 16)
     stored = mixed_weight(weight, torch.tensor(channel_bits, dtype=torch.uint8))
-    linear = StoredLinear(stored, InputFormat(8, 16, 0.9, "token"), torch.rand(16) + 0.5 if static else None)
+    divisor = torch.rand(16) + 0.5 if static else None
+    linear = StoredLinear(stored, InputFormat(8, 16, 0.9, "token"), divisor)
     entry = write_weights(tmp_path, "layer", linear_tensors("up", linear))
     again = read_linear(read_weights(tmp_path, "layer", entry), "up", describe(linear, weight))
     assert torch.equal(again.weight.dequantised(), stored.dequantised())
     assert again.input_format == linear.input_format
-    assert (again.divisor is not None and torch.equal(again.divisor, linear.divisor)) if static else not again.divisor
+    found = again.divisor
+    assert found is divisor is None or found is not None and divisor is not None and torch.equal(found, divisor)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sqap_vla_ros.cogact.attention import rotary_tables, run_layer
 from sqap_vla_ros.cogact.language import DecoderLayer, LanguageShape
-from sqap_vla_ros.quantization.layer import ATTENTION_INPUT, LINEARS, MLP_INPUT, NORMS
+from sqap_vla_ros.quantization.layer import ATTENTION_INPUT, ATTENTION_OUTPUT, LINEARS, MLP_INPUT, MLP_OUTPUT, NORMS
 from sqap_vla_ros.quantization.layer_calibration import LayerCalibration
 from sqap_vla_ros.quantization.observed_layer import ObservedLayer
 from sqap_vla_ros.quantization.recipe import Recipe, Rotation
@@ -34,8 +34,8 @@ def drawn_layer(shape: LanguageShape) -> DecoderLayer:
 
 def tensors(layer: DecoderLayer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return (
-        {name: layer.get_submodule(name).weight.data for name in LINEARS},
-        {name: layer.get_submodule(name).weight.data for name in NORMS},
+        {name: layer.get_parameter(f"{name}.weight").data for name in LINEARS},
+        {name: layer.get_parameter(f"{name}.weight").data for name in NORMS},
     )
 
 
@@ -79,7 +79,7 @@ def test_a_prepared_layer_answers_as_the_layer(
     prepared = prepared_layer(layer, shape, how)
     if rotation == "residual":
         hidden = rotate_residual(hidden, how)
-    answer, queries, keys = run(ObservedLayer(prepared, lambda *_: None), hidden, shape)
+    answer, queries, keys = run(ObservedLayer(prepared, lambda *_: None, torch.float64), hidden, shape)
     if rotation == "residual":
         answer = rotate_residual(answer, how)
     for found, expected in ((answer, wanted), (queries, wanted_queries), (keys, wanted_keys)):
@@ -123,7 +123,8 @@ def test_gains_are_in_the_weights_where_the_stream_is_rotated(rotation: Rotation
     if rotation == "residual":
         assert gains == dict.fromkeys(NORMS)
     else:
-        assert all(torch.equal(gains[name], gain) for name, gain in tensors(layer)[1].items())
+        published = tensors(layer)[1]
+        assert all(gain is not None and torch.equal(gain, published[name]) for name, gain in gains.items())
 
 
 def test_smoothing_takes_outliers_out_of_every_input() -> None:
@@ -139,6 +140,22 @@ def test_smoothing_takes_outliers_out_of_every_input() -> None:
     assert before["self_attn.q_proj"] > 10 and before["mlp.down_proj"] > 10
     assert all(after[name] < 0.6 * before[name] for name in (*ATTENTION_INPUT, *MLP_INPUT, "mlp.down_proj"))
     assert after["self_attn.o_proj"] < before["self_attn.o_proj"]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["heads of their own", "grouped heads"])
+def test_an_exponent_of_one_half_makes_inputs_and_weights_equally_large(shape: LanguageShape) -> None:
+    layer = drawn_layer(shape)
+    layer.self_attn.v_proj.weight.data[3] *= 20
+    layer.self_attn.o_proj.weight.data[:, 9] *= 20
+    prepared = prepared_layer(layer, shape, recipe("none", 0.5))
+    largest = LayerCalibration([stream(shape)], shape).largest_inputs(prepared)
+    for name, groups in (
+        (ATTENTION_OUTPUT, (shape.kv_heads, -1, shape.head_width)),
+        (MLP_OUTPUT, (1, 1, shape.hidden)),
+    ):
+        inputs, weights = largest[name], prepared.weights[name].abs().amax(0)
+        # Channels of heads that share their values share a factor. Calibration may compute in bfloat16.
+        assert torch.allclose(inputs.view(groups).amax(1), weights.view(groups).amax(1), rtol=0.15)
 
 
 def test_a_channel_that_calibration_never_saw_is_not_scaled() -> None:
