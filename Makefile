@@ -44,6 +44,9 @@ bench: ## the figures of the README, into benchmarks/results
 	@$(BOOTSTRAP)
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.node_overhead
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.demo_time
+	@$(VENV)/bin/python -m benchmarks.cpu_speed
+	@$(VENV)/bin/python -m benchmarks.cpu_full_size
+	@$(VENV)/bin/python -m benchmarks.fidelity
 	@$(VENV)/bin/python -m benchmarks.readme
 
 workstation: ## on a robot's computer, with its ROS 2 sourced: what `colcon build` and `ros2 launch` need

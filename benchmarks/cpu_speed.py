@@ -52,7 +52,7 @@ POLICIES: dict[str, tuple[str, str | None]] = {
     "vla_cache": ("vla_cache", None),
     "efficientvla": ("efficientvla", None),
     "pruning": ("sqap", None),
-    "w4a4": ("fp16", "sqap-w4a4"),
+    "w4a4": ("dense", "sqap-w4a4"),
     "sqap": ("sqap", "sqap-w4a4"),
     "sqap_paper": ("sqap", "sqap-w4a4-paper"),
     "sqap_online": ("sqap", "sqap-w4a4-online"),

@@ -129,6 +129,8 @@ class Compress:
     """How many frames to take from them."""
     instruction: str = ""
     """What to do in frames that come without instruction."""
+    image_topic: str = ""
+    """Camera image topic of bags that have several."""
     tokenizer: str = ""
     """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -141,34 +143,46 @@ class Compress:
         from sqap_vla_ros.config import validate
         from sqap_vla_ros.config_files import named_file, read_yaml
         from sqap_vla_ros.quantization.calibration import read_frames
-        from sqap_vla_ros.quantization.compress import Step, compress
+        from sqap_vla_ros.quantization.compress import Step, compress, refuse_other_use
         from sqap_vla_ros.quantization.inspect import summary_table
         from sqap_vla_ros.quantization.recipe import Recipe
 
         path = named_file("recipes", self.recipe)
         recipe = validate(Recipe, read_yaml(path), str(path))
         checkpoint = open_checkpoint(self.checkpoint)
-        out = self.out or Path(f"{checkpoint.directory}-{recipe.name}")
+        # A checkpoint from the Hub lies in a cache: what is made of it goes here instead.
+        beside = checkpoint.directory if Path(self.checkpoint).exists() else Path(self.checkpoint.replace("/", "-"))
+        out = self.out or Path(f"{beside}-{recipe.name}")
+        refuse_other_use(out)
         device = choose_device(self.device)
         tokenizer = Path(self.tokenizer).expanduser() if self.tokenizer else None
-        frames = read_frames(self.calibration, self.frames, self.instruction) if self.calibration else None
-        with _progress(console) as progress:
+        frames = None
+        if self.calibration:
+            frames = read_frames(self.calibration, self.frames, self.instruction, self.image_topic)
+            for note in frames.notes:
+                console.print(f"note: {note}")
+        # A layer may take minutes, and the rest is estimated from all that were done.
+        with _progress(console, speed_estimate_period=3600) as progress:
             task = progress.add_task("compressing", total=None)
 
             def show(step: Step) -> None:
                 name = f"{step.name} (done before)" if step.resumed else step.name
                 progress.update(task, description=name or "complete", completed=step.done, total=step.total)
 
-            manifest = compress(
-                checkpoint,
-                recipe,
-                out,
-                frames=frames,
-                tokenizer=tokenizer,
-                device=device,
-                on_step=show,
-                on_note=progress.console.print,
-            )
+            try:
+                manifest = compress(
+                    checkpoint,
+                    recipe,
+                    out,
+                    frames=frames,
+                    tokenizer=tokenizer,
+                    device=device,
+                    on_step=show,
+                    on_note=progress.console.print,
+                )
+            except KeyboardInterrupt:
+                progress.console.print(f"stopped; what is done stays in {out}, the same command goes on from there")
+                raise
         console.print(summary_table(out, manifest))
         console.print(f"next: sqap-vla inspect {out}\n      sqap-vla replay BAG --checkpoint {out}")
 
@@ -195,10 +209,70 @@ class Inspect:
             console.print(f"all {len(manifest.files)} files are as they were written")
 
 
+@dataclass(frozen=True)
+class Fidelity:
+    """Compare compressed checkpoints with the original, frame by frame with the same noise.
+
+    Prints how far the cognition feature and the actions are from the float model's, and how many of the visual tokens
+    that it looks at most they have in common with it.
+    """
+
+    checkpoint: tyro.conf.Positional[str]
+    """The original: CogACT run directory, .pt file or Hub id."""
+    compressed: tyro.conf.Positional[tuple[Path, ...]]
+    """What `sqap-vla compress` made of it; one or several."""
+    frames_from: tuple[str, ...] = ()
+    """Camera frames to ask, others than those of the calibration: bags, folders of images, or libero[:SUITE]."""
+    frames: int = 16
+    """How many frames to take from them."""
+    instruction: str = ""
+    """What to do in frames that come without instruction."""
+    image_topic: str = ""
+    """Camera image topic of bags that have several."""
+    out: Path = Path("out/fidelity")
+    """Directory for fidelity.json and fidelity.png."""
+    tokenizer: str = ""
+    """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the models run."""
+
+    def run(self, console: Console) -> None:
+        """Ask all models, print and write the report."""
+        from sqap_vla_ros.cogact.checkpoint import open_checkpoint
+        from sqap_vla_ros.cogact.policy import choose_device
+        from sqap_vla_ros.quantization.calibration import read_frames
+        from sqap_vla_ros.quantization.fidelity import report
+        from sqap_vla_ros.quantization.fidelity_report import fidelity_table, write_json, write_plot
+
+        checkpoint = open_checkpoint(self.checkpoint)
+        frames = read_frames(self.frames_from, self.frames, self.instruction, self.image_topic)
+        for note in frames.notes:
+            console.print(f"note: {note}")
+        found = report(
+            checkpoint,
+            self.compressed,
+            frames,
+            tokenizer=Path(self.tokenizer).expanduser() if self.tokenizer else None,
+            device=choose_device(self.device),
+            on_progress=console.print,
+        )
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(found, self.out / "fidelity.json")
+        write_plot(found, self.out / "fidelity.png")
+        console.print(fidelity_table(found))
+        console.print(f"written to {self.out}")
+
+
 def main() -> None:
     """Run a subcommand; a user's mistake ends in one sentence and exit code 2."""
     command = tyro.extras.subcommand_cli_from_dict(
-        {"replay": Replay, "compress": Compress, "inspect": Inspect, "random-checkpoint": RandomCheckpoint},
+        {
+            "replay": Replay,
+            "compress": Compress,
+            "inspect": Inspect,
+            "fidelity": Fidelity,
+            "random-checkpoint": RandomCheckpoint,
+        },
         prog="sqap-vla",
         description=__doc__,
     )
@@ -215,7 +289,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _progress(console: Console) -> Progress:
+def _progress(console: Console, speed_estimate_period: float = 30.0) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -223,6 +297,7 @@ def _progress(console: Console) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
+        speed_estimate_period=speed_estimate_period,
     )
 
 

@@ -68,7 +68,7 @@ def pictures(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["replay", "compress", "inspect", "random-checkpoint"])
+@pytest.mark.parametrize("command", ["replay", "compress", "inspect", "fidelity", "random-checkpoint"])
 def test_every_command_explains_itself(command: str, sqap_vla: SqapVla) -> None:
     code, out, _ = sqap_vla(command, "--help")
     assert code == 0 and f"usage: sqap-vla {command}" in out
@@ -96,6 +96,13 @@ def test_a_checkpoint_is_compressed_beside_it_and_can_be_inspected(
 
     code, _, error = sqap_vla(*command)
     assert code == 2 and "holds a complete compressed checkpoint; choose another directory" in error
+
+
+def test_fewer_frames_than_asked_for_are_noted(sqap_vla: SqapVla, run_directory: Path, tmp_path: Path) -> None:
+    source = pictures(tmp_path / "pictures")
+    command = ["--calibration", source, "--frames", 5, "--instruction", "open the drawer", "--out", tmp_path / "out"]
+    code, out, _ = sqap_vla("compress", run_directory, *command)
+    assert code == 0 and "2 calibration frames instead of 5" in out
 
 
 def test_a_recipe_of_ones_own_is_a_file(sqap_vla: SqapVla, run_directory: Path, tmp_path: Path) -> None:
@@ -159,8 +166,8 @@ def test_an_unfinished_compression_is_not_inspected(
 
     with monkeypatch.context() as patched:
         patched.setattr("sqap_vla_ros.quantization.compress.head_tensors", stop)
-        code, _, _ = sqap_vla("compress", run_directory, "--out", tmp_path / "out")
-    assert code == 130
+        code, out, _ = sqap_vla("compress", run_directory, "--out", tmp_path / "out")
+    assert code == 130 and f"stopped; what is done stays in {tmp_path / 'out'}" in out
     code, _, error = sqap_vla("inspect", tmp_path / "out")
     assert code == 2 and "the compression is unfinished; run the same `sqap-vla compress` again" in error
     code, out, _ = sqap_vla("compress", run_directory, "--out", tmp_path / "out")

@@ -103,9 +103,12 @@ class FrameReuse:
             visible = None if len(asking) == count else positions <= asking[:, None]
             hidden = finish_layer(layer, hidden, attend(queries, keys, values, visible))
         shares = reuse_shares(torch.stack(entropies).double().cpu().numpy(), self._config.damping)
-        self._previous = _Frame(image, cache, relevance.cpu().numpy(), shares)
+        cognition = language.norm(hidden)[:, 0]
+        # A frame that came to nothing must not lead the next ones there too.
+        sound = bool(cognition.isfinite().all())
+        self._previous = _Frame(image, cache, relevance.cpu().numpy(), shares) if sound else None
         self.reused = np.setdiff1d(np.arange(visual_tokens), active.cpu().numpy() - 1)
-        return Prefill(language.norm(hidden)[:, 0], active[None], None)
+        return Prefill(cognition, active[None], None)
 
     def _reusable(self, image: NDArray[np.uint8], visual_tokens: int) -> Tensor:
         """Visual tokens int64 (n,) that may be reused, the most similar first; none without a previous frame."""

@@ -1,7 +1,7 @@
 """CogACT as a policy: an observation in, an un-normalised action chunk out."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,9 +190,11 @@ def load_cogact_policy(
     )
     dtype = _DTYPES[config.precision if config.precision != "auto" else "float32" if device == "cpu" else "bfloat16"]
     model, weights = _load_model(config, checkpoint, dtype, device, on_progress)
-    model = _with_layers_for(config.pruning, model, tokenizer, on_progress)
+    model, dropped = _with_layers_for(config.pruning, model, tokenizer, on_progress)
+    # Chunks of networks with other layers are not to be compared: the policy's id tells them apart.
+    name = "-".join((config.name, *(["without"] if dropped else []), *(str(layer) for layer in dropped)))
     on_progress("hashing the checkpoint")
-    metadata = _metadata(config, configuration, checkpoint, model, weights, statistics)
+    metadata = _metadata(name, config, configuration, checkpoint, model, weights, statistics)
     return CogACTPolicy(config, model, tokenizer, statistics, metadata)
 
 
@@ -216,17 +218,20 @@ def _load_model(
         )
     on_progress(f"loading {manifest.nbytes * 1e-9:.2f} GB of {recipe.name} to {device}, the rest as {number_format}")
     model = load_compressed(checkpoint.directory, manifest, dtype=dtype, device=device)
-    return model, Weights(recipe.name, recipe.weights.bits, recipe.activations.bits)
+    bits = round(recipe.mixed.target_bits) if recipe.mixed else recipe.weights.bits
+    return model, Weights(recipe.name, bits, recipe.activations.bits)
 
 
 def _with_layers_for(
     pruning: PruningConfig | None, model: CogACT, tokenizer: PromptTokenizer, on_progress: Callable[[str], None]
-) -> CogACT:
-    """The network without the layers that EfficientVLA drops, once it is sure that tokens leave before one it has."""
+) -> tuple[CogACT, Sequence[int]]:
+    """The network without the layers that EfficientVLA drops, and these; sure that tokens leave before one it has."""
     depth = len(model.language.layers)
+    dropped: Sequence[int] = ()
     if isinstance(pruning, EfficientVlaConfig):
-        dropped = pruning.drop_layers
-        if dropped is None:
+        if pruning.drop_layers is not None:
+            dropped = pruning.drop_layers
+        else:
             on_progress("measuring the importance of the language model's layers")
             importance = layer_importance(model, drawn_frames(tokenizer.encode(_MEASURED_INSTRUCTION)))
             dropped = least_important(importance, pruning.layer_ratio)
@@ -241,10 +246,11 @@ def _with_layers_for(
             f"pruning.prune_before_layer = {prune_before_layer(pruning)}: the language model has {depth} layers, "
             f"give at most {depth - 1}"
         )
-    return model
+    return model, dropped
 
 
 def _metadata(
+    name: str,
     config: PolicyConfig,
     configuration: Configuration,
     checkpoint: Checkpoint,
@@ -254,7 +260,7 @@ def _metadata(
 ) -> PolicyMetadata:
     visual = model.visual_tokens
     return PolicyMetadata(
-        policy=config.name,
+        policy=name,
         checkpoint=configuration.checkpoint,
         checkpoint_sha256=checkpoint.sha256(),
         statistics_key=statistics.key,

@@ -1,10 +1,10 @@
 """From a checkpoint to a compressed one, part by part.
 
-The checkpoint is mapped; one part or decoder layer is in memory at a time. What is done is on disk, so that a run that was
-stopped, or had no more space, goes on where it was.
+The checkpoint is mapped; one part or decoder layer is in memory at a time. What is done is on disk, so that a run that
+was stopped, or had no more space, goes on where it was.
 """
 
-import os
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -51,6 +51,7 @@ from sqap_vla_ros.quantization.store import (
     read_weights,
     write_manifest,
     write_weights,
+    write_whole,
 )
 from sqap_vla_ros.quantization.transform import PreparedLayer, prepare
 
@@ -111,8 +112,9 @@ def compress(
         raise CompressionError(f"recipe {recipe.name}: {recipe.needs_frames} needs camera frames; give --calibration")
     if checkpoint.is_compressed:
         raise CompressionError(f"{checkpoint.directory}: is compressed already; give the original checkpoint")
-    vocabulary = find_tokenizer(checkpoint.directory, tokenizer)
-    _refuse_other_use(directory)
+    refuse_other_use(directory)
+    paths = (*(checkpoint.directory / name for name in _BESIDE), find_tokenizer(checkpoint.directory, tokenizer))
+    beside = {path.name: path.read_bytes() for path in paths}
     parts = read_parts(checkpoint.weights)
     try:
         shapes = read_shapes(parts, checkpoint.architecture)
@@ -122,6 +124,7 @@ def compress(
     identity = Identity(
         recipe=recipe,
         source=Origin(name=checkpoint.weights.name, sha256=checkpoint.sha256()),
+        beside={name: hashlib.sha256(content).hexdigest() for name, content in beside.items()},
         calibration=frames and Calibration(sources=frames.sources, frames=len(frames.frames), sha256=frames.sha256),
     )
     manifest = _begun(directory, identity, shapes) or Manifest(
@@ -133,17 +136,22 @@ def compress(
         directory.mkdir(parents=True, exist_ok=True)
         # Before anything else, so that a directory of ours is told from others.
         write_manifest(directory, manifest, UNFINISHED)
-        for path in (*(checkpoint.directory / name for name in _BESIDE), vocabulary):
-            shutil.copyfile(path, directory / path.name)
+        for name, content in beside.items():
+            write_whole(directory / name, content)
         return _Compression(parts, checkpoint.weights, directory, manifest, torch.device(device), on_step).run(frames)
     except OSError as error:
         raise CompressionError(
-            f"{directory}: cannot write: {error} ({_free_gib(directory):.2f} GiB free). What is done stays: make room "
-            "and run the same command again"
+            f"{error} ({_free_gib(directory):.2f} GiB free in {directory}). What is done stays: make room if that "
+            "is what is missing, and run the same command again"
         ) from None
 
 
-def _refuse_other_use(directory: Path) -> None:
+def refuse_other_use(directory: Path) -> None:
+    """Refuse a directory that is neither new nor an unfinished compression.
+
+    Raises:
+        CompressionError: It holds something else.
+    """
     if (directory / COMPRESSED).exists():
         raise CompressionError(f"{directory}: holds a complete compressed checkpoint; choose another directory")
     if (directory / UNFINISHED).exists():
@@ -160,6 +168,7 @@ def _begun(directory: Path, identity: Identity, shapes: Shapes) -> Manifest | No
     for name, ours, theirs in (
         ("checkpoint (its hash differs)", identity.source.sha256, manifest.identity.source.sha256),
         ("recipe", identity.recipe, manifest.identity.recipe),
+        ("configuration, statistics or tokenizer", identity.beside, manifest.identity.beside),
         ("calibration", identity.calibration, manifest.identity.calibration),
         ("network", shapes, manifest.shapes),
     ):
@@ -172,7 +181,7 @@ def _begun(directory: Path, identity: Identity, shapes: Shapes) -> Manifest | No
 
 def _notes(recipe: Recipe, frames: CalibrationFrames | None) -> tuple[str, ...]:
     if frames is not None:
-        return ()
+        return frames.notes
     left_out = ["GPTQ (weights are rounded to nearest)"] if recipe.weights.rounding == "gptq" else []
     left_out += ["smoothing"] if recipe.smoothing is not None else []
     return (f"no calibration frames, so without {' and without '.join(left_out)}",) if left_out else ()
@@ -208,6 +217,7 @@ class _Compression:
         self._recipe = manifest.identity.recipe
         self._calibration: LayerCalibration | None = None
         self._channel_bits: dict[str, Tensor] = {}
+        self._counted_s = time.monotonic()
 
     @torch.no_grad()  # not inference_mode, whose tensors autograd refuses where mixed precision needs it
     def run(self, frames: CalibrationFrames | None) -> Manifest:
@@ -244,7 +254,6 @@ class _Compression:
         self._on_step(Step(done, total, name, resumed))
         if resumed:
             return
-        started = time.monotonic()
         try:
             tensors, entries = make()
         except CheckpointError as error:
@@ -254,10 +263,14 @@ class _Compression:
             update={
                 "files": {**self._manifest.files, name: file},
                 "linears": {**self._manifest.linears, **entries},
-                "minutes": self._manifest.minutes + (time.monotonic() - started) / 60,
+                "minutes": self._manifest.minutes + self._minutes_since_last(),
             }
         )
         write_manifest(self._directory, self._manifest, UNFINISHED)
+
+    def _minutes_since_last(self) -> float:
+        before, self._counted_s = self._counted_s, time.monotonic()
+        return (self._counted_s - before) / 60
 
     def _choose_bits(self, embeddings: list[Tensor], target_bits: float, step: Step) -> None:
         """Bits per output channel, in a file of their own; each of the 2 · depth layers run for it counts as a step."""

@@ -1,4 +1,4 @@
-"""How close quantised models stay to the float one: in what they feel, in what they do, and in where they look.
+"""How close quantised models stay to the float one: cognition feature, actions, and attention to the image.
 
 All are asked the same frames with the same noise, and none drops tokens while it is asked, so that what differs is the
 arithmetic alone. Which tokens each would have kept is compared beside that.
@@ -97,7 +97,6 @@ def report(
     compressed: Sequence[Path],
     frames: CalibrationFrames,
     *,
-    pruning: SqapConfig | None = None,
     tokenizer: Path | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -109,7 +108,6 @@ def report(
         checkpoint: The original.
         compressed: Directories that were compressed from it.
         frames: What to ask; others than those of the calibration.
-        pruning: Which tokens would be kept; None: the defaults of the policy.
         tokenizer: Directory of the Llama-2 tokenizer; None: beside the checkpoint.
         dtype: Number format of what is not quantised.
         device: Where the models run.
@@ -120,7 +118,7 @@ def report(
         CheckpointError: A checkpoint cannot be used.
         TokenizerError: There is no tokenizer.
     """
-    pruning = pruning or SqapConfig()
+    pruning = SqapConfig()
     if checkpoint.is_compressed:
         raise FidelityError(f"{checkpoint.directory}: is compressed; give the float checkpoint first")
     if not compressed:

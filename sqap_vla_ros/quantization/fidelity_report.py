@@ -20,7 +20,7 @@ def fidelity_table(report: FidelityReport) -> Table:
     """One row per model, and one for scores that say nothing; as wide as a terminal of 80 columns."""
     title = f"against float, {report.frames} frames of {', '.join(report.sources)}"
     caption = "top and kept: visual tokens in common [%]"
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("\nrecipe", min_width=16, overflow="fold")
     for heading in ("cognition\nerror", "action\nerror", *(f"top\n{k}" for k in TOP_K), "\nkept", "layer\nerror"):
         table.add_column(heading, justify="right")

@@ -1,7 +1,7 @@
 """Walsh-Hadamard rotations, which spread a channel's outlier evenly over a block of channels.
 
-The matrix H of a block is symmetric and orthonormal, H = Hᵀ = H⁻¹, so that rotating both operands of a product leaves it
-as it was: (WᵀHᵀ)(HX) = WᵀX. A width that is no power of two is rotated block by block (11008 = 43 · 256).
+The matrix H of a block is symmetric and orthonormal, H = Hᵀ = H⁻¹, so that rotating both operands of a product leaves
+it as it was: (WᵀHᵀ)(HX) = WᵀX. A width that is no power of two is rotated block by block (11008 = 43 · 256).
 """
 
 import math

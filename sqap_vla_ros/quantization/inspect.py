@@ -8,7 +8,7 @@ from rich import filesize
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sqap_vla_ros.quantization.store import LinearEntry, Manifest, read_weights
+from sqap_vla_ros.quantization.store import LinearEntry, Manifest, check_beside, read_weights
 
 _LAYER = re.compile(r"^llm\.model\.layers\.(\d+)\.(.+)$")
 
@@ -64,6 +64,7 @@ def verify(directory: Path, manifest: Manifest) -> None:
     Raises:
         CheckpointError: A file is missing or another one.
     """
+    check_beside(directory, manifest)
     for name, entry in manifest.files.items():
         read_weights(directory, name, entry)
 

@@ -111,7 +111,8 @@ def quantise_tokens(values: Tensor, input_format: InputFormat, offset: int = 0) 
     """Codes of inputs (tokens, columns): int8, or uint8 with an `offset` added; and scales float32 (tokens, 1)."""
     limit = largest_code(input_format.bits)
     if input_format.granularity == "channel":
-        scales = torch.ones(len(values), 1, device=values.device)
+        # Codes of what is not finite would be numbers like any other: the scale must say so.
+        scales = torch.where(values.isfinite().all(1, keepdim=True), 1.0, torch.nan)
     else:
         largest = values.abs().amax(1, keepdim=True).float()
         if input_format.granularity == "tensor":

@@ -19,7 +19,7 @@ from sqap_vla_ros.quantization.layer import LINEARS, NORMS, QuantDecoderLayer
 from sqap_vla_ros.quantization.linear import QuantLinear
 from sqap_vla_ros.quantization.parts import HEAD, PROJECTOR, VISION
 from sqap_vla_ros.quantization.products import Execution
-from sqap_vla_ros.quantization.store import Manifest, read_linear, read_weights
+from sqap_vla_ros.quantization.store import Manifest, check_beside, read_linear, read_weights
 
 EMBEDDING = "llm_embedding"
 
@@ -67,6 +67,7 @@ def load_compressed(
     Raises:
         CheckpointError: A file is missing or not the one that was written.
     """
+    check_beside(directory, manifest)
     shapes = manifest.shapes
     vision, projector = load_vision_and_projector(directory, manifest, dtype=dtype, device=device, execution=execution)
     with torch.device("meta"):

@@ -14,7 +14,7 @@ def mixed_weight(weight: Tensor, channel_bits: Tensor) -> QuantisedWeight:
 
     Args:
         weight: float32 (rows, columns).
-        channel_bits: uint8 (rows,), each of `BITS`: 0 removes the row, 2 is kept in the 4-bit container, 16 is bfloat16.
+        channel_bits: uint8 (rows,), each of `BITS`: 0 removes the row, 2 lies in the 4-bit container, 16 is bfloat16.
     """
     rows = {bits: torch.nonzero(channel_bits == bits).flatten() for bits in BITS}
     scales = {bits: absmax_scales(weight[rows[bits]], bits) for bits in (2, 4, 8)}

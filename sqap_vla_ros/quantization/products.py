@@ -1,18 +1,20 @@
 """The product of integer codes, in the executions that a machine may have.
 
-All of them accumulate exactly; what follows, in float32, is `sum · token scale · channel scale`.
+All of them accumulate exactly; what follows is `sum · token scale · channel scale`.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from sqap_vla_ros.quantization.integers import largest_code
 from sqap_vla_ros.quantization.kernels import require_triton
-from sqap_vla_ros.quantization.weight import QuantisedWeight
+from sqap_vla_ros.quantization.weight import QuantisedWeight, weight_from_codes
 
-Execution = Literal["auto", "reference", "onednn", "int_mm", "triton"]
+Execution = Literal["auto", "reference", "onednn", "int_mm", "float_sums", "triton"]
 
 
 class Product(Protocol):
@@ -29,7 +31,7 @@ class Product(Protocol):
         """Memory of the weight."""
 
     def accumulate(self, codes: Tensor) -> Tensor:
-        """Exact sums (tokens, stored rows), as int32 or as float32 of that integer."""
+        """Exact sums (tokens, stored rows), as int32 or as float32, then rounded once where they exceed 2^24."""
 
     def __call__(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
         """The scaled product (tokens, stored rows) in a number format."""
@@ -105,6 +107,8 @@ class OneDnn(nn.Module):
 
     def forward(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
         """As `Product.__call__`; the channel scales are applied inside."""
+        if dtype is torch.float16:  # which the sums would overflow before the small scale of their token is applied
+            return self._multiply(codes, self.scales, torch.float32).mul_(scales).to(dtype)
         return self._multiply(codes, self.scales, dtype).mul_(scales.to(dtype))
 
     def _multiply(self, codes: Tensor, channel_scales: Tensor, dtype: torch.dtype) -> Tensor:
@@ -113,19 +117,56 @@ class OneDnn(nn.Module):
         )
 
 
+class FloatSums(nn.Module):
+    """float32 products over so few columns that their sums are exact: slower, and right on any machine."""
+
+    offset = 0
+    _COLUMNS = 1024  # 1024 · 127² < 2^24
+
+    def __init__(self, weight: QuantisedWeight, device: torch.device | str) -> None:
+        super().__init__()
+        self.codes, self.scales = weight.codes.to(device), weight.scales.T.contiguous().to(device)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weight."""
+        return self.codes.nbytes + self.scales.nbytes
+
+    def accumulate(self, codes: Tensor) -> Tensor:
+        """Sums in int32."""
+        parts = zip(codes.split(self._COLUMNS, 1), self.codes.split(self._COLUMNS, 1), strict=True)
+        sums = torch.zeros(len(codes), len(self.codes), dtype=torch.int32, device=codes.device)
+        for inputs, weights in parts:
+            sums += nn.functional.linear(inputs.float(), weights.float()).int()
+        return sums
+
+    def forward(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+        """As `Product.__call__`."""
+        return (self.accumulate(codes).float() * self.scales).mul_(scales).to(dtype)
+
+
 @lru_cache
-def onednn_is_exact() -> bool:
-    """Whether this CPU and this build multiply 8-bit codes without saturating (without VNNI they may not)."""
-    if not hasattr(torch.ops.onednn, "qlinear_pointwise"):
-        return False
-    weight = torch.full((32, 64), 127, dtype=torch.int8)
-    stored = QuantisedWeight(32, torch.empty(0, 32, dtype=torch.uint8), weight, torch.empty(0, 64), torch.ones(32, 1))
-    codes = torch.full((4, 64), 127, dtype=torch.int8)
-    try:
-        sums = OneDnn(stored, 8).accumulate((codes.int() + 128).to(torch.uint8))
-    except RuntimeError:
-        return False
-    return bool((sums == 127 * 127 * 64).all())
+def exact_on_cpu(bits: int) -> Literal["onednn", "int_mm", "float_sums"]:
+    """The fastest execution that multiplies exactly here: without VNNI a CPU saturates sums of 8-bit codes.
+
+    Args:
+        bits: Of the inputs' codes.
+    """
+    limit = largest_code(bits)
+    columns = 64
+    weight = weight_from_codes(torch.full((32, columns), 127, dtype=torch.int8), torch.ones(32, 1), 8)
+    codes = torch.full((4, columns), limit, dtype=torch.int8)
+    codes[::2] = -limit
+    wanted = codes.long() @ weight.codes.long().T
+    for execution in ("onednn", "int_mm"):
+        try:
+            product = make_product(weight, bits, execution)
+            sums = product.accumulate(codes.view(torch.uint8) + product.offset if product.offset else codes)
+        except (AttributeError, RuntimeError):  # this build of torch lacks it
+            continue
+        if torch.equal(sums.long(), wanted):
+            return execution
+    return "float_sums"
 
 
 def make_product(
@@ -136,11 +177,11 @@ def make_product(
     Args:
         weight: Codes and scales.
         bits: Of the inputs' codes.
-        execution: "auto": Triton on a GPU; on a CPU oneDNN where it is exact, `torch._int_mm` otherwise.
+        execution: "auto": Triton on a GPU; on a CPU the fastest that is exact there.
         device: Where.
     """
     if execution == "auto":
-        execution = "triton" if torch.device(device).type == "cuda" else "onednn" if onednn_is_exact() else "int_mm"
+        execution = "triton" if torch.device(device).type == "cuda" else exact_on_cpu(bits)
     if execution == "onednn":
         return OneDnn(weight, bits)
     if execution == "triton":
@@ -148,4 +189,6 @@ def make_product(
         from sqap_vla_ros.quantization.kernels.product import TritonProduct
 
         return TritonProduct(weight, device)
-    return (Reference if execution == "reference" else IntMm)(weight, device)
+    kinds: dict[str, Callable[[QuantisedWeight, torch.device | str], Product]]
+    kinds = {"reference": Reference, "int_mm": IntMm, "float_sums": FloatSums}
+    return kinds[execution](weight, device)

@@ -28,7 +28,13 @@ class ActivationRecipe(Group):
         "token", description="One dynamic scale per token or per tensor, or a static one per channel"
     )
     clip: float = Field(
-        0.7, gt=0, le=1, description="Share of a rotated token's largest magnitude that is represented; others: all"
+        0.7,
+        gt=0,
+        le=1,
+        description="Share of a rotated token's largest magnitude that is represented; of others all is, always",
+    )
+    clip_search: bool = Field(
+        True, description="With frames, clip 4-bit inputs of each layer where their squared error is least instead"
     )
     scoring_bits: Literal[4, 8] | None = Field(
         None, description="Bits for queries and keys of the first two layers, whose attention chooses tokens; as others"
@@ -44,7 +50,7 @@ class MixedPrecision(Group):
 class Recipe(Group):
     """One recipe."""
 
-    name: str = Field(min_length=1, description="Name of the recipe in metadata and reports")
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="Name of the recipe in metadata, reports and paths")
     weights: WeightRecipe = WeightRecipe()
     activations: ActivationRecipe = ActivationRecipe()
     rotation: Rotation = Field(

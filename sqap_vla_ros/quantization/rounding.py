@@ -61,10 +61,7 @@ def round_linear(
         divisor = (seen.statistics.absmax * (input_format.clip / limit)).clamp_min(torch.finfo(torch.float32).tiny)
         weight = weight * divisor
         hessian = hessian / divisor / divisor[:, None] if hessian is not None else None
-    if channel_bits is not None:
-        stored = mixed_weight(weight, channel_bits)
-    else:
-        stored = _round(weight, recipe, hessian)
+    stored = _round(weight, recipe, hessian) if channel_bits is None else mixed_weight(weight, channel_bits)
     linear = StoredLinear(stored, input_format, divisor)
     error = None if seen is None else _output_error(linear, exact, seen.statistics.hessian)
     return linear, describe(linear, exact, error)
@@ -88,7 +85,7 @@ def _input_format(
     # The recipe's clip is for its own bits: what four bits gain by it, eight would lose.
     clip = activations.clip if prepared.rotated[name] and bits == activations.bits else 1.0
     input_format = InputFormat(bits, prepared.blocks[name], clip, activations.granularity)
-    if seen is None or bits == 8 or activations.granularity == "channel":
+    if seen is None or bits == 8 or not activations.clip_search or activations.granularity == "channel":
         return input_format
     candidates = [InputFormat(bits, input_format.block, share, activations.granularity) for share in _CLIPS]
     return min(candidates, key=lambda candidate: _rounding_error(seen.samples, candidate))

@@ -30,7 +30,6 @@ from sqap_vla_ros.quantization.linear import Granularity, InputFormat
 from sqap_vla_ros.quantization.recipe import Recipe
 from sqap_vla_ros.quantization.weight import WEIGHT_FIELDS, weight_from_tensors
 
-
 _SMALL_BYTES = 2**20
 
 
@@ -87,6 +86,7 @@ class Identity(Group):
     format: Literal[1] = 1
     recipe: Recipe
     source: Origin
+    beside: dict[str, str] = Field(description="SHA-256 of configuration, statistics and tokenizer, by file name")
     calibration: Calibration | None
 
 
@@ -197,6 +197,18 @@ def read_weights(directory: Path, name: str, entry: FileEntry) -> dict[str, Tens
 def _apart(tensor: Tensor) -> Tensor:
     """A small tensor away from the mapped file, all of which would stay in memory with one scale that is kept."""
     return tensor.clone() if tensor.nbytes < _SMALL_BYTES else tensor
+
+
+def check_beside(directory: Path, manifest: Manifest) -> None:
+    """Compare configuration, statistics and tokenizer with what was compressed: they scale the arm's motion.
+
+    Raises:
+        CheckpointError: One is missing or another.
+    """
+    for name, sha256 in manifest.identity.beside.items():
+        path = directory / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise CheckpointError(f"{path}: missing, or not the file that was written; copy it from the original")
 
 
 def linear_tensors(name: str, linear: StoredLinear) -> dict[str, Tensor]:

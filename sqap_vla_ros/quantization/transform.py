@@ -100,7 +100,7 @@ def _smooth(
     largest_inputs: Mapping[str, Tensor],
     head_width: int,
 ) -> None:
-    """Move outliers of the inputs into the weights, and the inverse into the norm or the weight that makes the input."""
+    """Move outliers of the inputs into the weights, the inverse into the norm or the weight that makes the input."""
     for norm, names in NORMS.items():
         gain = gains[norm]
         # A gain that is in the weights already: the input comes from a rotated stream, whose channels are alike.

@@ -90,11 +90,12 @@ class QuantisedWeight:
 
 def weight_from_tensors(tensors: Mapping[str, Tensor], rows: int, columns: int) -> QuantisedWeight:
     """A weight from what `QuantisedWeight.tensors` gave."""
+    device = next(iter(tensors.values())).device if tensors else None
     empty = {
-        "packed": torch.empty(0, columns // 2, dtype=torch.uint8),
-        "wide": torch.empty(0, columns, dtype=torch.int8),
-        "full": torch.empty(0, columns, dtype=torch.bfloat16),
-        "scales": torch.empty(0, 1),
+        "packed": torch.empty(0, columns // 2, dtype=torch.uint8, device=device),
+        "wide": torch.empty(0, columns, dtype=torch.int8, device=device),
+        "full": torch.empty(0, columns, dtype=torch.bfloat16, device=device),
+        "scales": torch.empty(0, 1, device=device),
     }
     return QuantisedWeight(rows, **{**empty, **tensors})
 

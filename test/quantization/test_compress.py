@@ -194,7 +194,7 @@ def test_a_full_disk_leaves_what_is_done_and_the_run_goes_on_to_the_same_bytes(
     size: int, random_run: Path, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with largest_file(size), pytest.raises(CompressionError, match="cannot write: .*What is done stays: make room"):
+    with largest_file(size), pytest.raises(CompressionError, match="GiB free in .* What is done stays: make room"):
         compressed(random_run, NEAREST, out)
     assert not list(out.rglob("*.part")) and not (out / "compressed.json").exists()
     with pytest.raises(CheckpointError):
@@ -227,6 +227,19 @@ def test_an_unfinished_run_of_something_else_is_left_as_it_is(
     assert (hashes(begun), (begun / "unfinished.json").read_bytes()) == before
     compressed(random_run, NEAREST, begun)
     assert hashes(begun) == hashes(whole)
+
+
+@pytest.mark.parametrize("name", ["config.json", "dataset_statistics.json", "tokenizer.json"])
+def test_an_unfinished_run_with_another_file_beside_the_weights_is_left_as_it_is(
+    name: str, begun: Path, random_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(random_run, tmp_path / "run")
+    with (tmp_path / "run" / name).open("a") as file:
+        file.write("\n")
+    before = hashes(begun)
+    with pytest.raises(CompressionError, match="with another configuration, statistics or tokenizer"):
+        compressed(tmp_path / "run", NEAREST, begun)
+    assert hashes(begun) == before
 
 
 def test_frames_other_than_those_it_began_with_are_refused(random_run: Path, tmp_path: Path) -> None:

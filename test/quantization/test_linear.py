@@ -11,11 +11,15 @@ from torch import Tensor
 from sqap_vla_ros.quantization.hadamard import rotate
 from sqap_vla_ros.quantization.linear import Granularity, InputFormat, QuantLinear, quantise_tokens
 from sqap_vla_ros.quantization.mixed import mixed_weight
-from sqap_vla_ros.quantization.products import Execution, onednn_is_exact
+from sqap_vla_ros.quantization.products import Execution, exact_on_cpu
 from sqap_vla_ros.quantization.weight import QuantisedWeight, concatenate, round_to_nearest
 
-EXECUTIONS: list[Execution] = ["reference", "int_mm", "triton"]
-EXECUTIONS += ["onednn"] if onednn_is_exact() else []
+# Without VNNI a CPU has no exact sums but these.
+EXECUTIONS: list[Execution] = ["reference", "float_sums", "triton"]
+if exact_on_cpu(8) != "float_sums":
+    EXECUTIONS += ["int_mm"]
+if exact_on_cpu(8) == "onednn":
+    EXECUTIONS += ["onednn"]
 COLUMNS = 96
 
 
@@ -167,7 +171,35 @@ def test_unsigned_codes_are_the_signed_ones_moved_by_the_offset() -> None:
     assert torch.equal(unsigned.short() - 128, signed.short())
 
 
+@pytest.mark.parametrize("granularity", ["token", "tensor", "channel"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_a_token_that_is_not_finite_gives_nothing_finite(
+    execution: Execution, value: float, granularity: Granularity
+) -> None:
+    values = drawn(3, COLUMNS)
+    values[1, 7] = value
+    divisor = torch.ones(COLUMNS) if granularity == "channel" else None
+    output = QuantLinear(four(), InputFormat(4, granularity=granularity), None, divisor, execution=execution)(values)
+    assert not output[1].isfinite().any()
+    assert granularity == "tensor" or bool(output[[0, 2]].isfinite().all())
+
+
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_a_token_of_zeros_gives_zeros(execution: Execution) -> None:
     values = torch.cat((torch.zeros(1, COLUMNS), drawn(1, COLUMNS)))
     assert not QuantLinear(four(), InputFormat(), execution=execution)(values)[0].any()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("granularity", ["token", "tensor", "channel"])
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_an_input_that_is_not_finite_gives_no_finite_output(
+    execution: Execution, granularity: Granularity, value: float
+) -> None:
+    weight = round_to_nearest(torch.randn(8, 32), 4)
+    divisor = torch.ones(32) if granularity == "channel" else None
+    linear = QuantLinear(weight, InputFormat(4, granularity=granularity), divisor=divisor, execution=execution)
+    values = torch.randn(3, 32)
+    values[1, 5] = value
+    assert not linear(values)[1].isfinite().any()

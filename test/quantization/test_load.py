@@ -24,12 +24,16 @@ from sqap_vla_ros.policy import load_policy
 from sqap_vla_ros.quantization.hadamard import rotate
 from sqap_vla_ros.quantization.linear import QuantLinear
 from sqap_vla_ros.quantization.load import load_compressed
-from sqap_vla_ros.quantization.products import Execution, onednn_is_exact
+from sqap_vla_ros.quantization.products import Execution, exact_on_cpu
 from sqap_vla_ros.quantization.recipe import Recipe
 from sqap_vla_ros.quantization.store import read_manifest
 
-EXECUTIONS: list[Execution] = ["int_mm", "triton"]
-EXECUTIONS += ["onednn"] if onednn_is_exact() else []
+# Without VNNI a CPU has no exact sums but these.
+EXECUTIONS: list[Execution] = ["float_sums", "triton"]
+if exact_on_cpu(8) != "float_sums":
+    EXECUTIONS += ["int_mm"]
+if exact_on_cpu(8) == "onednn":
+    EXECUTIONS += ["onednn"]
 EIGHT_BITS = {"weights": {"bits": 8}, "activations": {"bits": 8, "clip": 1.0}}
 RECIPES = {
     "w8a8": named_recipe("smoothquant-w8a8"),
@@ -223,6 +227,17 @@ def test_the_file_of_another_compression_is_not_loaded(directory: Path, director
     name = Path("weights") / "llm_layer_02.safetensors"
     shutil.copyfile(directory_of("w8a8 static") / name, directory / name)
     with pytest.raises(CheckpointError, match="llm_layer_02.safetensors: not the file that was written"):
+        load(directory)
+
+
+@pytest.mark.parametrize("name", ["config.json", "dataset_statistics.json", "tokenizer.json"])
+def test_another_file_beside_the_weights_is_found(name: str, directory: Path) -> None:
+    with (directory / name).open("a") as file:
+        file.write("\n")
+    with pytest.raises(CheckpointError, match=f"{name}: missing, or not the file that was written; copy it from"):
+        load(directory)
+    (directory / name).unlink()
+    with pytest.raises(CheckpointError, match=f"{name}: missing"):
         load(directory)
 
 

@@ -17,11 +17,11 @@ from sqap_vla_ros.quantization.compress import Step
 from sqap_vla_ros.quantization.integers import absmax_scales
 from sqap_vla_ros.quantization.load import load_compressed
 from sqap_vla_ros.quantization.mixed import BITS, mixed_weight
-from sqap_vla_ros.quantization.products import Execution, onednn_is_exact
+from sqap_vla_ros.quantization.products import Execution, exact_on_cpu
 from sqap_vla_ros.quantization.store import read_manifest, read_weights
 
 FRAMES = drawn_frames(2)
-EXECUTIONS: tuple[Execution, ...] = ("reference", "onednn", "int_mm") if onednn_is_exact() else ("reference", "int_mm")
+EXECUTIONS: tuple[Execution, ...] = ("reference", "onednn", "int_mm") if exact_on_cpu(8) == "onednn" else ("reference", "int_mm")
 STEPS = 4 + 3 * 3  # towers, projector, embedding and head; three times through the layers
 BITS_CHOSEN = 4 + 2 + 2 * 3  # calls before the first layer is rounded: frames and bits have one each more
 pytestmark = pytest.mark.usefixtures("one_thread")

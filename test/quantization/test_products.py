@@ -1,16 +1,22 @@
 """The executions of the integer product give the same sums, to the last bit."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
 
-from sqap_vla_ros.quantization import products
 from sqap_vla_ros.quantization.integers import largest_code
 from sqap_vla_ros.quantization.mixed import mixed_weight
-from sqap_vla_ros.quantization.products import Execution, IntMm, OneDnn, make_product, onednn_is_exact
+from sqap_vla_ros.quantization.products import Execution, FloatSums, OneDnn, exact_on_cpu, make_product
 from sqap_vla_ros.quantization.weight import QuantisedWeight, concatenate, weight_from_codes
 
-ON_CPU: list[Execution] = ["int_mm", *(["onednn"] if onednn_is_exact() else [])]  # type: ignore[list-item]
+# Those that a machine without VNNI has too, and all that this one multiplies 8-bit codes with exactly.
+ON_CPU: list[Execution] = list(
+    {"float_sums": None, exact_on_cpu(8): None, **({"int_mm": None} if exact_on_cpu(8) != "float_sums" else {})}
+)
 ALL: list[Execution] = [*ON_CPU, "triton"]
 WIDTHS = [(4,), (8,), (4, 8), (8, 4, 8)]
 COLUMNS, ROWS = 96, 40
@@ -104,14 +110,38 @@ def test_a_weight_without_any_codes_has_a_product_of_no_rows(execution: Executio
     assert sums(weight, drawn_codes(3, 4), 4, execution).shape == (3, 0)
 
 
-@pytest.mark.skipif(not onednn_is_exact(), reason="this CPU's oneDNN saturates")
+@pytest.mark.skipif(exact_on_cpu(4) != "onednn", reason="this CPU's oneDNN saturates")
 def test_a_cpu_whose_onednn_is_exact_uses_it() -> None:
     assert isinstance(make_product(weight_of_widths((4,)), 4, "auto"), OneDnn)
 
 
-def test_a_cpu_whose_onednn_saturates_uses_another_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "onednn_is_exact", lambda: False)
-    assert isinstance(make_product(weight_of_widths((4,)), 4, "auto"), IntMm)
+_WITHOUT_VNNI = """
+import torch
+from sqap_vla_ros.quantization.products import exact_on_cpu, make_product
+from sqap_vla_ros.quantization.weight import weight_from_codes
+
+weight = weight_from_codes(torch.full((32, 4096), 127, dtype=torch.int8), torch.ones(32, 1), 8)
+for bits, limit in ((4, 7), (8, 127)):
+    product = make_product(weight, bits, "auto")
+    codes = torch.full((3, 4096), limit, dtype=torch.int8)
+    sums = product.accumulate(codes.view(torch.uint8) + product.offset if product.offset else codes)
+    assert (sums == torch.tensor(127 * limit * 4096).float()).all(), (bits, exact_on_cpu(bits), sums)
+print(exact_on_cpu(8))
+"""
+
+
+def test_a_cpu_without_vnni_multiplies_exactly_too() -> None:
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    command = [sys.executable, "-c", _WITHOUT_VNNI]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "float_sums"
+
+
+def test_float_sums_are_exact_beyond_what_float32_holds() -> None:
+    weight = weight_of(torch.full((2, 11008), 127, dtype=torch.int8), 8)
+    sums = FloatSums(weight, "cpu").accumulate(torch.full((1, 11008), -127, dtype=torch.int8))
+    assert sums.tolist() == [[-11008 * 127**2] * 2]
 
 
 def test_on_a_cpu_each_code_takes_a_byte() -> None:

@@ -37,6 +37,7 @@ def test_every_recipe_file_is_valid_and_named_as_its_file(path: Path) -> None:
         ({"mixed": {"target_bits": 0.1}}, r"mixed\.target_bits = 0.1"),
         ({"mixed": {"target_bits": 17}}, r"mixed\.target_bits = 17"),
         ({"name": ""}, r"name = ''"),
+        ({"name": "../elsewhere"}, r"name = '../elsewhere'"),
         ({"rotate": "residual"}, r"'rotate' is not a setting; did you mean 'rotation'"),
         ({"mixed": {"target_bits": 4}, "rotation": "residual"}, r"mixed precision with rotation 'residual'"),
         ({"mixed": {"target_bits": 4}, "smoothing": 0.5}, r"mixed precision with smoothing"),

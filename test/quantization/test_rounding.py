@@ -124,6 +124,11 @@ def test_with_frames_inputs_are_clipped_where_they_err_least() -> None:
     assert found.clip < 1 and error(found.clip) < error(1.0)
 
 
+def test_without_a_search_inputs_are_clipped_as_the_recipe_says_also_with_frames() -> None:
+    how = recipe(clip=0.93, clip_search=False)
+    assert round_linear(QUERY, 3, prepared("inputs"), how, seen(inputs()))[0].input_format.clip == 0.93
+
+
 def test_inputs_of_eight_bits_are_clipped_as_the_recipe_says_also_with_frames() -> None:
     how = Recipe(name="test", activations=ActivationRecipe(bits=8, clip=0.93))
     assert round_linear(QUERY, 3, prepared("inputs"), how, seen(inputs()))[0].input_format.clip == 0.93
