@@ -44,6 +44,24 @@ MEANINGS = {
 }
 
 
+# File -> what must be known to read its figures, above them.
+NOTES = {
+    "cpu_speed": (
+        "CogACT-Base's full widths, 256 visual and 24 text tokens, what is not quantised in bfloat16 (policy file: "
+        "`precision: bfloat16`; `auto` is float32 on a CPU). Speed-ups over `fp16` on this project's own forward pass. "
+        "`w4a4` is quantisation alone, `pruning` is the policy `sqap` on float weights, `sqap` is both. "
+        "![Seconds per plan and stage](docs/cpu_speed.png)"
+    ),
+    "cpu_full_size": "CogACT-Base at its full size, random weights.",
+    "fidelity": (
+        "Small random model, each recipe calibrated on other frames than it is asked: errors relative to the float "
+        "model's cognition feature and action chunk with the same noise; visual tokens that both look at most, and "
+        "that both keep (`shuffled`: by chance). Outlier channels: synthetic inputs, 8 of 4096 channels at 100 times "
+        "the others, arising in the residual stream; there `sqap-w4a4` does no better than the paper's mode, and "
+        "smoothing before the rotation (`sqap-w4a4-online`) does. ![Fidelity per recipe](docs/fidelity.png)"
+    ),
+}
+
 # File -> first column's heading, and prefix of a figure's name -> heading and format: the rest of its name is the row.
 GRIDS = {
     "cpu_speed": (
@@ -98,8 +116,9 @@ def tables() -> str:
             words, unit = meanings.get(name, (name, ""))
             rows.append(f"| {words} | {value:g} {unit} |")
         listed = ["| | |", "| --- | --- |", *rows] if rows else []
+        note = [f"{NOTES[path.stem]}\n"] if path.stem in NOTES else []
         parts.append(
-            "\n".join([*grid, *([""] if grid and listed else []), *listed])
+            "\n".join([*note, *grid, *([""] if grid and listed else []), *listed])
             + f"\n\n`{result['command']}`, {result['date']}, {result['machine']}.\n"
         )
     return "\n".join(parts)
