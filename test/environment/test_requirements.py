@@ -34,7 +34,7 @@ def test_every_requirement_is_pinned(distro):
 @pytest.mark.parametrize("path", sorted(ENVIRONMENT.glob("*.txt")), ids=lambda path: path.name)
 def test_no_list_names_cuda_or_a_package_that_is_not_wanted(path):
     names = pins(path.name)
-    assert not [name for name in names if name.startswith(("nvidia-", "cuda-", "triton"))]
+    assert not [name for name in names if name.startswith(("nvidia-", "cuda-"))]
     assert not {"torchvision", "timm", "opencv-python-headless"} & names.keys()
 
 
@@ -43,7 +43,7 @@ def test_nothing_of_cuda_is_installed_beside_a_cpu_torch():
     if torch.version.cuda:
         pytest.skip("this torch is a CUDA build")
     names = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
-    assert not [name for name in names if name.startswith(("nvidia-", "cuda-", "triton"))]
+    assert not [name for name in names if name.startswith(("nvidia-", "cuda-"))]
 
 
 def test_the_simulator_is_pinned_by_hash():
