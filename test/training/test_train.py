@@ -1,0 +1,154 @@
+"""Training: what it leaves behind, that it learns, and that it goes on where it was."""
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sqap_vla_ros.cogact.policy import load_cogact_policy
+from sqap_vla_ros.config import Configuration, load_configuration
+from sqap_vla_ros.observation import Observation
+from sqap_vla_ros.policy_config import PolicyConfig
+from sqap_vla_ros.training.dataset import DemonstrationSet, decode
+from sqap_vla_ros.training.settings import TrainingError, TrainingSettings
+from sqap_vla_ros.training.train import STATE, Progress, learning_rate, train
+
+SETTINGS = TrainingSettings(size="tiny", samples=40, batch=2, draws=2, warm_up=4)
+WEIGHTS = Path("checkpoints/cogact-tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def run(
+    tmp_path_factory: pytest.TempPathFactory, demonstrations: DemonstrationSet, configuration: Configuration
+) -> Path:
+    """Run directory of twenty steps; not to be changed."""
+    directory = tmp_path_factory.mktemp("training") / "run"
+    train(demonstrations, directory, SETTINGS, configuration, command="sqap-vla train DEMOS --out RUN")
+    return directory
+
+
+def stop_at_first_report(progress: Progress) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_run_is_a_checkpoint_that_plans(run: Path, demonstrations: DemonstrationSet) -> None:
+    configuration = load_configuration("libero_panda", checkpoint=str(run), device="cpu", torch_threads=1)
+    policy = load_cogact_policy(PolicyConfig(name="dense"), configuration, lambda words: None)
+    demonstration = demonstrations.training[0].demonstration
+    chunk = policy.plan(
+        Observation(
+            stamp_ns=1,
+            image=decode(demonstration.images[0]),
+            instruction=demonstration.instruction,
+            T_base_tool=np.eye(4),
+            tool_px=None,
+            no_ring_reason="",
+        )
+    )
+    assert chunk.actions.shape == (16, 7)
+
+
+def test_a_run_says_how_it_was_made(run: Path, demonstrations: DemonstrationSet) -> None:
+    training = json.loads((run / "config.json").read_text())["training"]
+    assert training["command"] == "sqap-vla train DEMOS --out RUN"
+    assert training["samples_seen"] == 40
+    assert training["demonstrations_sha256"] == demonstrations.sha256
+    assert training["tasks"] == ["reach", "touch"]
+
+
+def test_the_curve_has_losses_and_held_out_errors(run: Path) -> None:
+    (point,) = json.loads((run / "curve.json").read_text())
+    assert point["samples"] == 40
+    assert set(point["losses"]) == {"noise", "pointer", "offset", "points", "phase"}
+    assert set(point["held_out"]["points_px"]) == {"tool", "object"}
+    assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_weights(
+    run: Path, tmp_path: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(demonstrations, tmp_path, SETTINGS, configuration, on_progress=stop_at_first_report)
+    assert json.loads((tmp_path / "config.json").read_text())["training"]["samples_seen"] == 20
+    train(demonstrations, tmp_path, SETTINGS, configuration)
+    expected, found = load_file(run / WEIGHTS), load_file(tmp_path / WEIGHTS)
+    assert all(found[name].equal(tensor) for name, tensor in expected.items())
+
+
+def test_a_training_that_has_all_its_samples_changes_nothing(
+    run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    before = (run / STATE).read_bytes()
+    train(demonstrations, run, SETTINGS, configuration)
+    assert (run / STATE).read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"batch": 4}, {"augment": False}])
+def test_a_training_under_other_settings_is_refused(
+    run: Path, demonstrations: DemonstrationSet, configuration: Configuration, change: dict[str, int]
+) -> None:
+    with pytest.raises(TrainingError, match=f"has {next(iter(change))} = .*another --out"):
+        train(demonstrations, run, replace(SETTINGS, **change), configuration)
+
+
+def test_a_training_on_other_demonstrations_is_refused(
+    run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    with pytest.raises(TrainingError, match="has demonstrations = "):
+        train(replace(demonstrations, sha256="0" * 64), run, SETTINGS, configuration)
+
+
+def test_a_training_can_begin_with_the_weights_of_another(
+    tmp_path: Path, run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    settings = replace(SETTINGS, samples=2, learning_rate=1e-9, start_from=str(run))
+    train(demonstrations, tmp_path / "next", settings, configuration)
+    earlier, begun = load_file(run / WEIGHTS), load_file(tmp_path / "next" / WEIGHTS)
+    for name, tensor in earlier.items():
+        torch.testing.assert_close(begun[name], tensor, rtol=0, atol=1e-3)
+
+
+def test_weights_of_another_size_are_no_beginning(
+    tmp_path: Path, run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    settings = replace(SETTINGS, size="small", start_from=str(run))
+    with pytest.raises(TrainingError, match="the same --size"):
+        train(demonstrations, tmp_path / "next", settings, configuration)
+
+
+def test_it_learns(tmp_path: Path, demonstrations: DemonstrationSet, configuration: Configuration) -> None:
+    settings = replace(SETTINGS, samples=320, batch=4, learning_rate=3e-3, average=0.9, augment=False)
+    train(demonstrations, tmp_path, settings, configuration)
+    (point,) = json.loads((tmp_path / "curve.json").read_text())
+    # Who answers with zeros has a loss of 1.
+    assert point["held_out"]["noise"] < 0.7
+    assert point["held_out"]["points_px"]["tool"] < 40
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_a_tenth() -> None:
+    settings = TrainingSettings(samples=32 * 1000, warm_up=100)
+    rates = np.array([learning_rate(settings, step) for step in range(1000)])
+    assert rates.argmax() in (99, 100)
+    assert rates.max() == pytest.approx(settings.learning_rate)
+    assert (np.diff(rates[100:]) <= 0).all()
+    assert rates[-1] == pytest.approx(settings.learning_rate / 10, rel=0.01)
+
+
+@pytest.mark.parametrize("change", [{"size": "huge"}, {"batch": 0}, {"learning_rate": -1.0}])
+def test_settings_out_of_range_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(TrainingError, match=f"{next(iter(change))} = "):
+        replace(SETTINGS, **change)
+
+
+def test_averaged_weights_are_between_the_first_and_the_last(run: Path) -> None:
+    state = torch.load(run / STATE, weights_only=True)
+    now, mean = (
+        state["learner"]["auxiliary.query.weight"],
+        state["averaged"]["module.auxiliary.query.weight"],
+    )
+    assert 0 < (now - mean).abs().max() < 0.1
