@@ -22,7 +22,7 @@ def write_results(name: str, figures: Mapping[str, float], **more: Any) -> Path:
         **more: Whatever else makes the figures understood.
     """
     content = {
-        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "command": command_line(),
         "machine": machine(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
@@ -33,6 +33,11 @@ def write_results(name: str, figures: Mapping[str, float], **more: Any) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def command_line() -> str:
+    """The command that runs, as a user would give it."""
+    return " ".join(["python", *sys.orig_argv[1:]])
 
 
 def machine() -> str:

@@ -1,5 +1,7 @@
 """Command line `sqap-vla`."""
 
+import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,6 +265,274 @@ class Fidelity:
         console.print(f"written to {self.out}")
 
 
+@dataclass(frozen=True)
+class Demonstrate:
+    """Record demonstrations of LIBERO tasks by scripted experts, from freshly drawn initial states.
+
+    The experts are disturbed now and then, so that there are recoveries to learn from. Failures are dropped. A run that
+    was stopped goes on when the same command is given again, and more episodes can be added later.
+    """
+
+    directory: tyro.conf.Positional[Path]
+    """Where they go: one folder per task, one file per episode."""
+    tasks: tuple[str, ...] = ()
+    """Names of tasks, as pick_can; empty: all."""
+    episodes: int = 300
+    """Per task, from seed 0 on, failures included."""
+    workers: int = 2
+    """Episodes at a time."""
+    ray: str = ""
+    """Address of a Ray cluster whose machines see the same files ("auto": the running one); empty: this machine."""
+    robot: str = "libero_panda"
+    """Name of a file in config/robots, or a path to one."""
+
+    def run(self, console: Console) -> None:
+        """Record what is missing, with progress."""
+        from sqap_vla_ros.parallel import run_jobs
+        from sqap_vla_ros.simulation.demonstrate import missing_jobs, record_job
+        from sqap_vla_ros.simulation.tasks import chosen_tasks
+
+        tasks = chosen_tasks(self.tasks)
+        jobs = missing_jobs(self.directory, tasks, self.episodes, self.robot)
+        succeeded = total = self.episodes * len(tasks) - len(jobs)
+        with _progress(console, speed_estimate_period=600) as progress:
+            task = progress.add_task("recording", total=self.episodes * len(tasks), completed=total)
+            for success in run_jobs(record_job, jobs, workers=self.workers, ray_address=self.ray):
+                succeeded, total = succeeded + success, total + 1
+                progress.update(task, completed=total, description=f"{succeeded} of {total} succeeded")
+        console.print(f"{succeeded} demonstrations in {self.directory}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure success rates in closed loop, in simulation, with the same episodes for every policy.
+
+    Writes episodes.jsonl (one line per episode), results.json, results.md, success.png, robustness.png and videos of
+    failures. A run that was stopped goes on when the same command is given again, and more episodes, tasks or policies
+    can be added later.
+    """
+
+    checkpoint: tyro.conf.Positional[str]
+    """CogACT run directory, .pt file or Hub id."""
+    policies: tuple[str, ...] = ("fp16", "sqap@sqap-w4a4")
+    """POLICY or POLICY@RECIPE, files of config/policies and config/recipes; all are compared with the first one."""
+    tasks: tuple[str, ...] = ()
+    """Names of tasks, as pick_can; empty: all."""
+    episodes: int = 25
+    """Per task, policy and disturbance. Initial states repeat after 50, then with other places of the fixtures."""
+    out: Path = Path("out/evaluation")
+    """Directory for results and compressed checkpoints."""
+    disturbances: tuple[str, ...] = ()
+    """NAME=SIZE,SIZE with camera_rotation [deg], camera_translation [m], tf_offset [m], image_noise [grey levels],
+    drop_frames [share] or delay [s]; played beside the undisturbed episodes."""
+    workers: int = 2
+    """Episodes at a time."""
+    ray: str = ""
+    """Address of a Ray cluster whose machines see the same files ("auto": the running one); empty: this machine."""
+    ros: bool = False
+    """Over ROS topics and in real time, with cell and node as processes; slower."""
+    calibration: tuple[str, ...] = ()
+    """What compression looks at, as in `compress`; empty: initial states of the tasks, drawn afresh."""
+    frames: int = 32
+    """How many frames to take from there."""
+    plan_period: float = 0.2
+    """From plan to plan [s]; with --ros the node plans as often as it can."""
+    videos: int = 2
+    """Failures per policy that are played again and filmed."""
+    robot: str = "libero_panda"
+    """Name of a file in config/robots, or a path to one."""
+    tokenizer: str = ""
+    """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policies run."""
+
+    def run(self, console: Console) -> None:
+        """Play, with progress and running success rates, and print the tables."""
+        from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks
+        from sqap_vla_ros.evaluation.session import run_evaluation
+        from sqap_vla_ros.evaluation.variants import Variant, parse_conditions
+
+        evaluation = Evaluation(
+            checkpoint=self.checkpoint,
+            out=self.out,
+            tasks=chosen_tasks(self.tasks),
+            variants=tuple(Variant.parse(word) for word in self.policies),
+            conditions=parse_conditions(self.disturbances),
+            episodes=self.episodes,
+            robot=self.robot,
+            calibration=self.calibration,
+            calibration_frames=self.frames,
+            plan_period_s=self.plan_period,
+            workers=self.workers,
+            ray_address=self.ray,
+            over_topics=self.ros,
+            tokenizer=self.tokenizer,
+            device=self.device,
+        )
+        run_evaluation(evaluation, console, shlex.join(["sqap-vla", *sys.argv[1:]]), self.videos)
+
+
+@dataclass(frozen=True)
+class Simpler:
+    """Measure success rates in SIMPLER, on the published tasks of the Google Robot or the WidowX.
+
+    Needs SIMPLER and a GPU. With the published weights, once with --policy fp16 and once on the compressed checkpoint
+    with --policy sqap, this is Table 1 of SQAP-VLA. A run that was stopped goes on when the same command is given
+    again; policies measured in one directory share its tables.
+    """
+
+    checkpoint: tyro.conf.Positional[str]
+    """CogACT run directory, .pt file, Hub id, or what `sqap-vla compress` made of one."""
+    policy: str = "sqap"
+    """Name of a file in config/policies, or a path to one."""
+    robot: Literal["google_robot", "widowx_bridge"] = "google_robot"
+    """Whose tasks."""
+    tasks: tuple[str, ...] = ()
+    """Columns of the table, as pick_coke_can; empty: all of the robot."""
+    settings: tuple[Literal["visual_matching", "variant_aggregation"], ...] = ("visual_matching", "variant_aggregation")
+    """Real backgrounds, or varied looks."""
+    episodes: int = 0
+    """This many of each task and setting, spread over its scenes; 0: all that were published."""
+    out: Path = Path("out/simpler")
+    """Directory for episodes.jsonl, results.json and results.md."""
+    tokenizer: str = ""
+    """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policy runs."""
+
+    def run(self, console: Console) -> None:
+        """Run the episodes, with progress, and print the tables."""
+        from sqap_vla_ros.cogact.simpler import SETUPS
+        from sqap_vla_ros.config import Configuration, validate
+        from sqap_vla_ros.policy import load_policy
+        from sqap_vla_ros.simpler.episode import ROBOTS
+        from sqap_vla_ros.simpler.evaluation import EPISODES_FILE, evaluate, read_results, require_simpler
+        from sqap_vla_ros.simpler.policy import SimplerPolicy
+        from sqap_vla_ros.simpler.published import choose
+        from sqap_vla_ros.simpler.report import write_report
+
+        episodes = choose(self.robot, self.tasks, self.settings, self.episodes)
+        require_simpler()
+        settings = {
+            "robot_name": self.robot,
+            "statistics_key": SETUPS[self.robot].statistics_key,
+            "action.rate_hz": ROBOTS[self.robot].control_hz,
+            "checkpoint": self.checkpoint,
+            "policy": self.policy,
+            "tokenizer": self.tokenizer,
+            "device": self.device,
+        }
+        policy = load_policy(validate(Configuration, settings, "sqap-vla simpler"), console.print)
+        adapter = SimplerPolicy(policy, SETUPS[self.robot])
+        names = policy.metadata.policy_id, policy.metadata.weights
+        done = successes = 0
+        with _progress(console, speed_estimate_period=3600) as progress:
+            task = progress.add_task(policy.metadata.policy, total=len(episodes))
+            for result in evaluate(episodes, adapter, names, self.robot, self.out):
+                done, successes = done + 1, successes + result.success
+                words = f"{policy.metadata.policy}: {successes} of {done} succeeded"
+                progress.update(task, description=words, completed=done)
+        console.print(write_report(read_results(self.out / EPISODES_FILE), self.out), soft_wrap=True)
+        console.print(f"written to {self.out}")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a small CogACT on demonstrations.
+
+    Runs for hours on a CPU and minutes on a GPU. What it makes is a run directory in the published layout, complete
+    after every save: give it as `checkpoint` to node, replay or compress while the training goes on. A training that
+    was stopped goes on when the same command is given again.
+    """
+
+    demonstrations: tyro.conf.Positional[Path]
+    """What `sqap-vla demonstrate` recorded."""
+    out: Path
+    """Run directory to make, with the learning curve and the state to go on from."""
+    size: Literal["tiny", "small", "medium"] = "small"
+    """Of the network; tiny is for trying out."""
+    samples: int = 400_000
+    """Camera frames to learn from in all, repetitions counted; a training may be given more when it goes on."""
+    batch: int = 32
+    """Frames per step."""
+    lr: float = 1e-3
+    """Peak of the learning rate."""
+    seed: int = 0
+    """Of weights, samples and noise."""
+    tasks: tuple[str, ...] = ()
+    """Which tasks; empty: all that were demonstrated."""
+    augment: bool = True
+    """Shift, recolour and disturb the pictures."""
+    start_from: str = ""
+    """Directory of an earlier training, of the same size and tasks, to begin with its weights; empty: fresh ones."""
+    robot: str = "libero_panda"
+    """Name of a file in config/robots, or a path to one; its convention says what an action is."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    threads: int = 0
+    """Threads on a CPU; 0: all cores."""
+
+    def run(self, console: Console) -> None:
+        """Train, with loss, speed and remaining time."""
+        # Before torch is there: threads that wait for others must not burn the cores of what decodes the pictures.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        import torch
+
+        from sqap_vla_ros.cogact.policy import choose_device
+        from sqap_vla_ros.config import load_configuration
+        from sqap_vla_ros.training.dataset import read_demonstrations
+        from sqap_vla_ros.training.settings import TrainingSettings
+        from sqap_vla_ros.training.train import Progress as Trained
+        from sqap_vla_ros.training.train import train
+
+        settings = TrainingSettings(
+            size=self.size,
+            samples=self.samples,
+            batch=self.batch,
+            learning_rate=self.lr,
+            seed=self.seed,
+            tasks=self.tasks,
+            augment=self.augment,
+            start_from=self.start_from,
+        )
+        device = choose_device(self.device)
+        configuration = load_configuration(self.robot)
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        with _progress(console, speed_estimate_period=600) as progress:
+            reading = progress.add_task("reading demonstrations", total=None)
+            demonstrations = read_demonstrations(
+                self.demonstrations,
+                self.tasks,
+                configuration,
+                lambda done, total: progress.update(reading, completed=done, total=total),
+            )
+            task = progress.add_task("training", total=settings.samples)
+
+            def show(trained: Trained) -> None:
+                words = f"loss {trained.loss:.4f}"
+                if trained.held_out is not None:
+                    words += f", held out {trained.held_out.noise:.4f}, {trained.held_out.displacement_mm:.1f} mm"
+                if speed := progress.tasks[task].speed:
+                    words += f", {speed:.0f} samples/s"
+                progress.update(task, description=words, completed=trained.samples, total=trained.total)
+
+            try:
+                train(
+                    demonstrations,
+                    self.out,
+                    settings,
+                    configuration,
+                    device=device,
+                    command=shlex.join(["sqap-vla", *sys.argv[1:]]),
+                    on_progress=show,
+                )
+            except KeyboardInterrupt:
+                progress.console.print(f"stopped and saved in {self.out}; the same command goes on from there")
+                raise
+        console.print(f"next: sqap-vla compress {self.out}\n      sqap-vla replay BAG --checkpoint {self.out}")
+
+
 def main() -> None:
     """Run a subcommand; a user's mistake ends in one sentence and exit code 2."""
     command = tyro.extras.subcommand_cli_from_dict(
@@ -271,6 +541,10 @@ def main() -> None:
             "compress": Compress,
             "inspect": Inspect,
             "fidelity": Fidelity,
+            "demonstrate": Demonstrate,
+            "evaluate": Evaluate,
+            "simpler": Simpler,
+            "train": Train,
             "random-checkpoint": RandomCheckpoint,
         },
         prog="sqap-vla",

@@ -68,7 +68,7 @@ def pictures(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["replay", "compress", "inspect", "fidelity", "random-checkpoint"])
+@pytest.mark.parametrize("command", ["replay", "compress", "inspect", "fidelity", "evaluate", "random-checkpoint"])
 def test_every_command_explains_itself(command: str, sqap_vla: SqapVla) -> None:
     code, out, _ = sqap_vla(command, "--help")
     assert code == 0 and f"usage: sqap-vla {command}" in out

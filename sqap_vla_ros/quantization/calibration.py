@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.images import ImageError, decode
 from sqap_vla_ros.replay.bag import IMAGE_TYPES, Bag, BagDamage, BagTopics
+from sqap_vla_ros.training.demonstrations import Demonstration
 
 Candidate = tuple[Callable[[], NDArray[np.uint8]], str]
 """A frame that might be taken: what decodes its image, or raises ImageError, and the instruction."""
@@ -26,6 +27,7 @@ _SIMULATOR = "libero"
 _SUITE = "libero_object"  # the simulated cell's
 _PICTURES = (".jpeg", ".jpg", ".png")
 _STORAGES = (".db3", ".mcap")
+_GOLDEN_RATIO = 0.6180339887  # its multiples fill an interval evenly, however many there are
 
 
 class CalibrationError(ValueError):
@@ -73,8 +75,9 @@ def read_frames(sources: Sequence[str], count: int, instruction: str = "", image
     """Collect frames, equally many from each source.
 
     Args:
-        sources: Each a rosbag2 directory, a bare `.mcap` or `.db3` file, a folder of pictures (png or jpg), `libero` or
-            `libero:SUITE` (initial states of a LIBERO suite's tasks, with the tasks' instructions).
+        sources: Each a rosbag2 directory, a bare `.mcap` or `.db3` file, a folder of pictures (png or jpg), a folder of
+            demonstrations (at all stages of their tasks), `libero` or `libero:SUITE` (initial states of a LIBERO
+            suite's tasks); the latter two come with the tasks' instructions.
         count: How many in all; a source that has fewer than its share gives what it has, and a note says so.
         instruction: What the policy is told, for bags and folders; empty: what the bag's instruction topic says.
         image_topic: Of bags with several cameras; empty: the default topic, or the only one.
@@ -111,10 +114,13 @@ def _read(source: str, count: int, instruction: str, image_topic: str, remarks: 
     path = Path(source)
     if not path.exists():
         raise CalibrationError(
-            f"{source}: no such calibration source; expected a bag, a folder of pictures, 'libero' or 'libero:SUITE'"
+            f"{source}: no such calibration source; expected a bag, a folder of pictures or demonstrations, 'libero' "
+            "or 'libero:SUITE'"
         )
     if path.is_file() or any(entry.name == "metadata.yaml" or entry.suffix in _STORAGES for entry in path.iterdir()):
         return _recorded(path, count, instruction, image_topic, remarks)
+    if demonstrations := sorted(path.rglob("*.safetensors")):
+        return _demonstrated(demonstrations, count)
     return _pictures(path, count, instruction, remarks)
 
 
@@ -163,10 +169,21 @@ def _images_with_instruction(bag: Bag, topics: BagTopics, told: str, remarks: li
 def _pictures(path: Path, count: int, instruction: str, remarks: list[str]) -> list[CalibrationFrame]:
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES)
     if not files:
-        raise CalibrationError(f"{path}: holds neither pictures (png, jpg) nor a rosbag2 recording")
+        raise CalibrationError(f"{path}: holds neither pictures (png, jpg) nor demonstrations nor a rosbag2 recording")
     if not instruction:
         raise CalibrationError(f"{path}: pictures do not say what to do; give an instruction with --instruction")
     return _spread(((partial(_open_picture, file), instruction) for file in files), len(files), count, remarks)
+
+
+def _demonstrated(files: Sequence[Path], count: int) -> list[CalibrationFrame]:
+    """One frame of each of `count` demonstrations, spread over the files and over the stages of their tasks."""
+    frames = []
+    for index in range(count):
+        demonstration = Demonstration.read(files[index * len(files) // count])
+        stage = index * _GOLDEN_RATIO % 1
+        picture = SimpleNamespace(format="jpeg", data=demonstration.images[int(stage * len(demonstration.images))])
+        frames.append(CalibrationFrame(decode(picture), demonstration.instruction))
+    return frames
 
 
 def _open_picture(file: Path) -> NDArray[np.uint8]:

@@ -138,6 +138,7 @@ class ClosedLoop:
         self._assembler = ObservationAssembler(configuration)
         self._assembler.set_instruction(scene.instruction)
         self._image_noise = disturbance.image_noise
+        self._seed = seed
         self._draw = np.random.default_rng(seed)
         self._calibrate(disturbance)
 
@@ -193,7 +194,9 @@ class ClosedLoop:
         image = self.scene.render()
         if not self._image_noise:
             return image
-        noisy = image + self._draw.normal(0.0, self._image_noise, image.shape)
+        # By the stamp, so that an episode that is watched sees the same noise as one that is not.
+        draw = np.random.default_rng((self._seed, self.now_ns))
+        noisy = image + draw.normal(0.0, self._image_noise, image.shape)
         return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
     def command(self, chunk: ActionChunk) -> str:

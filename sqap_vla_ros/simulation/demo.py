@@ -53,6 +53,10 @@ class Demo:
     """LIBERO suite."""
     task: int = 0
     """Index of the task in its suite."""
+    initial_state: int = 0
+    """Index of the task's official initial state."""
+    seed: int = 0
+    """Of what the initial state leaves open: fixtures shift by millimetres."""
     seconds: float = 20.0
     """Simulated time after which the episode ends, if the task is not done before."""
     policy: str = "sqap"
@@ -66,6 +70,19 @@ class Demo:
 
     def run(self, console: Console) -> None:
         """Play one episode and print what happened.
+
+        Raises:
+            DemoError: A process died, or no command reached the arm.
+        """
+        report = self.play(console)
+        self._write_video(console)
+        console.print(_summary(report, last_status(self.bag), self))
+
+    def play(self, console: Console) -> dict[str, Any]:
+        """Play one episode.
+
+        Returns:
+            Its figures; the recording is in `bag`.
 
         Raises:
             DemoError: A process died, or no command reached the arm.
@@ -84,11 +101,10 @@ class Demo:
             ) as node,
         ):
             self._watch(cell, node, console)
-        report = json.loads(self.report.read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads(self.report.read_text(encoding="utf-8"))
         if not report["commands"]:
             raise DemoError(f"no command reached the arm; the policy node's last lines:\n{node.last_lines()}")
-        self._write_video(console)
-        console.print(_summary(report, _last_status(self.bag), self))
+        return report
 
     @property
     def bag(self) -> Path:
@@ -116,6 +132,8 @@ class Demo:
         return _ros_arguments(
             suite=self.suite,
             task=self.task,
+            initial_state=self.initial_state,
+            seed=self.seed,
             publish_clock=True,
             real_time_factor=float(self.real_time_factor),
             episode_s=float(self.seconds),
@@ -183,7 +201,7 @@ def _ros_arguments(**parameters: Any) -> list[str]:
     return ["--ros-args", *(word for name, value in assignments for word in ("-p", f"{name}:={value}"))]
 
 
-def _last_status(bag: Path) -> tuple[Any, ReasonCounter]:
+def last_status(bag: Path) -> tuple[Any, ReasonCounter]:
     """The policy node's last status in a bag (None without one), and how many ticks were refused for which reason."""
     last: Any = None
     reasons = ReasonCounter()

@@ -4,7 +4,7 @@ Read from the bag, so that what is shown is what was on the topics. A frame that
 latest plan before it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -48,12 +48,28 @@ def write_video(bag: Path, path: Path, configuration: Configuration, width: int 
     Raises:
         ValueError: The bag has no images.
     """
+    frames = write_mp4(_pictures(bag, configuration, width), path)
+    if not frames:
+        raise ValueError(f"{bag}: no images on {configuration.topics.image}; nothing to show")
+    return frames
+
+
+def write_mp4(pictures: Iterable[tuple[int, NDArray[np.uint8]]], path: Path) -> int:
+    """Write an H.264 MP4 that browsers play.
+
+    Args:
+        pictures: Stamp (ns) and uint8 (height, width, 3), RGB, of each frame, all of the same, even size.
+        path: Of the MP4.
+
+    Returns:
+        Number of frames written.
+    """
     frames = 0
     start_ns = 0
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", options={"crf": "20", "preset": "veryfast"})
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _TIME_BASE
-        for at_ns, picture in _pictures(bag, configuration, width):
+        for at_ns, picture in pictures:
             if not frames:
                 start_ns = at_ns
                 stream.height, stream.width = picture.shape[:2]
@@ -61,10 +77,33 @@ def write_video(bag: Path, path: Path, configuration: Configuration, width: int 
             frame.pts, frame.time_base = round((at_ns - start_ns) / 1e6), _TIME_BASE
             container.mux(stream.encode(frame))
             frames += 1
-        if not frames:
-            raise ValueError(f"{bag}: no images on {configuration.topics.image}; nothing to show")
-        container.mux(stream.encode())
+        if frames:
+            container.mux(stream.encode())
     return frames
+
+
+def path_in_image(
+    actions: NDArray[np.float64],
+    T_base_tool: NDArray[np.float64],
+    configuration: Configuration,
+    camera: CameraModel,
+    T_camera_base: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Pixels of the tool poses that a chunk leads to.
+
+    Args:
+        actions: float64 (horizon, 7), un-normalised.
+        T_base_tool: float64 (4, 4), the pose that they start from [m].
+        configuration: Frames and action convention of the robot.
+        camera: Intrinsics.
+        T_camera_base: float64 (4, 4), the base in the camera's optical frame [m].
+
+    Returns:
+        float64 (horizon + 1, 2), (u, v), the start included; NaN where a pose cannot be seen.
+    """
+    poses = integrate(actions, T_base_tool, configuration.action, configuration.frames)
+    points = np.concatenate([T_base_tool[None, :3, 3], poses[:, :3, 3]])
+    return camera.project(points @ T_camera_base[:3, :3].T + T_camera_base[:3, 3])[0]
 
 
 def _pictures(bag: Path, configuration: Configuration, width: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -126,13 +165,9 @@ class _State:
     def _path_px(self, chunk: Any) -> NDArray[np.float64] | None:
         if self._camera is None or self._T_camera_base is None:
             return None
-        settings = self._configuration
         actions = np.asarray(chunk.data).reshape(-1, 7)
         T_base_tool = transform_from_message(chunk.tool_pose)
-        poses = integrate(actions, T_base_tool, settings.action, settings.frames)
-        points = np.concatenate([T_base_tool[None, :3, 3], poses[:, :3, 3]])
-        in_camera = points @ self._T_camera_base[:3, :3].T + self._T_camera_base[:3, 3]
-        return self._camera.project(in_camera)[0]
+        return path_in_image(actions, T_base_tool, self._configuration, self._camera, self._T_camera_base)
 
     def caption(self, plan: _Plan | None, time_s: float) -> list[str]:
         """Task; time, policy and kept tokens; what it took."""

@@ -1,0 +1,102 @@
+"""Success in closed loop, the paper's rows: `python -m benchmarks.closed_loop CHECKPOINT`. Goes on where it stopped.
+
+The float model and SQAP-VLA play more episodes than the other rows, since their difference is what matters most. All
+rows play the same episodes, so that the first ones of those two are compared with every other row.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from benchmarks.results import RESULTS, command_line, write_results
+from sqap_vla_ros.evaluation.report import Row
+from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks
+from sqap_vla_ros.evaluation.session import run_evaluation
+from sqap_vla_ros.evaluation.variants import Variant
+
+# Name in the figures -> policy file, and recipe of the weights.
+ROWS = {
+    "fp16": Variant("fp16"),
+    "sqap": Variant("sqap", "sqap-w4a4"),
+    "w4a4": Variant("dense", "sqap-w4a4"),
+    "w4a4_topk": Variant("topk", "sqap-w4a4"),
+    "w4a4_topk_ring": Variant("topk-ring", "sqap-w4a4"),
+    "sqap_ratio_0.3": Variant("sqap-0.3", "sqap-w4a4"),
+    "sqap_ratio_0.5": Variant("sqap-0.5", "sqap-w4a4"),
+    "sqap_ratio_0.6": Variant("sqap-0.6", "sqap-w4a4"),
+    "random": Variant("random"),
+    "fastv": Variant("fastv"),
+    "vla_cache": Variant("vla_cache"),
+    "efficientvla": Variant("efficientvla"),
+    "qvla": Variant("dense", "qvla"),
+    "smoothquant_w4a4": Variant("dense", "smoothquant-w4a4"),
+}
+COMPARED = ("fp16", "sqap")
+
+
+def main(
+    checkpoint: tyro.conf.Positional[str],
+    tasks: tuple[str, ...] = (),
+    episodes: int = 100,
+    other_episodes: int = 25,
+    calibration: tuple[str, ...] = (),
+    workers: int = 2,
+    out: Path = Path("out/closed_loop"),
+) -> None:
+    """Play, write `results/closed_loop.json` and `docs/closed_loop.png`.
+
+    Args:
+        checkpoint: CogACT run directory of the trained small model.
+        tasks: Names of tasks; empty: all.
+        episodes: Per task, of the float model and SQAP-VLA.
+        other_episodes: Per task, of the other rows.
+        calibration: What compression looks at, as in `sqap-vla compress`.
+        workers: Episodes at a time.
+        out: Directory for episodes and compressed checkpoints; kept for the next time.
+    """
+    console = Console()
+    all_rows = Evaluation(
+        checkpoint=checkpoint,
+        out=out,
+        tasks=chosen_tasks(tasks),
+        variants=tuple(ROWS.values()),
+        episodes=other_episodes,
+        calibration=calibration,
+        workers=workers,
+    )
+    compared = replace(all_rows, variants=tuple(ROWS[name] for name in COMPARED), episodes=episodes)
+    run_evaluation(compared, console, command_line())
+    rows = run_evaluation(all_rows, console, command_line(), videos=2)
+    by_policy = {row.policy: row for row in rows}
+    found = {name: by_policy[str(variant)] for name, variant in ROWS.items()}
+    names = [task.name for task in all_rows.tasks]
+    write_results(
+        "closed_loop", figures(found) | {"episodes_per_task": episodes, "tasks": len(names)}, task_names=names
+    )
+    shutil.copy(out / "success.png", RESULTS.parents[1] / "docs" / "closed_loop.png")
+
+
+def figures(rows: dict[str, Row]) -> dict[str, float]:
+    """Success in per cent with its interval, and differences to the float model in points, by row."""
+    found: dict[str, float] = {}
+    for name, row in rows.items():
+        found[f"success_{name}"] = 100 * row.mean.value
+        found[f"success_{name}_low"] = 100 * row.mean.low
+        found[f"success_{name}_high"] = 100 * row.mean.high
+        if row.difference is not None:
+            found[f"paired_difference_{name}"] = 100 * row.difference.value
+            found[f"paired_difference_{name}_low"] = 100 * row.difference.low
+            found[f"paired_difference_{name}_high"] = 100 * row.difference.high
+        found[f"played_{name}"] = row.mean.count
+        found[f"seconds_{name}"] = row.seconds
+        found[f"jerk_{name}"] = row.jerk_rad_s3
+        found[f"path_m_{name}"] = row.path_m
+        found |= {f"task_{task}_{name}": 100 * rate.value for task, rate in row.tasks.items()}
+    return found
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

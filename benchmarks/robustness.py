@@ -1,0 +1,76 @@
+"""Success against disturbance, float and SQAP-VLA: `python -m benchmarks.robustness CHECKPOINT`.
+
+A transform that is off by centimetres moves the protected ring and nothing else in the policy's input; a camera that
+has turned or moved since it was calibrated changes image and ring.
+"""
+
+import shutil
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from benchmarks.closed_loop import COMPARED, ROWS
+from benchmarks.results import RESULTS, command_line, write_results
+from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks
+from sqap_vla_ros.evaluation.session import run_evaluation
+from sqap_vla_ros.evaluation.variants import parse_conditions
+
+DISTURBANCES = (
+    "tf_offset=0.01,0.02,0.05",
+    "camera_rotation=1,2,5",
+    "camera_translation=0.01,0.02,0.05",
+    "image_noise=5,15,30",
+    "drop_frames=0.1,0.3,0.5",
+    "delay=0.05,0.1,0.2,0.3",
+)
+
+
+def main(
+    checkpoint: tyro.conf.Positional[str],
+    tasks: tuple[str, ...] = (),
+    episodes: int = 10,
+    disturbances: tuple[str, ...] = DISTURBANCES,
+    calibration: tuple[str, ...] = (),
+    workers: int = 2,
+    out: Path = Path("out/closed_loop"),
+) -> None:
+    """Play, write `results/robustness.json` and `docs/robustness.png`.
+
+    Args:
+        checkpoint: CogACT run directory of the trained small model.
+        tasks: Names of tasks; empty: all.
+        episodes: Per task, policy and disturbance.
+        disturbances: NAME=SIZE,SIZE as in `sqap-vla evaluate`.
+        calibration: What compression looks at, as in `sqap-vla compress`.
+        workers: Episodes at a time.
+        out: Directory for episodes and compressed checkpoints; `benchmarks.closed_loop` leaves undisturbed ones there.
+    """
+    evaluation = Evaluation(
+        checkpoint=checkpoint,
+        out=out,
+        tasks=chosen_tasks(tasks),
+        variants=tuple(ROWS[name] for name in COMPARED),
+        conditions=parse_conditions(disturbances),
+        episodes=episodes,
+        calibration=calibration,
+        workers=workers,
+    )
+    rows = run_evaluation(evaluation, Console(), command_line())
+    figures: dict[str, float] = {}
+    for name in COMPARED:
+        for row in (row for row in rows if row.policy == str(ROWS[name])):
+            condition = row.disturbance.replace("=", "_") or "none"
+            figures[f"success_{name}_{condition}"] = 100 * row.mean.value
+            if row.disturbance and row.difference is not None:
+                figures[f"paired_difference_{name}_{condition}"] = 100 * row.difference.value
+                figures[f"paired_difference_{name}_{condition}_low"] = 100 * row.difference.low
+                figures[f"paired_difference_{name}_{condition}_high"] = 100 * row.difference.high
+    write_results(
+        "robustness", figures, episodes_per_task=episodes, task_names=[task.name for task in evaluation.tasks]
+    )
+    shutil.copy(out / "robustness.png", RESULTS.parents[1] / "docs" / "robustness.png")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
