@@ -22,6 +22,7 @@ import numpy as np
 import rclpy
 import tyro
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from benchmarks.results import write_results
@@ -52,13 +53,26 @@ class Measured:
         }
 
 
-def measure(width: int, height: int, seconds: float, factory: Any, **settings: Any) -> Measured:
-    """Run the node beside a robot with images of this size at 20 Hz."""
+def measure(
+    width: int, height: int, seconds: float, factory: Any, beside: Node | None = None, **settings: Any
+) -> Measured:
+    """Run the node beside a robot with images of this size at 20 Hz.
+
+    Args:
+        width: Of the images [px].
+        height: Of the images [px].
+        seconds: Duration.
+        factory: Builds the policy.
+        beside: Another node that runs in the same executor.
+        **settings: Of the node.
+    """
     values = parameters(instruction="pick up the can", **settings)
     overrides = [Parameter(name, value=value) for name, value in values.items()]
     node = PolicyNode(factory, parameter_overrides=overrides)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    if beside is not None:
+        executor.add_node(beside)
     gc.collect()  # as the node's executable does
     gc.freeze()
     size = ["--width", str(width), "--height", str(height)]

@@ -23,6 +23,19 @@ MEANINGS = {
         ),
         "demo_rate_hz": ("commands per simulated second in the demo, small random model", "Hz"),
     },
+    "faults": {
+        "faults_injected": ("faults injected while the arm moves", ""),
+        "unsafe_commands": ("samples of the arm's motion at 100 Hz that a real arm would not have survived", ""),
+        "faults_not_named": ("faults that the node did not name", ""),
+        "hold_median_ms": ("from a fault being detectable to the ramp's arrival at the controller, median", "ms"),
+        "hold_p99_ms": ("the same, p99", "ms"),
+    },
+    "soak": {
+        "minutes": ("duration, small random model at 20 Hz", "min"),
+        "rss_growth_percent": ("growth of the node's and its policy's memory", "%"),
+        "missed_statuses": ("statuses that did not come", ""),
+        "overhead_p99_ms_640x480": ("node overhead, p99, 640×480 at 20 Hz, sleeping policy", "ms"),
+    },
     "cpu_speed": {"selection_ms": ("SQAP's choice of 154 of 256 tokens", "ms")},
     "cpu_full_size": {
         "disk_gib_w8_towers": ("size on disk, 8-bit towers", "GiB"),
@@ -36,6 +49,14 @@ MEANINGS = {
         "resident_gib": ("memory held after the first plans", "GiB"),
         "load_peak_gib": ("most memory held while loading and planning", "GiB"),
         "plan_seconds": ("a plan, policy sqap, float32 where not quantised", "s"),
+    },
+    "kinematics": {
+        "tracking_solved_percent": ("way-points solved while tracking", "%"),
+        "tracking_solved_percent_worst": ("the same, of the arm where it is least", "%"),
+        "ms_per_waypoint_median": ("per way-point, median", "ms"),
+        "ms_per_chunk_p99": ("per chunk of 16, p99", "ms"),
+        "cold_solved_percent": ("any reachable pose from the middle of the joints' ranges", "%"),
+        "robots": ("arms", ""),
     },
     "closed_loop": {
         "episodes_per_task": ("episodes per task of `fp16` and `sqap`", ""),
@@ -57,6 +78,16 @@ NOTES = {
         "![Seconds per plan and stage](docs/cpu_speed.png)"
     ),
     "cpu_full_size": "CogACT-Base at its full size, random weights.",
+    "continuity": (
+        "Chunks joined into one motion of the simulated Panda, inference of 50 to 300 ms: the largest joint jerk and "
+        "acceleration as shares of the limits in its YAML, the tool's RMS distance from the moving point that the "
+        "policy wants it at, and the RMS of the tool's jerk. Each chunk is drawn anew by the diffusion sampler around "
+        "the way to that point, so that successive chunks disagree. ![Motion per way of blending](docs/continuity.png)"
+    ),
+    "kinematics": (
+        "Inverse kinematics along smooth paths, targets at most 0.05 m and 0.25 rad apart, solved within 1 mm, 0.1° and "
+        "the joints' limits: six arms of robosuite's, four generated chains of six and seven joints. Processor time."
+    ),
     "closed_loop": (
         "The small trained CogACT on LIBERO tasks, in simulation; initial states that are not in the demonstrations, "
         "the same episodes for all rows. Success with Wilson's 95 % interval; differences over the same episodes with "
@@ -69,6 +100,13 @@ NOTES = {
         "ring and nothing else), a camera that turned [deg] or moved [m] since it was calibrated, pixel noise "
         "[grey levels], share of dropped frames, delay from image to command [s]. "
         "![Success against disturbance](docs/robustness.png)"
+    ),
+    "faults": (
+        "Each fault meets a node whose arm goes round in a circle, and is undone again: the arm must then move again "
+        "without a restart of the node (a policy that died is started again). *hold*: the ramp to rest, and on by itself when "
+        "the cause is gone; *stop*: the ramp, and on after `~/resume`. `hold_ms`: from the moment when the fault could "
+        "be known (the age limit has passed, the plan is there) to the ramp's arrival at the controller. `rest_s`: "
+        "from the fault to the arm at rest, with age limits of 0.2 to 0.45 s and a horizon of 1 s."
     ),
     "fidelity": (
         "Small random model, each recipe calibrated on other frames than it is asked: errors relative to the float "
@@ -100,6 +138,15 @@ GRIDS = {
             "kept_overlap_": ("kept tokens in common", "{:.0f} %"),
             "outlier_probability_error_": ("outlier channels: attention error", "{:.3f}"),
             "outlier_topk32_overlap_": ("outlier channels: top-32 overlap", "{:.0f} %"),
+        },
+    ),
+    "continuity": (
+        "blending",
+        {
+            "max_jerk_*": ("largest jerk", "{:.2f}"),
+            "max_acceleration_*": ("largest acceleration", "{:.2f}"),
+            "tracking_rms_m_*": ("distance, m", "{:.4f}"),
+            "tool_jerk_rms_m_s3_*": ("tool's jerk, m/s³", "{:.1f}"),
         },
     ),
     "closed_loop": (
@@ -162,6 +209,14 @@ def _grid(stem: str, figures: dict[str, float]) -> list[str]:
     ]
 
 
+def _cases(cases: list[dict[str, Any]]) -> list[str]:
+    """Lines of a table with a row per case and a column per field."""
+    lines = [f"| {' | '.join(cases[0])} |", "| --- " * len(cases[0]) + "|"]
+    return lines + [
+        f"| {' | '.join('' if value is None else str(value) for value in case.values())} |" for case in cases
+    ]
+
+
 def tables() -> str:
     """All results as Markdown."""
     parts = []
@@ -175,6 +230,9 @@ def tables() -> str:
             words, unit = meanings.get(name, (name, ""))
             rows.append(f"| {words} | {value:g} {unit} |")
         listed = ["| | |", "| --- | --- |", *rows] if rows else []
+        cases = result.get("cases")
+        if isinstance(cases, list):
+            listed += ["", *_cases(cases)]
         note = [f"{NOTES[path.stem]}\n"] if path.stem in NOTES else []
         parts.append(
             "\n".join([*note, *grid, *([""] if grid and listed else []), *listed])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy_config import PolicyMetadata
@@ -42,7 +42,7 @@ class SleepingPolicy:
             horizon=HORIZON,
         )
 
-    def plan(self, observation: Observation) -> ActionChunk:
+    def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
         """Sleep, then plan."""
         time.sleep(self.plan_s)
         actions = np.zeros((HORIZON, 7))

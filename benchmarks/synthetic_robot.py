@@ -6,11 +6,13 @@ attributes.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 import rclpy
 import tyro
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
@@ -27,6 +29,7 @@ from sqap_vla_ros.simulation.messages import camera_info_message, image_message,
 BASE, TOOL, CAMERA = "base", "tool", "camera_optical"
 JOINTS = tuple(f"joint{number}" for number in range(1, 7))
 HOME = np.array([0.0, -0.6, 1.2, 0.0, 0.9, 0.0])
+COMMAND_TOPIC = "/joint_trajectory_controller/joint_trajectory"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LIMITS = {"joint_velocity": [2.0], "joint_acceleration": [8.0], "joint_jerk": [200.0]}
 
@@ -72,11 +75,19 @@ class SyntheticRobot(Node):
     Attributes:
         publishes_images: False stops the camera.
         publishes_transforms: False stops /tf.
+        is_frozen: True sends the same image again and again, with fresh stamps.
+        image_age_s: How old the images are when they are sent.
+        T_error: float64 (4, 4), by which the tool's transform is wrong.
+        tool_frame: Under which the tool's transform is sent.
+        is_blocked: True keeps the arm, as it is measured, where it is.
         image: uint8 (height, width, 3), what the camera sees.
         images: Publisher of the images.
         camera_info: Published instead of the right one.
         reported_velocity: Published instead of the right one.
         commands: Trajectories received.
+        command_times_s: When they were received, monotonic clock.
+        image_times_s: When images were sent, monotonic clock.
+        transform_times_s: When transforms were sent, monotonic clock.
         rejections: Why the controller rejected some of them.
         controller: The arm's controller; its `violations` tell what a real arm would not have survived.
     """
@@ -85,35 +96,36 @@ class SyntheticRobot(Node):
         super().__init__("synthetic_robot")
         self.publishes_images = True
         self.publishes_transforms = True
+        self.is_frozen = False
+        self.image_age_s = 0.0
+        self.T_error = np.eye(4)
+        self.tool_frame = TOOL
+        self.is_blocked = False
         self.image = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
         self.camera_info: CameraInfo | None = None
         self.reported_velocity: list[float] | None = None
         self.commands: list[JointTrajectory] = []
+        self.command_times_s: list[float] = []
+        self.image_times_s: deque[float] = deque(maxlen=1000)
+        self.transform_times_s: deque[float] = deque(maxlen=1000)
         self.rejections: list[str] = []
         self._kinematics = Kinematics(arm_urdf(), JOINTS, BASE, TOOL)
-        shape = np.ones(len(JOINTS))
-        limits = JointLimits(
-            self._kinematics.lower,
-            self._kinematics.upper,
-            *(LIMITS[name][0] * shape for name in ("joint_velocity", "joint_acceleration", "joint_jerk")),
-        )
-        self.controller = JointTrajectoryController(JOINTS, HOME, limits)
+        self._measured = HOME, np.zeros(len(JOINTS))
+        self.controller = self._controller_at(HOME)
         sensors = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.images = self.create_publisher(Image, "/camera/color/image_raw", sensors)
         self._camera_infos = self.create_publisher(CameraInfo, "/camera/color/camera_info", sensors)
-        self._joint_states = self.create_publisher(JointState, "/joint_states", 10)
-        self._transforms = self.create_publisher(TFMessage, "/tf", 100)
+        self.joint_states = self.create_publisher(JointState, "/joint_states", 10)
+        self.transforms = self.create_publisher(TFMessage, "/tf", 100)
         self.static_transforms = self.create_publisher(TFMessage, "/tf_static", LATCHED)
-        description = self.create_publisher(String, "/robot_description", LATCHED)
-        description.publish(String(data=arm_urdf()))
-        self.create_subscription(
-            JointTrajectory, "/joint_trajectory_controller/joint_trajectory", self._receive_command, 1
-        )
+        self.description = self.create_publisher(String, "/robot_description", LATCHED)
+        self.description.publish(String(data=arm_urdf()))
+        self.connect(QoSProfile(depth=1))
         focal = 0.8 * width
         self._camera_matrix = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
         self.publish_camera_pose()
         self.create_timer(0.01, self._publish_state)
-        self.create_timer(1 / rate_hz, self._publish_image)
+        self.create_timer(1 / rate_hz, self.publish_image)
 
     def publish_camera_pose(self) -> None:
         """Latch base -> camera: 1.5 m in front of the arm, looking back at it."""
@@ -122,6 +134,34 @@ class SyntheticRobot(Node):
         T_base_camera[:3, 3] = 1.8, 0.0, 0.5
         message = TFMessage(transforms=[transform_message(T_base_camera, BASE, CAMERA, self._now_ns())])
         self.static_transforms.publish(message)
+
+    def _controller_at(self, position: NDArray[np.float64]) -> JointTrajectoryController:
+        shape = np.ones(len(JOINTS))
+        bounds = (LIMITS[name][0] * shape for name in ("joint_velocity", "joint_acceleration", "joint_jerk"))
+        return JointTrajectoryController(
+            JOINTS, position, JointLimits(self._kinematics.lower, self._kinematics.upper, *bounds)
+        )
+
+    def connect(self, qos: QoSProfile) -> None:
+        """Let the controller listen to commands."""
+        self._commands_in = self.create_subscription(JointTrajectory, COMMAND_TOPIC, self._receive_command, qos)
+
+    def disconnect(self) -> None:
+        """The controller hears nothing any more; the arm ends its trajectory."""
+        self.destroy_subscription(self._commands_in)
+
+    def restart_controller(self) -> None:
+        """As `disconnect`, and what it did is forgotten: it holds the arm where it is."""
+        self.disconnect()
+        violations = self.controller.violations
+        self.controller = self._controller_at(self._measured[0])
+        self.controller.violations = violations
+
+    @property
+    def tool_m(self) -> NDArray[np.float64]:
+        """Where the tool is, float64 (3,), in the base frame [m]."""
+        position: NDArray[np.float64] = self._kinematics.forward(self._measured[0])[:3, 3]
+        return position
 
     @property
     def rests(self) -> bool:
@@ -146,24 +186,34 @@ class SyntheticRobot(Node):
 
     def _publish_state(self) -> None:
         now_ns = self._now_ns()
-        q, v, _ = self.controller.desired(now_ns * 1e-9)
+        desired = self.controller.desired(now_ns * 1e-9)
+        if not self.is_blocked:
+            self._measured = desired[:2]
+        q, v = self._measured
         velocity = v.tolist() if self.reported_velocity is None else self.reported_velocity
-        self._joint_states.publish(joint_state_message(JOINTS, q.tolist(), velocity, now_ns))
+        self.joint_states.publish(joint_state_message(JOINTS, q.tolist(), velocity, now_ns))
         if self.publishes_transforms:
-            T_base_tool = self._kinematics.forward(q)
-            self._transforms.publish(TFMessage(transforms=[transform_message(T_base_tool, BASE, TOOL, now_ns)]))
+            T_base_tool = self.T_error @ self._kinematics.forward(q)
+            transform = transform_message(T_base_tool, BASE, self.tool_frame, now_ns)
+            self.transforms.publish(TFMessage(transforms=[transform]))
+            self.transform_times_s.append(time.monotonic())
 
-    def _publish_image(self) -> None:
+    def publish_image(self) -> None:
+        """Send an image, unless the camera is stopped."""
         if not self.publishes_images:
             return
         height, width, _ = self.image.shape
-        now_ns = self._now_ns()
+        if not self.is_frozen:
+            self.image[0, 0] += 1  # as noise does: no two images are the same
+        now_ns = self._now_ns() - round(self.image_age_s * 1e9)
         info = self.camera_info or camera_info_message(self._camera_matrix, width, height, CAMERA, now_ns)
         self._camera_infos.publish(info)
         self.images.publish(image_message(self.image, CAMERA, now_ns))
+        self.image_times_s.append(time.monotonic())
 
     def _receive_command(self, message: JointTrajectory) -> None:
         self.commands.append(message)
+        self.command_times_s.append(time.monotonic())
         rejection = self.controller.accept(message, self._now_ns() * 1e-9)
         if rejection:
             self.rejections.append(rejection)

@@ -10,6 +10,24 @@ from sqap_vla_ros.pruning.selection import TokenSelection
 
 
 @dataclass(frozen=True)
+class CommittedActions:
+    """What the running chunk has planned for the time of a new one (real-time chunking).
+
+    Attributes:
+        actions: float64 (overlap, 7), un-normalised, on the new chunk's grid of time: row k is that chunk's action k.
+        steps: The first rows of these will be done, or under way, before the new chunk can be commanded: they are
+            held fixed. The rest pulls, less and less, so that the new chunk goes on where they end.
+    """
+
+    actions: NDArray[np.float64]
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.steps <= len(self.actions):
+            raise ValueError(f"committed steps = {self.steps}; expected 1 to {len(self.actions)}, the actions given")
+
+
+@dataclass(frozen=True)
 class ActionChunk:
     """Actions planned from one observation.
 

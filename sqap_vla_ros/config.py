@@ -48,12 +48,16 @@ class Topics(Group):
     camera_info: TopicName = Field("/camera/color/camera_info", description="sensor_msgs/CameraInfo")
     joint_states: TopicName = Field("/joint_states", description="sensor_msgs/JointState")
     robot_description: TopicName = Field("/robot_description", description="std_msgs/String, URDF, latched")
+    enable: OptionalTopicName = Field(
+        "",
+        description="std_msgs/Bool of an enabling switch (dead-man): the arm moves only while it is true; empty: none",
+    )
     command: TopicName = Field(
         "/joint_trajectory_controller/joint_trajectory",
-        description="trajectory_msgs/JointTrajectory that the arm's controller listens to",
+        description="What the arm's controller listens to: trajectory_msgs/JointTrajectory, or as command.output says",
     )
     gripper_command: OptionalTopicName = Field(
-        "", description="trajectory_msgs/JointTrajectory of the gripper's controller; empty: no gripper"
+        "", description="Topic or action of the gripper's controller; empty: no gripper"
     )
 
 
@@ -96,6 +100,11 @@ class Limits(Group):
     joint_velocity: tuple[Positive, ...] = Field((1.0,), description="Per joint, or one for all [rad/s]")
     joint_acceleration: tuple[Positive, ...] = Field((5.0,), description="Per joint, or one for all [rad/s^2]")
     joint_jerk: tuple[Positive, ...] = Field((100.0,), description="Per joint, or one for all [rad/s^3]")
+    tool_velocity: tuple[Positive, Positive] = Field(
+        (0.25, 0.8), description="Of a tool that is commanded itself: translation [m/s], rotation [rad/s]"
+    )
+    tool_acceleration: tuple[Positive, Positive] = Field((1.5, 4.0), description="Likewise [m/s^2], [rad/s^2]")
+    tool_jerk: tuple[Positive, Positive] = Field((30.0, 80.0), description="Likewise [m/s^3], [rad/s^3]")
 
     @model_validator(mode="after")
     def _ordered(self) -> "Limits":
@@ -112,20 +121,42 @@ class Freshness(Group):
     transform: Positive = Field(
         0.2, description="Largest gap between the transforms that bracket an image's stamp, and largest age [s]"
     )
+    camera_info: float = Field(
+        0.0, ge=0, description="Largest age of the camera_info at an image, or there is no ring [s]; 0: any age"
+    )
+    enable: Positive = Field(0.5, description="How long one message of the enabling switch lets the arm move [s]")
+    frozen_motion: Positive = Field(
+        0.02, description="How far the tool may move while images stay identical: the camera is frozen then [m]"
+    )
     transform_wait: float = Field(0.05, ge=0, le=1, description="How long an image waits for its transforms [s]")
 
 
 class Command(Group):
-    """The command output."""
+    """What is commanded, and how chunks become it."""
 
+    output: Literal["joint_trajectory", "servo_twist", "servo_pose", "cartesian_pose"] = Field(
+        "joint_trajectory",
+        description="Joint trajectories; twists or poses for MoveIt Servo; or poses for a Cartesian controller",
+    )
+    blending: Literal["none", "ensemble", "temporal", "real_time"] = Field(
+        "none",
+        description="How chunks that overlap become one path: the newest; adaptive ensemble (one chunk per action); "
+        "the mean of their poses; or planning on from what is committed",
+    )
     joints: tuple[str, ...] = Field(("joint1",), min_length=1, description="Joints of the arm's controller, in order")
     point_spacing: float = Field(0.02, gt=0, le=0.2, description="Time between two trajectory points [s]")
     horizon: float = Field(
         0.0, ge=0, le=5, description="Time that one trajectory covers before its ramp [s]; 0: delay p99 + 0.2 s"
     )
+    gripper_output: Literal["trajectory", "action"] = Field(
+        "trajectory", description="trajectory_msgs/JointTrajectory, or the action control_msgs/GripperCommand"
+    )
     gripper_joint: str = Field("", description="Joint of the gripper's controller; empty: no gripper")
     gripper_open: float = Field(0.04, description="Position of the gripper joint when open [m or rad]")
     gripper_closed: float = Field(0.0, description="Position of the gripper joint when closed [m or rad]")
+    gripper_effort: float = Field(
+        0.0, ge=0, description="Largest effort of the gripper's action [N or N m]; 0: its own"
+    )
     robot_model: str = Field("", description="URDF or MJCF file of the arm; empty: the robot_description topic")
 
 
@@ -172,6 +203,10 @@ class Configuration(Robot):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the policy runs")
     torch_threads: int = Field(0, ge=0, le=256, description="Threads of the policy on a CPU; 0: all cores but one")
     plan_timeout: float = Field(5.0, gt=0, le=60, description="A plan that takes longer is a fault [s]")
+    restart_policy: bool = Field(
+        False,
+        description="Start the policy's process again when it died or hangs; the arm then waits for ~/resume",
+    )
     dry_run: bool = Field(
         True, description="Plan and publish everything except commands; the arm moves only when this is false"
     )

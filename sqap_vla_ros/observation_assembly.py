@@ -74,7 +74,9 @@ class ObservationAssembler:
     def __init__(self, configuration: Configuration) -> None:
         self._frames = configuration.frames
         self._wait_ns = round(configuration.freshness.transform_wait * 1e9)
+        self._camera_age_s = configuration.freshness.camera_info
         self._camera: CameraModel | None = None
+        self._camera_stamp_ns = 0
         self._no_camera_reason = f"no CameraInfo received on {configuration.topics.camera_info}"
         self._instruction = ""
         self._slot: _Frame | None = None  # the newest image
@@ -90,10 +92,16 @@ class ObservationAssembler:
 
     def set_camera_info(self, message: Any) -> None:
         """Take a sensor_msgs CameraInfo; an unusable one leaves observations without ring, with its reason."""
+        self._camera_stamp_ns = stamps.stamp_ns(message)
         try:
             self._camera = CameraModel.from_camera_info(message)
         except CameraError as error:
             self._camera, self._no_camera_reason = None, str(error)
+
+    @property
+    def camera(self) -> CameraModel | None:
+        """The camera as its CameraInfo describes it; None without a usable one."""
+        return self._camera
 
     def set_instruction(self, text: str) -> None:
         """What to do, from the next observation on."""
@@ -190,6 +198,12 @@ class ObservationAssembler:
         """Pixel of the policy's tool point, float64 (2,), or in words why there is none."""
         if self._camera is None:
             return self._no_camera_reason
+        older_s = (stamp_ns - self._camera_stamp_ns) * 1e-9
+        if self._camera_age_s and older_s > self._camera_age_s:
+            return (
+                f"the last CameraInfo is {older_s:.2f} s older than the image (freshness.camera_info is "
+                f"{self._camera_age_s:g} s; 0 allows any age)"
+            )
         height, width = image.shape[:2]
         if (self._camera.width, self._camera.height) != (width, height):
             return (

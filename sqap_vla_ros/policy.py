@@ -7,7 +7,7 @@ one launch argument, and every caller (node, replay, simulation) gets its policy
 from collections.abc import Callable
 from typing import Protocol
 
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import Configuration, validate
 from sqap_vla_ros.config_files import named_file, read_yaml
 from sqap_vla_ros.observation import Observation
@@ -19,8 +19,13 @@ class Policy(Protocol):
 
     metadata: PolicyMetadata
 
-    def plan(self, observation: Observation) -> ActionChunk:
-        """Plan a chunk of actions from one observation; the same observation gives the same chunk, bit for bit."""
+    def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
+        """Plan a chunk of actions from one observation; the same arguments give the same chunk, bit for bit.
+
+        Args:
+            observation: What the robot sees.
+            committed: The part of the running chunk that the new one is to go on from; None: it stands alone.
+        """
 
     def reset(self) -> None:
         """Forget everything carried between plans (new instruction or episode)."""

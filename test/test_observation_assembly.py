@@ -40,8 +40,9 @@ def transforms(stamp_ns, parent, child, T):
     return SimpleNamespace(transforms=[SimpleNamespace(header=header, child_frame_id=child, transform=transform)])
 
 
-def camera_info(**changes):
+def camera_info(stamp_ns=T0, **changes):
     fields = {
+        "header": SimpleNamespace(stamp=stamp(stamp_ns), frame_id="camera"),
         "width": WIDTH,
         "height": HEIGHT,
         "distortion_model": "plumb_bob",
@@ -54,9 +55,17 @@ def camera_info(**changes):
     return SimpleNamespace(**fields | changes)
 
 
-def assembler(calibrated=True, camera_transform=True, instruction="pick up the can", T_base_tool=T_BASE_TOOL, **frames):
+def assembler(
+    calibrated=True,
+    camera_transform=True,
+    instruction="pick up the can",
+    T_base_tool=T_BASE_TOOL,
+    freshness=(),
+    **frames,
+):
     """Everything but the tool's transforms and an image."""
-    made = ObservationAssembler(Configuration(frames={"base": "base", "tool": "tool"} | frames))
+    frames = {"base": "base", "tool": "tool"} | frames
+    made = ObservationAssembler(Configuration(frames=frames, freshness=dict(freshness)))
     made.set_instruction(instruction)
     if calibrated:
         made.set_camera_info(camera_info())
@@ -195,6 +204,18 @@ def without_ring(made, **fields):
     seen = observe(made, **fields)
     assert seen.tool_px is None
     return seen.no_ring_reason
+
+
+def test_an_old_camera_info_costs_the_ring_where_a_limit_is_set():
+    made = ready(freshness={"camera_info": 2.0})
+    made.set_camera_info(camera_info(T0 - 3000 * MS))
+    assert "CameraInfo is 3.00 s older than the image (freshness.camera_info is 2 s" in without_ring(made)
+
+
+def test_a_calibration_that_is_told_once_holds():
+    made = ready()
+    made.set_camera_info(camera_info(0))
+    assert observe(made).tool_px is not None
 
 
 def test_without_camera_info_there_is_no_ring():

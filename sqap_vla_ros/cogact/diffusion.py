@@ -110,6 +110,22 @@ def ddim_timesteps(steps: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What the samples are to be like, and how much.
+
+    In every step the clean actions that the network sees are pulled to these; the noise in the sample is then what
+    explains it by them. Where the weight is 1 the samples end at `actions`; the others see these as their context.
+
+    Attributes:
+        actions: float32 (batch, horizon, action_dim), normalised.
+        weights: float32 (horizon, 1), 0 (free) to 1 (fixed).
+    """
+
+    actions: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
 class Ddim:
     """Deterministic sampling (Song et al. 2021, eta = 0) in a few steps.
 
@@ -125,7 +141,7 @@ class Ddim:
         ddim_timesteps(self.steps)
 
     def trajectory(
-        self, head: ActionHead, noise: Tensor, z: Tensor, guidance: float
+        self, head: ActionHead, noise: Tensor, z: Tensor, guidance: float, held: Held | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """After each step, the actions x and the clean actions x0 that the network saw in them.
 
@@ -134,12 +150,13 @@ class Ddim:
             noise: (batch, horizon, action_dim), initial x.
             z: (batch, 1, token_size), cognition feature.
             guidance: Scale of classifier-free guidance; 1 or less: the plain conditional prediction.
+            held: Actions that are given already; None: all are free.
         """
         schedule = ddim_schedule(self.steps)
         predict = _predictor(head, schedule, z, guidance, self.recompute_every)
         x = noise
         for i in reversed(range(self.steps)):
-            x0, (scale_x, scale_noise) = _clean(schedule, i, x, predict(x, i))
+            x0, (scale_x, scale_noise) = _clean(schedule, i, x, predict(x, i), held)
             noise_seen = (scale_x * x - x0) / scale_noise
             previous = np.float32(schedule.alphas_cumprod_prev[i])
             x = float(np.sqrt(previous)) * x0 + float(np.sqrt(np.float32(1) - previous)) * noise_seen
@@ -160,7 +177,7 @@ class Ddpm:
     recompute_every: int = 1
 
     def trajectory(
-        self, head: ActionHead, noise: Tensor, z: Tensor, guidance: float
+        self, head: ActionHead, noise: Tensor, z: Tensor, guidance: float, held: Held | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As `Ddim.trajectory`."""
         if self.step_noise.shape != (PROCESS_STEPS, *noise.shape):
@@ -170,7 +187,7 @@ class Ddpm:
         predict = _predictor(head, schedule, z, guidance, self.recompute_every)
         x = noise
         for i, drawn in zip(reversed(range(PROCESS_STEPS)), self.step_noise.to(noise), strict=True):
-            x0, _ = _clean(schedule, i, x, predict(x, i))
+            x0, _ = _clean(schedule, i, x, predict(x, i), held)
             x = float(np.float32(schedule.posterior_mean_coef1[i])) * x0 + (
                 float(np.float32(schedule.posterior_mean_coef2[i])) * x
             )
@@ -182,9 +199,11 @@ class Ddpm:
 Sampler = Ddim | Ddpm
 
 
-def sample(sampler: Sampler, head: ActionHead, noise: Tensor, z: Tensor, guidance: float = 1.5) -> Tensor:
+def sample(
+    sampler: Sampler, head: ActionHead, noise: Tensor, z: Tensor, guidance: float = 1.5, held: Held | None = None
+) -> Tensor:
     """Draw action chunks, (batch, horizon, action_dim), normalised and not clipped; arguments as `Ddim.trajectory`."""
-    ((x, _),) = deque(sampler.trajectory(head, noise, z, guidance), maxlen=1)
+    ((x, _),) = deque(sampler.trajectory(head, noise, z, guidance, held), maxlen=1)
     return x
 
 
@@ -221,8 +240,13 @@ def _reusing(run_blocks: Blocks, recompute_every: int) -> Blocks:
     return run
 
 
-def _clean(schedule: Schedule, i: int, x: Tensor, noise: Tensor) -> tuple[Tensor, tuple[float, float]]:
+def _clean(
+    schedule: Schedule, i: int, x: Tensor, noise: Tensor, held: Held | None
+) -> tuple[Tensor, tuple[float, float]]:
     """Clean actions x0 from noisy ones, and the two factors (the float64 tables rounded to float32, as published)."""
     scale_x = float(np.float32(schedule.sqrt_recip_alphas_cumprod[i]))
     scale_noise = float(np.float32(schedule.sqrt_recipm1_alphas_cumprod[i]))
-    return scale_x * x - scale_noise * noise, (scale_x, scale_noise)
+    x0 = scale_x * x - scale_noise * noise
+    if held is not None:
+        x0 = torch.lerp(x0, held.actions, held.weights)
+    return x0, (scale_x, scale_noise)

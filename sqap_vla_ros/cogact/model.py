@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sqap_vla_ros.cogact.action_head import ActionHead
-from sqap_vla_ros.cogact.diffusion import Ddim, Sampler, sample
+from sqap_vla_ros.cogact.diffusion import Ddim, Held, Sampler, sample
 from sqap_vla_ros.cogact.frame_reuse import FrameReuse
 from sqap_vla_ros.cogact.language import LanguageModel, Prefill, Select
 from sqap_vla_ros.cogact.preprocessing import normalise, resize
@@ -88,6 +88,7 @@ class CogACT(nn.Module):
         attention_mask: Tensor | None = None,
         sampler: Sampler = Ddim(),  # noqa: B008 - frozen
         guidance: float = 1.5,
+        held: Held | None = None,
         select: Select | None = None,
         prune_before_layer: int = 2,
         reuse: FrameReuse | None = None,
@@ -102,6 +103,7 @@ class CogACT(nn.Module):
             attention_mask: bool (batch, text), which ids are not padding; None: all.
             sampler: Of the action head.
             guidance: Scale of classifier-free guidance; 1 or less: none.
+            held: Actions that are given already; None: all are free.
             select: Which visual tokens stay; None: all.
             prune_before_layer: Language layer before which the others leave.
             reuse: The previous frame, of which this one's prefill takes what did not change, and which this one
@@ -136,7 +138,9 @@ class CogACT(nn.Module):
             )
         watch.stage("language")
         z = prefill.cognition[:, None].float()
-        samples = sample(sampler, self.action_head, noise.to(self.device), z, guidance)
+        if held is not None:
+            held = Held(held.actions.to(self.device), held.weights.to(self.device))
+        samples = sample(sampler, self.action_head, noise.to(self.device), z, guidance, held)
         raw = samples.float().cpu().numpy()
         watch.stage("action_head")
         return Prediction(raw, normalised_actions(raw), z[:, 0].cpu().numpy(), prefill.scores, watch.timings_s)

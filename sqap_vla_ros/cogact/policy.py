@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.cogact.attention import Evidence
 from sqap_vla_ros.cogact.checkpoint import Checkpoint, load_cogact, open_checkpoint
+from sqap_vla_ros.cogact.continuation import held_actions
 from sqap_vla_ros.cogact.diffusion import PROCESS_STEPS, Ddim, Ddpm, Sampler, ddim_timesteps
 from sqap_vla_ros.cogact.frame_reuse import FrameReuse
 from sqap_vla_ros.cogact.layer_importance import drawn_frames, layer_importance
@@ -80,13 +81,17 @@ class CogACTPolicy:
         self._reuse = FrameReuse(config.pruning) if isinstance(config.pruning, VlaCacheConfig) else None
         self._text: tuple[str, torch.Tensor] | None = None
 
-    def plan(self, observation: Observation) -> ActionChunk:
-        """Plan a chunk; the same observation gives the same bits on the same machine and number of threads.
+    def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
+        """Plan a chunk; the same arguments give the same bits on the same machine and number of threads.
 
         With VLA-Cache these are the same observations since the last `reset`.
 
+        Args:
+            observation: What the robot sees.
+            committed: The part of the running chunk that the new one goes on from; None: it stands alone.
+
         Raises:
-            ValueError: The instruction is empty, or the samples are not finite.
+            ValueError: The instruction is empty, more is committed than a chunk has, or the samples are not finite.
         """
         dropping = self._dropping
         selection = keep_all(self._grid, self._grid)
@@ -105,6 +110,7 @@ class CogACTPolicy:
             noise,
             sampler=sampler,
             guidance=self._diffusion.guidance,
+            held=held_actions(committed, self._statistics, noise.shape[1]) if committed else None,
             select=select if dropping else None,
             prune_before_layer=prune_before_layer(dropping) if dropping else 0,
             reuse=self._reuse,
@@ -122,6 +128,7 @@ class CogACTPolicy:
             tool_px=observation.tool_px,
             no_ring_reason=observation.no_ring_reason,
             timings_s=prediction.timings_s,
+            committed_steps=committed.steps if committed else 0,
         )
 
     def reset(self) -> None:

@@ -120,3 +120,18 @@ def denormalise(normalised: NDArray[np.float32], statistics: ActionStatistics) -
         raise ValueError(f"statistics '{statistics.key}' have {length} numbers, the actions {normalised.shape[-1]}")
     span = statistics.q99 - statistics.q01
     return np.where(statistics.mask, 0.5 * (normalised + 1) * span + statistics.q01, normalised)
+
+
+def normalise(actions: NDArray[np.float64], statistics: ActionStatistics) -> NDArray[np.float64]:
+    """The inverse of `denormalise`, clipped to the +-1 that it takes.
+
+    Args:
+        actions: float64 (..., horizon, 7) in the data set's units.
+        statistics: Of the data set.
+
+    Returns:
+        float64 (..., horizon, 7); 0 where all of the data set's actions are the same.
+    """
+    span = statistics.q99 - statistics.q01
+    share = np.divide(actions - statistics.q01, span, out=np.full_like(actions, 0.5), where=span > 0)
+    return np.clip(np.where(statistics.mask, 2 * share - 1, actions), -1, 1)

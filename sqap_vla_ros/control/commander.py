@@ -14,22 +14,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import Robot
 from sqap_vla_ros.control import guard
+from sqap_vla_ros.control.blending import BLENDED_CHUNKS, TimedPoses, average, continuation, ensemble
 from sqap_vla_ros.control.conventions import integrate
-from sqap_vla_ros.control.delays import TRANSPORT_NS, HorizonEstimate, LeadEstimate
+from sqap_vla_ros.control.delays import TRANSPORT_NS, DelayEstimate, LeadEstimate
 from sqap_vla_ros.control.gripper import Gripper
 from sqap_vla_ros.control.kinematics import Kinematics
+from sqap_vla_ros.control.running import TimedPoints
+from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.control.trajectory import (
     JointLimits,
-    JointMotion,
     Trajectory,
     TrajectoryError,
     plan_trajectory,
     stop_trajectory,
 )
-from sqap_vla_ros.geometry.transforms import interpolate
 
 Array = NDArray[np.float64]
 
@@ -61,6 +62,14 @@ class JointState:
     velocities: Array
     stamp_ns: int
 
+    @classmethod
+    def following(cls, last: "JointState | None", positions: Array, stamp_ns: int) -> "JointState":
+        """Where velocities are not measured: from these positions and the last; zero without recent ones."""
+        velocities = np.zeros_like(positions)
+        if last is not None and 0 < stamp_ns - last.stamp_ns < 10**9:
+            velocities = (positions - last.positions) / ((stamp_ns - last.stamp_ns) * 1e-9)
+        return cls(positions, velocities, stamp_ns)
+
 
 @dataclass(frozen=True)
 class Command:
@@ -81,57 +90,46 @@ class Command:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why there is no command, in words."""
+    """Why there is no command, in words, and what must follow."""
 
     reason: str
+    response: guard.Response = guard.Response.DROP
 
 
 @dataclass(frozen=True)
-class _Points:
-    """A published trajectory on the ROS clock: times int64 (points,) [ns], the rest float64 (points, joints)."""
+class _Followed:
+    """What the published trajectory follows.
 
-    times_ns: NDArray[np.int64]
-    positions: Array
-    velocities: Array
-    accelerations: Array
+    Attributes:
+        targets: Of the tool.
+        plans: Chunks that led to the targets with the poses that each leads to, oldest first.
+    """
 
-    def motion(self, point: int) -> JointMotion:
-        return JointMotion(self.positions[point], self.velocities[point], self.accelerations[point])
-
-    def part(self, points: slice) -> "_Points":
-        return _Points(
-            self.times_ns[points], self.positions[points], self.velocities[points], self.accelerations[points]
-        )
-
-    def then(self, other: "_Points") -> "_Points":
-        return _Points(
-            np.concatenate([self.times_ns, other.times_ns]),
-            np.vstack([self.positions, other.positions]),
-            np.vstack([self.velocities, other.velocities]),
-            np.vstack([self.accelerations, other.accelerations]),
-        )
+    targets: TimedPoses
+    plans: tuple[tuple[ActionChunk, TimedPoses], ...]
 
 
 class Commander:
     """Turns chunks into commands; one for as long as the robot model stays the same."""
 
-    def __init__(self, robot: Robot, kinematics: Kinematics) -> None:
+    def __init__(self, robot: Robot, kinematics: Kinematics | ToolSpace) -> None:
         """Start with nothing published.
 
         Args:
             robot: Frames, action convention, limits, freshness, command.
-            kinematics: Of `robot.command.joints`, between `robot.frames.base` and `robot.frames.tool`.
+            kinematics: What is commanded: joints (of `robot.command.joints`, between `robot.frames.base` and
+                `robot.frames.tool`), or the tool itself.
         """
         self._robot = robot
         self._kinematics = kinematics
-        self._limits = _joint_limits(robot, kinematics)
+        self._limits = kinematics.limits if isinstance(kinematics, ToolSpace) else _joint_limits(robot, kinematics)
         self._spacing_ns = round(robot.command.point_spacing * 1e9)
         self._gripper = Gripper(robot.action, robot.command)
-        self._horizon = HorizonEstimate()
+        self._delay = DelayEstimate()
         self._lead = LeadEstimate()
-        self._published: _Points | None = None
-        self._pending: tuple[Command, _Points, tuple[NDArray[np.int64], Array] | None] | None = None
-        self._targets: tuple[NDArray[np.int64], Array] | None = None
+        self._published: TimedPoints | None = None
+        self._pending: tuple[Command, TimedPoints, _Followed | None] | None = None
+        self._followed: _Followed | None = None
         self._last_now_ns = 0
         self._rehearse()
 
@@ -150,8 +148,26 @@ class Commander:
         self._watch_clock(now_ns)
         try:
             return self._command(chunk, now_ns, joint_state)
-        except (guard.Refused, TrajectoryError) as refusal:
-            return Refusal(str(refusal))
+        except guard.Refused as refusal:
+            return Refusal(str(refusal), refusal.response)
+        except TrajectoryError as error:
+            return Refusal(str(error))
+
+    def continuation(self, stamp_ns: int, T_base_tool: Array) -> CommittedActions | None:
+        """What the next chunk is to go on from; None unless real-time chunking is chosen and a chunk is being followed.
+
+        Args:
+            stamp_ns: Of the observation that the next chunk is planned on.
+            T_base_tool: float64 (4, 4), the tool pose at that moment.
+        """
+        robot, delay_s = self._robot, self._delay.delay_s
+        if robot.command.blending != "real_time" or delay_s is None or self._followed is None:
+            return None
+        takes_over_s = delay_s + self._lead.lead_ns * 1e-9
+        if not self._runs(stamp_ns + round(takes_over_s * 1e9)):
+            return None
+        running, _ = self._followed.plans[-1]
+        return continuation(running, stamp_ns, T_base_tool, takes_over_s, robot.action, robot.frames)
 
     def stop(self, now_ns: int) -> Command | None:
         """Bring the arm to rest as soon as the limits allow; None when it is, as far as this knows.
@@ -160,58 +176,71 @@ class Commander:
             TrajectoryError: There is no ramp within the limits; the arm goes on to the end of its trajectory, at rest.
         """
         self._watch_clock(now_ns)
-        self._targets = None
-        self._horizon.interrupt()
+        self._followed = None
+        self._delay.interrupt()
         if not self._runs(now_ns):
             return None
         assert self._published is not None
         committed = self._branch(now_ns, self._published.positions[-1], self._lead.lead_ns)
         ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._limits)
-        points = self._joined(committed, ramp)
-        command = Command(self._message(points), self._stamp_ns(points), None, ())
+        points = committed.followed_by(ramp, self._spacing_ns)
+        command = Command(points.from_start(self._stamp_ns(points)), self._stamp_ns(points), None, ())
         guard.check_finite(command.trajectory)
         self._pending = command, points, None
         return command
 
-    def published(self, command: Command, now_ns: int) -> None:
+    def published(self, command: Command, now_ns: int, *, gripper_reached: bool = True) -> None:
         """Tell that a command has been published: from now on it is what the arm does.
 
         Args:
             command: The last one that `command` or `stop` gave.
             now_ns: ROS clock.
+            gripper_reached: Whether the gripper could be told; if not, it is told again with the next command.
         """
         if self._pending is None or self._pending[0] is not command:
             raise ValueError("only the last command can be published; an older one would not join what the arm does")
-        _, self._published, self._targets = self._pending
+        _, self._published, self._followed = self._pending
         self._pending = None
-        if command.gripper is not None:
+        if command.gripper is not None and gripper_reached:
             self._gripper.sent(command.gripper)
         self._lead.add(now_ns - self._last_now_ns)
+
+    def forget(self) -> None:
+        """What was published is void (the controller was restarted, the clock was set): start from rest again."""
+        self._published = self._pending = None
+        self.reset()
 
     def reset(self) -> None:
         """Begin anew (instruction, episode): no previous target, and the gripper is told again.
 
         What the arm is doing is kept; the next trajectory still branches off it.
         """
-        self._targets = None
+        self._followed = None
         self._gripper.reset()
-        self._horizon.interrupt()
+        self._delay.interrupt()
 
     def _command(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> Command:
         robot, limits = self._robot, self._robot.limits
         guard.check_chunk(chunk)
-        guard.check_joint_state(joint_state.positions, joint_state.velocities, robot.command.joints)
-        self._horizon.add(chunk.stamp_ns, now_ns)
+        guard.check_joint_state(joint_state.positions, joint_state.velocities, self._kinematics.joints)
+        self._delay.add(chunk.stamp_ns, now_ns)
         guard.check_freshness((now_ns - chunk.stamp_ns) * 1e-9, (now_ns - joint_state.stamp_ns) * 1e-9, robot.freshness)
         T_base_tool = self._kinematics.forward(joint_state.positions)
         if self._runs(now_ns):
-            desired = self._kinematics.forward(self._desired(joint_state.stamp_ns))
+            assert self._published is not None
+            desired = self._kinematics.forward(self._published.desired(joint_state.stamp_ns))
             guard.check_following(desired, T_base_tool, limits)
 
-        actions, clipped = guard.clip_actions(chunk.actions, limits)
+        before = self._overlapping(chunk)
+        blends = robot.command.blending
+        mixed = ensemble([*(old for old, _ in before), chunk]) if blends == "ensemble" else chunk.actions
+        actions, clipped = guard.clip_actions(mixed, limits)
         anchor = self._anchor(chunk, now_ns)
         poses = np.concatenate([anchor[None], integrate(actions, anchor, robot.action, robot.frames)])
         due_ns = chunk.stamp_ns + round(chunk.time_step_s * 1e9) * np.arange(len(poses))
+        plans = (*before, (chunk, TimedPoses(due_ns, poses)))
+        if blends == "temporal" and before:
+            poses = average([path for _, path in plans])
         first = max(1, int(np.searchsorted(due_ns, now_ns, side="right")))
         if first == len(poses):
             late_s = (now_ns - due_ns[-1]) * 1e-9
@@ -228,19 +257,20 @@ class Commander:
             if excess_m == 0:
                 break
             inset_m += 1.5 * excess_m
-        trajectory = self._message(points)
+        trajectory = points.from_start(self._stamp_ns(points))
         guard.check_trajectory(trajectory, tool_m, self._limits, limits)
 
         gripper = self._gripper.command(float(actions[first - 1, 6]))
         slowed = (f"speed, to 1/{slower}, to stay in the workspace",) if slower > 1 else ()
         command = Command(trajectory, self._stamp_ns(points), gripper, clipped + moved + unreached + slowed)
         branch_ns = committed.times_ns[-1]
-        self._pending = command, points, (branch_ns + slower * (due_ns - branch_ns), targets)
+        followed = TimedPoses(branch_ns + slower * (due_ns - branch_ns), targets)
+        self._pending = command, points, _Followed(followed, plans)
         return command
 
     def _follow(
-        self, targets: Array, due_ns: NDArray[np.int64], committed: _Points, slower: int
-    ) -> tuple[_Points, tuple[str, ...]]:
+        self, targets: Array, due_ns: NDArray[np.int64], committed: TimedPoints, slower: int
+    ) -> tuple[TimedPoints, tuple[str, ...]]:
         """Branch off the last committed point and follow the targets for the horizon.
 
         Args:
@@ -252,7 +282,7 @@ class Commander:
         Returns:
             The whole trajectory, and in words which targets the arm does not reach.
         """
-        horizon_s = self._robot.command.horizon or self._horizon.horizon_s
+        horizon_s = self._robot.command.horizon or self._delay.horizon_s
         branch_ns = int(committed.times_ns[-1])
         begin = max(int(np.searchsorted(due_ns, branch_ns, side="right")) - 1, 0)
         end = int(np.searchsorted(due_ns, branch_ns + round(horizon_s / slower * 1e9))) + 1
@@ -271,18 +301,20 @@ class Commander:
         unreached: tuple[str, ...] = ()
         if position_m > UNREACHED_M or rotation_rad > UNREACHED_RAD:
             unreached = (f"targets out of reach, by up to {position_m:.3f} m and {rotation_rad:.3f} rad",)
-        return self._joined(committed, planned), unreached
+        return committed.followed_by(planned, self._spacing_ns), unreached
 
     def _anchor(self, chunk: ActionChunk, now_ns: int) -> Array:
         """The pose that the first delta is added to, float64 (4, 4)."""
-        if self._robot.action.anchor == "measured" or self._targets is None or not self._runs(now_ns):
+        if self._robot.action.anchor == "measured" or self._followed is None or not self._runs(now_ns):
             return chunk.T_base_tool
-        due_ns, targets = self._targets
-        place = float(np.clip((chunk.stamp_ns - due_ns[0]) / (due_ns[1] - due_ns[0]), 0, len(targets) - 1))
-        row = min(int(place), len(targets) - 2)
-        return interpolate(targets[row], targets[row + 1], place - row)
+        return self._followed.targets.at(np.array([chunk.stamp_ns]))[0]
 
-    def _start(self, now_ns: int, joint_state: JointState) -> _Points:
+    def _overlapping(self, chunk: ActionChunk) -> tuple[tuple[ActionChunk, TimedPoses], ...]:
+        """Of the chunks that led to the running trajectory, those that reach into this one."""
+        before = () if self._followed is None else self._followed.plans[1 - BLENDED_CHUNKS :]
+        return tuple((old, path) for old, path in before if old.stamp_ns < chunk.stamp_ns < path.due_ns[-1])
+
+    def _start(self, now_ns: int, joint_state: JointState) -> TimedPoints:
         """The points to publish again, and the last of them to branch off.
 
         Raises:
@@ -299,16 +331,14 @@ class Commander:
         if speed.max() > MOVING:
             joint = int(speed.argmax())
             raise guard.Refused(
-                f"joint {self._robot.command.joints[joint]} moves at {joint_state.velocities[joint]:.3f} rad/s and "
+                f"joint {self._kinematics.joints[joint]} moves at {joint_state.velocities[joint]:.3f} rad/s and "
                 "no trajectory of this node runs; wait until the arm rests"
             )
         return self._branch(now_ns, joint_state.positions, max(START_LEAD_NS, self._lead.lead_ns))
 
-    def _branch(self, now_ns: int, rest: Array, lead_ns: int) -> _Points:
+    def _branch(self, now_ns: int, rest: Array, lead_ns: int) -> TimedPoints:
         """What remains of the published points up to the lead; past their end, and a point at rest there."""
-        at_rest = _Points(
-            np.array([now_ns + lead_ns], dtype=np.int64), rest[None], np.zeros((1, len(rest))), np.zeros((1, len(rest)))
-        )
+        at_rest = TimedPoints.at_rest(now_ns + lead_ns, rest)
         if not self._runs(now_ns):
             return at_rest
         assert self._published is not None
@@ -318,27 +348,12 @@ class Commander:
         remaining = self._published.part(slice(previous, branch + 1))
         return remaining if branch < len(times_ns) else remaining.then(at_rest)
 
-    def _joined(self, committed: _Points, planned: Trajectory) -> _Points:
-        times_ns = committed.times_ns[-1] + self._spacing_ns * np.arange(1, len(planned.positions) + 1)
-        return committed.then(_Points(times_ns, planned.positions, planned.velocities, planned.accelerations))
-
-    def _stamp_ns(self, points: _Points) -> int:
+    def _stamp_ns(self, points: TimedPoints) -> int:
         """One spacing before the first point, whose `time_from_start` must not be 0."""
         return int(points.times_ns[0]) - self._spacing_ns
 
-    def _message(self, points: _Points) -> Trajectory:
-        seconds = (points.times_ns - self._stamp_ns(points)).astype(np.float64) * 1e-9
-        return Trajectory(seconds, points.positions, points.velocities, points.accelerations)
-
     def _runs(self, now_ns: int) -> bool:
         return self._published is not None and now_ns < self._published.times_ns[-1]
-
-    def _desired(self, stamp_ns: int) -> Array:
-        """Positions that the controller wanted at a moment, float64 (joints,); good to the bend of one spacing."""
-        assert self._published is not None
-        origin = self._published.times_ns[0]
-        times = self._published.times_ns - origin
-        return np.array([np.interp(stamp_ns - origin, times, column) for column in self._published.positions.T])
 
     def _rehearse(self) -> None:
         """Plan to stand still, so that the first command does not pay for what libraries do on first use."""
@@ -352,8 +367,7 @@ class Commander:
     def _watch_clock(self, now_ns: int) -> None:
         """A clock that was set back (a bag, a simulation) makes all remembered times meaningless."""
         if now_ns < self._last_now_ns:
-            self._published = self._pending = None
-            self.reset()
+            self.forget()
         self._last_now_ns = now_ns
 
 

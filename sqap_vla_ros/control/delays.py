@@ -16,8 +16,8 @@ TRANSPORT_NS = 40_000_000
 WARM_UP = 3
 
 
-class HorizonEstimate:
-    """The horizon from measured delays, over the last 200 chunks.
+class DelayEstimate:
+    """From an image to the command that follows from it, over the last 200 chunks; and what to do about it.
 
     What a trajectory has to bridge at its end is the time between two chunks and the age that the next one has when
     it is commanded.
@@ -25,6 +25,7 @@ class HorizonEstimate:
 
     def __init__(self) -> None:
         """Start without measurements."""
+        self._delays_s: deque[float] = deque(maxlen=200)
         self._needed_s: deque[float] = deque(maxlen=200)
         self._chunks = 0
         self._last_ns: int | None = None
@@ -32,13 +33,20 @@ class HorizonEstimate:
     def add(self, stamp_ns: int, now_ns: int) -> None:
         """Count a chunk that was planned from an observation at `stamp_ns` and is commanded at `now_ns`."""
         self._chunks += 1
-        if self._last_ns is not None and self._chunks > WARM_UP:
-            self._needed_s.append((now_ns - stamp_ns + now_ns - self._last_ns) * 1e-9)
+        if self._chunks > WARM_UP:
+            self._delays_s.append((now_ns - stamp_ns) * 1e-9)
+            if self._last_ns is not None:
+                self._needed_s.append((now_ns - stamp_ns + now_ns - self._last_ns) * 1e-9)
         self._last_ns = now_ns
 
     def interrupt(self) -> None:
         """The time to the next chunk is a pause, not a period."""
         self._last_ns = None
+
+    @property
+    def delay_s(self) -> float | None:
+        """99th percentile of the age that a chunk has when it is commanded [s]; None before any counts."""
+        return float(np.quantile(self._delays_s, 0.99)) if self._delays_s else None
 
     @property
     def horizon_s(self) -> float:

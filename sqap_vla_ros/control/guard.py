@@ -1,9 +1,11 @@
 """What every command passes before it leaves: finite, fresh, near, in the workspace, within the joints' limits.
 
-Two answers to a bad value. Actions and targets are clipped where the nearest allowed one is what was meant anyway,
-and the command says so. Everything else is refused, in one sentence with the numbers: what runs on the arm then is
-the last trajectory, which ends at rest by itself.
+Actions and targets are clipped where the nearest allowed one is what was meant anyway, and the command says so.
+Everything else is refused, in one sentence with the numbers and with what must follow (`Response`): a command that came
+too late says nothing about the one before it; a policy that gives NaN, or a tool that is where it cannot be, does.
 """
+
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +24,28 @@ CLOCK_TOLERANCE_S = 0.05
 TOLERANCE = 1e-3
 
 
+class Response(Enum):
+    """What follows from a refused command, besides that it is not sent."""
+
+    DROP = "drop"
+    """The last trajectory goes on; it ends at rest by itself."""
+    HOLD = "hold"
+    """The arm ramps to rest now, and goes on by itself with the next good command."""
+    STOP = "stop"
+    """The arm ramps to rest now, and stays there until somebody resumes."""
+
+
 class Refused(Exception):
-    """No command; the message is the reason in words."""
+    """No command; the message is the reason in words.
+
+    Args:
+        reason: In words.
+        response: What must follow.
+    """
+
+    def __init__(self, reason: str, response: Response = Response.DROP) -> None:
+        super().__init__(reason)
+        self.response = response
 
 
 def check_chunk(chunk: ActionChunk) -> None:
@@ -33,14 +55,14 @@ def check_chunk(chunk: ActionChunk) -> None:
         Refused: Its shape is wrong, or a number in it is not finite.
     """
     if chunk.actions.ndim != 2 or chunk.actions.shape[1] != 7 or len(chunk.actions) == 0:
-        raise Refused(f"actions have shape {chunk.actions.shape}; expected (horizon, 7)")
+        raise Refused(f"actions have shape {chunk.actions.shape}; expected (horizon, 7)", Response.HOLD)
     if not np.isfinite(chunk.actions).all():
         rows = np.flatnonzero(~np.isfinite(chunk.actions).all(axis=1))
-        raise Refused(f"actions {rows.tolist()} of the chunk are not finite")
+        raise Refused(f"actions {rows.tolist()} of the chunk are not finite", Response.HOLD)
     if not np.isfinite(chunk.T_base_tool).all():
-        raise Refused("the tool pose of the chunk is not finite")
+        raise Refused("the tool pose of the chunk is not finite", Response.HOLD)
     if not (np.isfinite(chunk.time_step_s) and chunk.time_step_s > 0):
-        raise Refused(f"the time step of the chunk is {chunk.time_step_s} s; expected more than 0")
+        raise Refused(f"the time step of the chunk is {chunk.time_step_s} s; expected more than 0", Response.HOLD)
 
 
 def check_freshness(image_age_s: float, joint_states_age_s: float, freshness: Freshness) -> None:
@@ -67,10 +89,13 @@ def check_joint_state(positions: Array, velocities: Array, joints: tuple[str, ..
     """
     for name, values in (("positions", positions), ("velocities", velocities)):
         if values.shape != (len(joints),):
-            raise Refused(f"joint states: {name} have shape {values.shape}; expected one for each of {list(joints)}")
+            raise Refused(
+                f"joint states: {name} have shape {values.shape}; expected one for each of {list(joints)}",
+                Response.HOLD,
+            )
         if not np.isfinite(values).all():
             bad = [joint for joint, value in zip(joints, values, strict=True) if not np.isfinite(value)]
-            raise Refused(f"joint states: {name} of {', '.join(bad)} are not finite")
+            raise Refused(f"joint states: {name} of {', '.join(bad)} are not finite", Response.HOLD)
 
 
 def clip_actions(actions: Array, limits: Limits) -> tuple[Array, tuple[str, ...]]:
@@ -129,7 +154,8 @@ def check_first_target(T_base_target: Array, T_base_tool: Array, limits: Limits)
     if not distance <= limits.tool_to_target:
         raise Refused(
             f"the first target is {distance:.3f} m from the tool; at most limits.tool_to_target = "
-            f"{limits.tool_to_target:g} m are allowed"
+            f"{limits.tool_to_target:g} m are allowed (do transforms and joint states agree?)",
+            Response.HOLD,
         )
 
 
@@ -143,7 +169,8 @@ def check_following(T_base_desired: Array, T_base_tool: Array, limits: Limits) -
     if not distance <= limits.tool_to_target:
         raise Refused(
             f"the tool is {distance:.3f} m from where the running trajectory has it (limits.tool_to_target is "
-            f"{limits.tool_to_target:g} m); does the controller follow?"
+            f"{limits.tool_to_target:g} m); does the controller follow?",
+            Response.STOP,
         )
 
 
@@ -167,11 +194,14 @@ def check_trajectory(
         Refused: It is not, or does not.
     """
     check_finite(trajectory)
+    # Jerk is constant between two points: see `control.trajectory`.
+    jerks = np.diff(trajectory.accelerations, axis=0) / np.diff(trajectory.time_from_start)[:, None]
     for name, values, largest in (
         ("velocity", trajectory.velocities, joint_limits.velocity),
         ("acceleration", trajectory.accelerations, joint_limits.acceleration),
+        ("jerk", jerks, joint_limits.jerk),
     ):
-        worst = np.abs(values).max(axis=0) / largest
+        worst = np.abs(values).max(axis=0, initial=0.0) / largest
         if worst.max() > 1 + TOLERANCE:
             joint = int(worst.argmax())
             raise Refused(

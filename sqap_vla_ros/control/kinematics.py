@@ -22,14 +22,17 @@ Array = NDArray[np.float64]
 # A target counts as reached within these; far below what an arm repeats.
 POSITION_TOLERANCE_M = 1e-4
 ROTATION_TOLERANCE_RAD = 1e-3
+# The first target lies aside from where the arm is, as far as its joints move in this time at most [s]. The trajectory
+# closes that gap at its own pace; the solutions must not, or they would run after the targets instead of along them.
+APPROACH_S = 0.5
 # Steps per target: 2 or 3 where it can be reached; out of reach, more do not help.
 ITERATIONS = 6
 # Costs, relative to 1 per metre of position error: where both cannot be had, position comes first. The posture's
 # leaves errors far below the tolerances.
 ROTATION_COST = 0.2
-POSTURE_COST = 1e-3
+POSTURE_COST = 5e-4
 # Levenberg-Marquardt damping grows with the squared error: none at the target, bounded steps far from it.
-DAMPING = 1e-2
+DAMPING = 0.3
 
 
 class KinematicsError(ValueError):
@@ -73,6 +76,7 @@ class Kinematics:
             raise KinematicsError(
                 f"joint trajectories need the optional extra [ik] (pin, pin-pink, daqp): {error}"
             ) from None
+        self.joints = joints
         self._pin: Any = pinocchio
         self._pink: Any = pink
         full = _read_model(pinocchio, model)
@@ -119,8 +123,9 @@ class Kinematics:
         Args:
             targets: float64 (poses, 4, 4), T_base_tool.
             q0: float64 (joints,), where the arm is before the first target.
-            limits: A joint moves from one pose to the next by at most its velocity times `dt`, and only within its
-                position limits; so neither a singularity nor a far target makes it leap.
+            limits: A joint moves from one pose to the next by at most its velocity times `dt`, to the first by as much
+                as in `APPROACH_S`, and only within its position limits; so neither a singularity nor a far target
+                makes it leap.
             dt: Time between two targets [s].
 
         Returns:
@@ -135,7 +140,7 @@ class Kinematics:
         )
         posture = pink.tasks.PostureTask(cost=POSTURE_COST)
         posture.set_target(configuration.q)
-        travel = limits.velocity * dt
+        travel = limits.velocity * max(dt, APPROACH_S)
         # Steps are bounded variable by variable, which the solver takes directly.
         most, least = np.empty((2, self._model.nv))
         no_rows, kinds = np.empty((0, self._model.nv)), np.zeros(self._model.nv, np.int32)
@@ -152,7 +157,7 @@ class Kinematics:
             lower = np.minimum(np.maximum(limits.lower, q - travel), q)
             upper = np.maximum(np.minimum(limits.upper, q + travel), q)
             # Going on as before is nearly right on a smooth path, and saves most of the iterations.
-            before, q = q, np.clip(2 * q - before, lower, upper) if is_reached(error) else q
+            before, q = q, np.clip(2 * q - before, lower, upper) if row > 1 and is_reached(error) else q
             configuration.update(self._configuration(q))
             error = reach.compute_error(configuration)
             for _ in range(ITERATIONS):
@@ -166,6 +171,7 @@ class Kinematics:
                 q = np.clip(q + step[self._v], lower, upper)
                 configuration.update(self._configuration(q))
                 error = reach.compute_error(configuration)
+            travel = limits.velocity * dt
             result.q[row] = q
             result.position_error_m[row] = _norm(error[:3])
             result.rotation_error_rad[row] = _norm(error[3:])

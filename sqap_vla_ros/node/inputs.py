@@ -1,17 +1,20 @@
 """What the node listens to, and where each message goes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
-from numpy.typing import NDArray
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sensor_msgs.msg import JointState as JointStateMessage
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
 from tf2_msgs.msg import TFMessage
 
+from sqap_vla_ros.config_files import ConfigurationError
 from sqap_vla_ros.control.commander import JointState
 from sqap_vla_ros.node.pipeline import Pipeline
 from sqap_vla_ros.stamps import stamp_ns
@@ -24,7 +27,28 @@ _TRANSFORMS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 _STATIC_TRANSFORMS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
+# Without the warning that a publisher does not match.
+_UNWATCHED = SubscriptionEventCallbacks(use_default_callbacks=False)
+
 _IMAGE_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+
+
+def urdf(text: str) -> str:
+    """A robot description as it may come in a message: URDF text, nothing that names a file.
+
+    Raises:
+        ConfigurationError: It is a path, MJCF (which can include files), or no XML.
+    """
+    try:
+        root = ElementTree.fromstring(text.strip())
+    except ElementTree.ParseError as error:
+        raise ConfigurationError(f"the robot description is not URDF text: {error}") from None
+    if root.tag != "robot":
+        raise ConfigurationError(
+            f"the robot description's root element is <{root.tag}>; expected <robot> (URDF). command.robot_model may "
+            "name an MJCF file"
+        )
+    return text
 
 
 class Inputs:
@@ -54,25 +78,36 @@ class Inputs:
         self._image_type: type | None = None
         self._joint_order: tuple[tuple[str, ...], list[int]] | None = None
 
-        def subscribe(kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> Any:
-            return node.create_subscription(kind, topic, callback, qos)
+        def subscribe(
+            kind: type,
+            topic: str,
+            callback: Callable[[Any], None],
+            qos: QoSProfile,
+            events: SubscriptionEventCallbacks | None = None,
+        ) -> Any:
+            return node.create_subscription(kind, topic, callback, qos, event_callbacks=events)
 
         self._transforms = subscribe(TFMessage, "/tf", self._receive_transforms, _TRANSFORMS)
         self._subscriptions = [
             self._transforms,
             subscribe(CameraInfo, self._topics.camera_info, self._receive_camera_info, _NEWEST),
-            subscribe(TFMessage, "/tf_static", self._receive_static_transforms, _STATIC_TRANSFORMS),
-            subscribe(JointStateMessage, self._topics.joint_states, self._receive_joint_states, _NEWEST),
             # Both durabilities: a latched publisher reaches a node that starts later, and `ros2 topic pub` (volatile)
             # would not match a subscription that asks for latched samples.
-            subscribe(String, "~/instruction", lambda message: on_instruction(message.data), LATCHED),
+            subscribe(String, "~/instruction", lambda message: on_instruction(message.data), LATCHED, _UNWATCHED),
             subscribe(String, "~/instruction", lambda message: on_instruction(message.data), QoSProfile(depth=1)),
         ]
-        if not pipeline.configuration.command.robot_model:
+        if pipeline.tool_space is None:
             self._subscriptions.append(
-                subscribe(
-                    String, self._topics.robot_description, lambda message: on_robot_description(message.data), LATCHED
-                )
+                subscribe(JointStateMessage, self._topics.joint_states, self._receive_joint_states, _NEWEST)
+            )
+        # These ask for latched samples, which not every publisher offers.
+        self._latched = [subscribe(TFMessage, "/tf_static", self._receive_static_transforms, _STATIC_TRANSFORMS)]
+        if pipeline.tool_space is None and not pipeline.configuration.command.robot_model:
+            topic = self._topics.robot_description
+            self._latched.append(subscribe(String, topic, lambda message: on_robot_description(message.data), LATCHED))
+        if self._topics.enable:
+            self._subscriptions.append(
+                subscribe(Bool, self._topics.enable, lambda message: pipeline.interlock.enable(message.data), _NEWEST)
             )
 
     def watch_image_topic(self) -> None:
@@ -96,6 +131,16 @@ class Inputs:
         self._image_type = kind
         self._image_subscription = self._node.create_subscription(kind, topic, self._receive_image, _NEWEST)
 
+    def incompatible(self) -> str:
+        """In words, which publishers do not reach the node, because they offer another quality of service."""
+        return "; ".join(
+            f"{info.node_name} publishes {subscription.topic_name} with another quality of service ({reason.strip()})"
+            for subscription in self._latched
+            for info in self._node.get_publishers_info_by_topic(subscription.topic_name)
+            for compatibility, reason in [qos_check_compatible(info.qos_profile, subscription.qos_profile)]
+            if compatibility == QoSCompatibility.ERROR
+        )
+
     def ignore_images(self) -> None:
         """No images any more (the node is not active)."""
         if self._image_subscription is not None:
@@ -105,7 +150,7 @@ class Inputs:
     def destroy(self) -> None:
         """End all subscriptions."""
         self.ignore_images()
-        for subscription in self._subscriptions:
+        for subscription in (*self._subscriptions, *self._latched):
             self._node.destroy_subscription(subscription)
 
     def _receive_image(self, message: Any) -> None:
@@ -115,7 +160,10 @@ class Inputs:
         self._on_input()
 
     def _receive_camera_info(self, message: CameraInfo) -> None:
-        self._pipeline.set_camera_info(message)
+        if self._pipeline.set_camera_info(message):
+            self._node.get_logger().warning(
+                "the camera's calibration has changed: the ring is drawn by the new one", throttle_duration_sec=1.0
+            )
 
     def _receive_transforms(self, message: TFMessage) -> None:
         """Take this message and all that wait behind it.
@@ -128,6 +176,7 @@ class Inputs:
             self._add_transforms(waiting[0], static=False)
             with self._transforms.handle:
                 waiting = self._transforms.handle.take_message(TFMessage, False)
+        self._pipeline.measure_tool()
         self._on_input()
 
     def _receive_static_transforms(self, message: TFMessage) -> None:
@@ -152,16 +201,9 @@ class Inputs:
             return
         order, at_ns = self._joint_order[1], stamp_ns(message)
         positions = np.asarray(message.position, np.float64)[order]
-        velocities = np.full_like(positions, np.nan)
+        state = JointState.following(self._pipeline.joint_state, positions, at_ns)
         if len(message.velocity) == len(names):
-            velocities = np.asarray(message.velocity, np.float64)[order]
-        if np.isnan(velocities).any():  # not reported, or NaN as broadcasters fill in for what a joint cannot report
-            velocities = np.where(np.isnan(velocities), self._differenced(positions, at_ns), velocities)
-        self._pipeline.joint_state = JointState(positions, velocities, at_ns)
-
-    def _differenced(self, positions: NDArray[np.float64], at_ns: int) -> NDArray[np.float64]:
-        """Velocities float64 (joints,) from this position and the last; zero without a recent one."""
-        last = self._pipeline.joint_state
-        if last is None or not 0 < at_ns - last.stamp_ns < 10**9:
-            return np.zeros_like(positions)
-        return (positions - last.positions) / ((at_ns - last.stamp_ns) * 1e-9)
+            measured = np.asarray(message.velocity, np.float64)[order]
+            # NaN is what broadcasters fill in for what a joint cannot report.
+            state = replace(state, velocities=np.where(np.isnan(measured), state.velocities, measured))
+        self._pipeline.joint_state = state

@@ -7,9 +7,21 @@ that the worker, which has no use for it, does not load it.
 import gc
 import signal
 
+from sqap_vla_ros.node.worker import PolicyFactory
+from sqap_vla_ros.policy import load_policy
+
 
 def main() -> None:
-    """Run the node until SIGINT or SIGTERM; the arm is left at rest."""
+    """Run the node with the policy that its parameters name."""
+    run(load_policy)
+
+
+def run(policy_factory: PolicyFactory) -> None:
+    """Run the node until SIGINT or SIGTERM; the arm is left at rest.
+
+    Args:
+        policy_factory: Builds the policy in the worker's process.
+    """
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
@@ -18,7 +30,7 @@ def main() -> None:
 
     # rclpy's own handlers shut the context down first, and then nothing can be published: the arm must stop first.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = PolicyNode()
+    node = PolicyNode(policy_factory)
 
     # What is loaded now stays: without it, the collector's rounds are short enough for a tick.
     gc.collect()

@@ -11,31 +11,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.control import guard
 from sqap_vla_ros.control.commander import Command, Commander, JointState, Refusal
+from sqap_vla_ros.control.frozen_camera import FrozenCamera
+from sqap_vla_ros.control.guard import Response
+from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.errors import in_one_line
 from sqap_vla_ros.images import ImageError
+from sqap_vla_ros.node.interlock import InputAges, Interlock
 from sqap_vla_ros.node.statistics import TickStatistics
 from sqap_vla_ros.node.worker import Planned, PolicyFactory, PolicyWorker, Report
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.observation_assembly import ObservationAssembler, Refused
 from sqap_vla_ros.stamps import stamp_ns
 
-CLOCK_JUMP_S = 1.0
-FUTURE_S = 0.1
+# A clock that goes back, or ahead of real time, by more than this was set.
+CLOCK_BACK_NS = 10**8
+CLOCK_AHEAD_NS = 10**9
 HEARTBEAT_LIMIT_S = 2.0
-
-
-@dataclass(frozen=True)
-class InputAges:
-    """Seconds since the stamp of each input; NaN: none received."""
-
-    image: float
-    camera_info: float
-    transform: float
-    joint_states: float
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Tick:
         observation: What was planned on.
         chunk: The plan; None when the policy raised or what it gave cannot be used.
         command: What may be sent to the arm; None when refused.
-        refusal: In words, why there is no command.
+        refusal: Why there is no command; None with one.
         taken_ns: Image taken from the slot, monotonic clock.
         planned: Times of `plan`, monotonic clock.
     """
@@ -54,7 +52,7 @@ class Tick:
     observation: Observation
     chunk: ActionChunk | None
     command: Command | None
-    refusal: str
+    refusal: Refusal | None
     taken_ns: int
     planned: Planned
 
@@ -64,7 +62,7 @@ class Tick:
 
 
 class Pipeline:
-    """State between ticks: the slot, the worker, the commander.
+    """State between ticks: the slot, the worker, the commander, the interlock.
 
     Args:
         configuration: The node's settings.
@@ -80,19 +78,27 @@ class Pipeline:
         self.assembler = ObservationAssembler(configuration)
         self.assembler.set_instruction(configuration.instruction)
         self.commander: Commander | None = None
+        self.tool_space: ToolSpace | None = None
         self.joint_state: JointState | None = None
+        self.measured_tool: tuple[int, NDArray[np.float64]] | None = None
         self.no_joint_state_reason = f"no joint states received on {configuration.topics.joint_states}"
         self.no_commander_reason = "no robot model yet: waiting for the robot description"
         self.statistics = TickStatistics()
         self.robot_description = ""
         self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self.interlock = Interlock(configuration)
         self._wake = wake
+        self._factory = factory
         self.worker = PolicyWorker(factory, configuration, self._receive_report)
         self.instruction = configuration.instruction
         self.epoch = 0
         self.dead = ""
+        self.starting = ""
+        self._has_planned = False
         self._running: tuple[int, Observation, int, int] | None = None  # ticket, observation, taken_ns, epoch
-        self._last_now_ns = 0
+        self._last_now_ns = self._last_steady_ns = 0
+        self._frozen_camera = FrozenCamera(configuration.freshness.frozen_motion)
+        self._calibration: tuple[Any, ...] = ()
         self._image_stamp_ns: int | None = None
         self._image_frame = ""
         self._camera_info_stamp_ns: int | None = None
@@ -105,25 +111,45 @@ class Pipeline:
         """Begin anew: counts from zero, nothing planned yet."""
         self.statistics = TickStatistics()
         self.assembler.dropped = 0
+        self.interlock.frozen = ""
+        self._frozen_camera = FrozenCamera(self.configuration.freshness.frozen_motion)
         self.begin_epoch()
 
     def offer_image(self, message: Any) -> str:
         """Put an image into the slot; returns in words why it was refused, empty when it was not."""
         self.statistics.images_received += 1
-        self._image_stamp_ns = stamp_ns(message)
-        self._image_frame = message.header.frame_id
         try:
             # Waiting is counted on the monotonic clock: it must end also while a simulated clock stands still.
             self.assembler.offer(message, time.monotonic_ns())
+            self._image_stamp_ns, self._image_frame = stamp_ns(message), message.header.frame_id
+            self.interlock.image_refusal = ""
         except ImageError as error:
             self.statistics.images_refused += 1
-            return str(error)
-        return ""
+            self.interlock.image_refusal = str(error)
+        return self.interlock.image_refusal
 
-    def set_camera_info(self, message: Any) -> None:
-        """Take the camera's calibration."""
+    def measure_tool(self) -> None:
+        """Where the tool itself is commanded, its newest transform takes the place of joint states."""
+        frames, tree = self.configuration.frames, self.assembler.tree
+        at_ns = tree.latest_ns(frames.base, frames.tool)
+        last = self.joint_state
+        if self.tool_space is None or at_ns is None or (last is not None and at_ns <= last.stamp_ns):
+            return
+        self.measured_tool = at_ns, tree.lookup(frames.base, frames.tool, at_ns)
+        near = None if last is None else last.positions
+        positions = self.tool_space.coordinates(self.measured_tool[1], near)
+        self.joint_state = JointState.following(last, positions, at_ns)
+
+    def set_camera_info(self, message: Any) -> bool:
+        """Take the camera's calibration; returns whether it is another one than before."""
         self._camera_info_stamp_ns = stamp_ns(message)
         self.assembler.set_camera_info(message)
+        before, roi = self._calibration, message.roi
+        self._calibration = (
+            *(message.width, message.height, message.distortion_model, tuple(message.d), tuple(message.k)),
+            *(message.binning_x, message.binning_y, roi.x_offset, roi.y_offset, roi.width, roi.height),
+        )
+        return bool(before) and before != self._calibration
 
     def set_instruction(self, text: str) -> bool:
         """Plan for another instruction from now on; returns whether it is another one."""
@@ -142,6 +168,41 @@ class Pipeline:
         if self.commander is not None:
             self.commander.reset()
 
+    def clock_jump_ns(self, now_ns: int) -> int:
+        """By how much the ROS clock was set since this was asked last; 0: it was not.
+
+        A simulated clock may stand still, or run slower or faster than real time.
+        """
+        steady_ns = time.monotonic_ns()
+        passed_ns, real_ns = now_ns - self._last_now_ns, steady_ns - self._last_steady_ns
+        is_first = self._last_now_ns == 0
+        self._last_now_ns, self._last_steady_ns = now_ns, steady_ns
+        if is_first or (passed_ns >= -CLOCK_BACK_NS and passed_ns - real_ns <= CLOCK_AHEAD_NS):
+            return 0
+        return passed_ns - real_ns
+
+    def forget_time(self) -> None:
+        """Forget all that has a stamp: the clock was set."""
+        self.assembler.reset()
+        self.begin_epoch()
+        self.joint_state = self.measured_tool = None
+        if self.commander is not None:
+            self.commander.forget()
+
+    def restart(self, cause: str) -> bool:
+        """Start the policy's process again; returns False when that would not help: it has planned nothing.
+
+        Args:
+            cause: What is wrong with it, in words.
+        """
+        if not self._has_planned:
+            return False
+        self.worker.kill()
+        self._running, self._has_planned, self.dead = None, False, ""
+        self.starting = f"{cause}; the policy is being started again"
+        self.worker = PolicyWorker(self._factory, self.configuration, self._receive_report)
+        return True
+
     def advance(self, now_ns: int) -> str:
         """Start a plan if the worker is free and an image with its transforms is there.
 
@@ -151,18 +212,20 @@ class Pipeline:
         Returns:
             In words, why a waiting image was refused; empty otherwise.
         """
-        if now_ns < self._last_now_ns - CLOCK_JUMP_S * 1e9:
-            self.assembler.reset()
-            self.begin_epoch()
-        self._last_now_ns = now_ns
-        if self._running is not None or self.dead:
+        if self._running is not None or self.dead or self.starting:
             return ""
         taken_ns = time.monotonic_ns()
         outcome = self.assembler.poll(taken_ns)
         if isinstance(outcome, Refused):
             return outcome.reason
         if isinstance(outcome, Observation):
-            self._running = (self.worker.submit(outcome), outcome, taken_ns, self.epoch)
+            self.interlock.frozen = self._frozen_camera.check(outcome.image, outcome.T_base_tool)
+            if self.interlock.frozen:
+                return self.interlock.frozen
+            committed = None
+            if self.commander is not None:
+                committed = self.commander.continuation(outcome.stamp_ns, outcome.T_base_tool)
+            self._running = (self.worker.submit(outcome, committed), outcome, taken_ns, self.epoch)
         return ""
 
     def finish(self, planned: Planned, now_ns: int) -> Tick | None:
@@ -181,18 +244,20 @@ class Pipeline:
         self._running = None
         chunk = planned.chunk
         if chunk is None:
-            return Tick(observation, None, None, f"the policy raised {planned.error}", taken_ns, planned)
+            raised = Refusal(f"the policy raised {planned.error}", Response.HOLD)
+            return Tick(observation, None, None, raised, taken_ns, planned)
+        self._has_planned = True
         try:
             guard.check_chunk(chunk)
-        except guard.Refused as refusal:
-            return Tick(observation, None, None, str(refusal), taken_ns, planned)
+        except guard.Refused as refused:
+            return Tick(observation, None, None, Refusal(str(refused), refused.response), taken_ns, planned)
         if epoch != self.epoch:
-            refusal_words = "it was planned for what was asked before (instruction, activation or time have changed)"
-            return Tick(observation, None, None, refusal_words, taken_ns, planned)
+            late = Refusal("it was planned for what was asked before (instruction, activation or time have changed)")
+            return Tick(observation, None, None, late, taken_ns, planned)
         answer = self._command(chunk, now_ns)
         if isinstance(answer, Refusal):
-            return Tick(observation, chunk, None, answer.reason, taken_ns, planned)
-        return Tick(observation, chunk, answer, "", taken_ns, planned)
+            return Tick(observation, chunk, None, answer, taken_ns, planned)
+        return Tick(observation, chunk, answer, None, taken_ns, planned)
 
     @property
     def camera_frame(self) -> str:
@@ -215,35 +280,28 @@ class Pipeline:
         )
 
     def waiting_for(self, now_ns: int) -> str:
-        """In words, what is missing for a command; empty: nothing."""
-        configuration = self.configuration
-        topics, limits, ages = configuration.topics, configuration.freshness, self.ages_s(now_ns)
+        """In words, what is missing for the arm to move; empty: nothing."""
         if now_ns == 0:
             return "no time: use_sim_time is set and nothing is received on /clock"
         if not self.instruction:
             return "no instruction: publish one on ~/instruction or set the parameter"
+        missing = self.interlock.waiting_for(self.ages_s(now_ns))
         if self.commander is None:
-            return self.no_commander_reason
-        if self.joint_state is None:
-            return self.no_joint_state_reason
-        for name, age_s, limit_s in (
-            (f"image on {topics.image}", ages.image, limits.image),
-            (f"transform {configuration.frames.base} -> {configuration.frames.tool}", ages.transform, limits.transform),
-            (f"joint state on {topics.joint_states}", ages.joint_states, limits.joint_states),
-        ):
-            if math.isnan(age_s):
-                return f"no {name} received yet"
-            if age_s < -FUTURE_S:
-                return f"the last {name} is stamped {-age_s:.2f} s in the future: are the clocks synchronised?"
-            if age_s > limit_s:
-                return f"the last {name} is {age_s:.2f} s old (limit {limit_s:g} s)"
-        return ""
+            missing = self.no_commander_reason
+        elif self.joint_state is None:
+            missing = self.no_joint_state_reason
+        more = self.interlock.incompatible
+        return f"{missing}; {more}" if missing and more else missing
+
+    def halted(self, now_ns: int) -> str:
+        """In words, why the arm must be at rest whatever is planned; empty: it may move."""
+        return self.interlock.stopped or self.fault or self.waiting_for(now_ns)
 
     @property
     def fault(self) -> str:
         """In words, why nothing can be planned although the inputs may be fine; empty: no fault."""
-        if self.dead:
-            return self.dead
+        if self.dead or self.starting:
+            return self.dead or self.starting
         limit = self.configuration.plan_timeout
         if self._running is not None and (running_s := (time.monotonic_ns() - self._running[2]) * 1e-9) > limit:
             return f"the policy has been planning for {running_s:.1f} s (plan_timeout is {limit:g} s)"
@@ -252,11 +310,10 @@ class Pipeline:
         return ""
 
     def _command(self, chunk: ActionChunk, now_ns: int) -> Command | Refusal:
-        if self.commander is None:
-            return Refusal(self.no_commander_reason)
-        if self.joint_state is None:
-            return Refusal(self.no_joint_state_reason)
+        if halted := self.halted(now_ns):
+            return Refusal(halted, Response.HOLD)
+        assert self.commander is not None and self.joint_state is not None
         try:
             return self.commander.command(chunk, now_ns, self.joint_state)
         except Exception as error:  # a defect or a library's failure: no command, and the node goes on
-            return Refusal(f"no motion could be planned: {in_one_line(error)}")
+            return Refusal(f"no motion could be planned: {in_one_line(error)}", Response.HOLD)

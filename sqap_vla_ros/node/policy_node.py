@@ -11,30 +11,32 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sqap_vla.msg import ActionChunk, PolicyStatus, TokenMask
 from sqap_vla.msg import PolicyMetadata as PolicyMetadataMessage
-from trajectory_msgs.msg import JointTrajectory
+from sqap_vla.msg import PolicyStatus
+from std_srvs.srv import Trigger
 
-from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.config_files import ConfigurationError
-from sqap_vla_ros.control.commander import Command, Commander
+from sqap_vla_ros.control.commander import Commander
 from sqap_vla_ros.control.kinematics import Kinematics
+from sqap_vla_ros.control.outputs import output_of
+from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.errors import in_one_line
 from sqap_vla_ros.node import conversions, reporting
-from sqap_vla_ros.node.inputs import LATCHED, Inputs
+from sqap_vla_ros.node.inputs import LATCHED, Inputs, urdf
 from sqap_vla_ros.node.parameters import NodeParameters
 from sqap_vla_ros.node.pipeline import Pipeline, Tick
+from sqap_vla_ros.node.publishers import UNWATCHED, Publishers
 from sqap_vla_ros.node.statistics import TickStatistics
+from sqap_vla_ros.node.supervisor import Supervisor
 from sqap_vla_ros.node.worker import Failed, Planned, PolicyFactory, Progress, Ready
 from sqap_vla_ros.policy import load_policy
 from sqap_vla_ros.policy_config import PolicyMetadata
 
 STATUS_PERIOD_S = 0.2
 POLL_PERIOD_S = 0.02
-# Every watched event makes each of the executor's rounds longer; for what only people look at, that is not worth it.
-_UNWATCHED = PublisherEventCallbacks(use_default_callbacks=False)
+# Longer than anybody says; an instruction is a part of every chunk that is published.
+LONGEST_INSTRUCTION = 1000
 
 
 class PolicyNode(LifecycleNode):
@@ -55,24 +57,28 @@ class PolicyNode(LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._inputs: Inputs | None = None
         self._metadata: PolicyMetadata | None = None
-        self._outputs: list[Any] = []
+        self._tick_publishers: Publishers | None = None
+        self._supervisor: Supervisor | None = None
+        self._stream_timer: Any = None
+        self._stopped = ""  # a stop outlives the configuration that it came in
         self._active = False
         self._had_fault = False
         self._problem = ""
-        self._sequence = 0
         self.interrupted = False
         self._wake = self.create_guard_condition(self._handle_reports)
-        self._status_publisher = self.create_publisher(PolicyStatus, "~/status", 10, event_callbacks=_UNWATCHED)
+        self._status_publisher = self.create_publisher(PolicyStatus, "~/status", 10, event_callbacks=UNWATCHED)
         self._diagnostics_publisher = self.create_publisher(
-            DiagnosticArray, "/diagnostics", 10, event_callbacks=_UNWATCHED
+            DiagnosticArray, "/diagnostics", 10, event_callbacks=UNWATCHED
         )
         self._metadata_publisher = self.create_publisher(
-            PolicyMetadataMessage, "~/metadata", LATCHED, event_callbacks=_UNWATCHED
+            PolicyMetadataMessage, "~/metadata", LATCHED, event_callbacks=UNWATCHED
         )
+        self.create_service(Trigger, "~/stop", self._handle_stop)
+        self.create_service(Trigger, "~/resume", self._handle_resume)
         # Steady time: the status must go on, and waiting must end, also while a simulated clock stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(STATUS_PERIOD_S, self._report_status, clock=steady)
-        self.create_timer(POLL_PERIOD_S, self._advance, clock=steady)
+        self.create_timer(POLL_PERIOD_S, self._poll, clock=steady)
 
     @property
     def statistics(self) -> TickStatistics | None:
@@ -96,9 +102,19 @@ class PolicyNode(LifecycleNode):
         configuration = self._settings.configuration()
         self._pipeline = Pipeline(configuration, self._policy_factory, self._wake.trigger)
         metadata = self._await_policy(self._pipeline)
-        if configuration.command.robot_model:
+        self._pipeline.interlock.stopped = self._stopped
+        space = None if configuration.command.output == "joint_trajectory" else ToolSpace(configuration.limits)
+        if space is not None:
+            frames = configuration.frames
+            self._pipeline.no_joint_state_reason = f"no transform {frames.base} -> {frames.tool} received yet"
+            self._pipeline.tool_space, self._pipeline.commander = space, Commander(configuration, space)
+        elif configuration.command.robot_model:
             self._pipeline.commander = self._commander(configuration.command.robot_model)
-        self._create_outputs(configuration)
+        output = output_of(configuration, space)
+        self._tick_publishers = Publishers(self, configuration, output)
+        self._supervisor = Supervisor(self, self._pipeline, self._tick_publishers)
+        if output.streams:
+            self._stream_timer = self.create_timer(configuration.command.point_spacing, self._supervisor.stream)
         self._inputs = Inputs(
             self, self._pipeline, self._advance, self._receive_robot_description, self._receive_instruction
         )
@@ -119,7 +135,7 @@ class PolicyNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start planning on images."""
-        assert self._pipeline is not None and self._inputs is not None
+        assert self._pipeline is not None and self._inputs is not None and self._tick_publishers is not None
         try:
             self._inputs.watch_image_topic()
         except Exception as error:
@@ -127,8 +143,10 @@ class PolicyNode(LifecycleNode):
             self.get_logger().error(f"not activated: {self._problem}")
             return TransitionCallbackReturn.FAILURE
         self._pipeline.activate()
-        self._sequence = 0
+        self._tick_publishers.restart_count()
         self._active = True
+        if halted := self._pipeline.halted(self._now_ns()):
+            self.get_logger().info(f"active, and waiting: {halted}")
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -166,30 +184,23 @@ class PolicyNode(LifecycleNode):
         was_active, self._active = self._active, False
         if self._inputs is not None:
             self._inputs.ignore_images()
-        if self._pipeline is not None and was_active:
+        if self._pipeline is not None and self._supervisor is not None and was_active:
             self._pipeline.begin_epoch()
-            self._ramp_to_rest(self._pipeline)
-
-    def _ramp_to_rest(self, pipeline: Pipeline) -> None:
-        """Bring the arm to rest; without a ramp it comes to rest at the end of its trajectory."""
-        if pipeline.commander is None:
-            return
-        try:
-            ramp = pipeline.commander.stop(self._now_ns())
-            if ramp is not None:
-                self._publish_command(pipeline, ramp)
-        except Exception as error:
-            self.get_logger().error(f"no ramp to rest, the arm ends its last trajectory: {in_one_line(error)}")
+            self._supervisor.hold("the node is no longer active")
+            self._supervisor.finish_stream()
 
     def _release(self) -> None:
         if self._inputs is not None:
             self._inputs.destroy()
             self._inputs = None
-        for publisher in self._outputs:
-            self._managed_entities.discard(publisher)
-            self.destroy_publisher(publisher)
-        self._outputs = []
+        if self._tick_publishers is not None:
+            self._tick_publishers.destroy()
+            self._tick_publishers = self._supervisor = None
+        if self._stream_timer is not None:
+            self.destroy_timer(self._stream_timer)
+            self._stream_timer = None
         if self._pipeline is not None:
+            self._stopped = self._pipeline.interlock.stopped
             self._pipeline.worker.close()
             self._pipeline = None
         self._metadata = None
@@ -212,37 +223,29 @@ class PolicyNode(LifecycleNode):
                 raise ConfigurationError(report.reason)
         raise ConfigurationError("interrupted while the policy was loading")
 
-    def _create_outputs(self, configuration: Configuration) -> None:
-        topics = configuration.topics
-        self._chunk_publisher = self.create_lifecycle_publisher(ActionChunk, "~/chunk", 10, event_callbacks=_UNWATCHED)
-        self._mask_publisher = self.create_lifecycle_publisher(
-            TokenMask, "~/token_mask", 10, event_callbacks=_UNWATCHED
-        )
-        self._command_publisher = self.create_lifecycle_publisher(JointTrajectory, topics.command, 1)
-        self._outputs = [self._chunk_publisher, self._mask_publisher, self._command_publisher]
-        self._gripper_publisher = None
-        if topics.gripper_command:
-            self._gripper_publisher = self.create_lifecycle_publisher(JointTrajectory, topics.gripper_command, 1)
-            self._outputs.append(self._gripper_publisher)
-
     # Inputs
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
     def _receive_instruction(self, text: str) -> None:
-        if self._pipeline is not None and self._pipeline.set_instruction(text):
-            self.get_logger().info(f"instruction: {text!r}")
+        if len(text) > LONGEST_INSTRUCTION:
+            self.get_logger().warning(
+                f"instruction refused: {len(text)} characters, at most {LONGEST_INSTRUCTION} are allowed",
+                throttle_duration_sec=1.0,
+            )
+        elif self._pipeline is not None and self._pipeline.set_instruction(text):
+            self.get_logger().info(f"instruction: {text!r}", throttle_duration_sec=0.1)
 
     def _receive_robot_description(self, description: str) -> None:
         """A model for the arm; another one than before replaces it once the arm has been told to rest."""
-        assert self._pipeline is not None
+        assert self._pipeline is not None and self._supervisor is not None
         if description == self._pipeline.robot_description:
             return
-        self._ramp_to_rest(self._pipeline)
+        self._supervisor.hold("the robot description has changed")
         self._pipeline.robot_description, self._pipeline.commander = description, None
         try:
-            self._pipeline.commander = self._commander(description)
+            self._pipeline.commander = self._commander(urdf(description))
         except Exception as error:
             self._pipeline.no_commander_reason = in_one_line(error)
             self.get_logger().error(f"no commands: {self._pipeline.no_commander_reason}")
@@ -257,25 +260,60 @@ class PolicyNode(LifecycleNode):
         if name == "instruction":
             self._receive_instruction(value)
         elif name == "dry_run" and self._pipeline is not None:
-            if value and self._active:
-                self._ramp_to_rest(self._pipeline)
+            if value and self._active and self._supervisor is not None:
+                self._supervisor.hold("dry_run was set")
             self._pipeline.configuration = self._pipeline.configuration.model_copy(update={"dry_run": value})
 
+    def _handle_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Nothing moves from now on; also before the node is active, or configured."""
+        self._stopped = "stopped by ~/stop; call ~/resume to go on"
+        if self._supervisor is not None:
+            self._supervisor.stop("stopped by ~/stop")
+        response.success, response.message = True, self._stopped
+        return response
+
+    def _handle_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Undo a stop; what else keeps the arm from moving is told."""
+        pipeline = self._pipeline
+        stopped = self._stopped if pipeline is None else pipeline.interlock.stopped
+        self._stopped = ""
+        if self._supervisor is not None and stopped:
+            self._supervisor.resume()
+        waiting = "" if pipeline is None else pipeline.halted(self._now_ns())
+        response.success = bool(stopped)
+        response.message = "resumed" if stopped else "it was not stopped"
+        if waiting:
+            response.message += f"; waiting: {waiting}"
+        self.get_logger().info(f"~/resume: {response.message}")
+        return response
+
     # Ticks
+
+    def _poll(self) -> None:
+        if self._active and self._supervisor is not None:
+            self._supervisor.watch()
+        self._advance()
 
     def _handle_reports(self) -> None:
         """What the worker's thread has put into the pipeline's queue."""
         pipeline = self._pipeline
-        if pipeline is None or not self._settings.locked:
+        if pipeline is None or self._supervisor is None:
             return
+        self._supervisor.watch_clock()
         while not pipeline.reports.empty():
             report = pipeline.reports.get()
             if isinstance(report, Failed):
-                pipeline.dead = report.reason
+                pipeline.dead, pipeline.starting = report.reason, ""
+            elif isinstance(report, Progress):
+                self.get_logger().info(report.text)
+            elif isinstance(report, Ready):
+                pipeline.starting = ""
+                self.get_logger().info("the policy was started again")
             elif isinstance(report, Planned):
-                tick = pipeline.finish(report, self._now_ns())
+                now_ns, read_ns = self._now_ns(), time.monotonic_ns()
+                tick = pipeline.finish(report, now_ns)
                 if tick is not None and self._active:
-                    self._publish_tick(pipeline, tick)
+                    self._publish_tick(pipeline, tick, now_ns, read_ns)
         self._advance()
 
     def _advance(self) -> None:
@@ -284,43 +322,23 @@ class PolicyNode(LifecycleNode):
             if refusal:
                 self._refuse(refusal)
 
-    def _publish_tick(self, pipeline: Pipeline, tick: Tick) -> None:
-        assert self._metadata is not None
-        statistics, configuration = pipeline.statistics, pipeline.configuration
+    def _publish_tick(self, pipeline: Pipeline, tick: Tick, now_ns: int, read_ns: int) -> None:
+        assert self._metadata is not None and self._supervisor is not None and self._tick_publishers is not None
+        statistics = pipeline.statistics
         if tick.command is not None:
-            if not configuration.dry_run:
-                self._publish_command(pipeline, tick.command)
+            if not pipeline.configuration.dry_run:
+                self._supervisor.send(tick.command, now_ns, read_ns)
                 statistics.commands_published += 1
             published_ns = time.monotonic_ns()
             statistics.commands_clipped += bool(tick.command.clipped)
             statistics.latencies_s.append((self._now_ns() - tick.observation.stamp_ns) * 1e-9)
             statistics.overheads_s.append(tick.overhead_s(published_ns))
-        else:
-            self._refuse(tick.refusal)
-        if tick.chunk is None:
-            return
-        self._sequence += 1
-        statistics.count_chunk(with_ring=tick.chunk.tool_px is not None)
-        self._chunk_publisher.publish(
-            conversions.chunk_message(
-                tick.chunk, configuration.frames.base, pipeline.epoch, self._sequence, self._metadata.policy_id
-            )
-        )
-        self._mask_publisher.publish(conversions.token_mask_message(tick.chunk, pipeline.camera_frame))
-
-    def _publish_command(self, pipeline: Pipeline, command: Command) -> None:
-        assert pipeline.commander is not None
-        configuration = pipeline.configuration
-        self._command_publisher.publish(
-            conversions.trajectory_message(
-                command.trajectory, configuration.command.joints, command.start_ns, configuration.frames.base
-            )
-        )
-        if command.gripper is not None and self._gripper_publisher is not None:
-            self._gripper_publisher.publish(
-                conversions.gripper_message(configuration.command.gripper_joint, command.gripper)
-            )
-        pipeline.commander.published(command, self._now_ns())
+        elif tick.refusal is not None:
+            self._supervisor.respond(tick.refusal)
+            self._refuse(tick.refusal.reason)
+        if tick.chunk is not None:
+            statistics.count_chunk(with_ring=tick.chunk.tool_px is not None)
+            self._tick_publishers.publish_plan(tick, pipeline, self._metadata.policy_id)
 
     def _refuse(self, reason: str) -> None:
         assert self._pipeline is not None
@@ -328,11 +346,12 @@ class PolicyNode(LifecycleNode):
             self.get_logger().warning(f"no command: {reason}")
 
     def _report_status(self) -> None:
-        if self._active and self._inputs is not None:
+        if self._active and self._inputs is not None and self._pipeline is not None:
             self._inputs.watch_image_topic()
+            self._pipeline.interlock.incompatible = self._inputs.incompatible()
         fault = "" if self._pipeline is None or self._metadata is None else self._pipeline.fault
         if fault and not self._had_fault:
-            self.get_logger().error(f"{fault}; nothing is commanded (deactivate, clean up and configure to start anew)")
+            self.get_logger().error(f"{fault}; nothing is commanded (if it lasts: deactivate, clean up and configure)")
         self._had_fault = bool(fault)
         status = reporting.status_message(
             self._pipeline, self._metadata, self._active, self._problem, self._now_ns(), time.monotonic()

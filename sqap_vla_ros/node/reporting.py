@@ -72,7 +72,7 @@ def _state(pipeline: Pipeline, active: bool, now_ns: int) -> tuple[int, str]:
         return PolicyStatus.FAULT, fault
     if not active:
         return PolicyStatus.INACTIVE, "configured; activate to start planning"
-    if waiting := pipeline.waiting_for(now_ns):
+    if waiting := pipeline.halted(now_ns):
         return PolicyStatus.WAITING, waiting
     return PolicyStatus.RUNNING, ""
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.errors import in_one_line
 from sqap_vla_ros.observation import Observation
@@ -100,6 +100,7 @@ class PolicyWorker:
         self._frame: SharedMemory | None = None
         self._on_report = on_report
         self._tickets = 0
+        self._reset_wanted = False
         self._closing = False
         self._process = context.Process(
             target=_serve, args=(child_end, factory, configuration, self._heartbeat), name="policy", daemon=True
@@ -119,8 +120,8 @@ class PolicyWorker:
         """Seconds since the child last showed that it lives."""
         return time.monotonic() - self._heartbeat.value
 
-    def submit(self, observation: Observation) -> int:
-        """Hand over an observation; the answer comes as a `Planned` with the returned ticket.
+    def submit(self, observation: Observation, committed: CommittedActions | None = None) -> int:
+        """Hand over what `plan` takes; the answer comes as a `Planned` with the returned ticket.
 
         The caller keeps to one plan at a time: the frame lies in the one shared buffer until it is answered.
         """
@@ -131,12 +132,16 @@ class PolicyWorker:
         np.copyto(np.ndarray(image.shape, np.uint8, self._frame.buf), image)
         self._tickets += 1
         without_image = replace(observation, image=np.empty((0, 0, 3), np.uint8))
-        self._send(("plan", self._tickets, without_image, self._frame.name, image.shape))
+        reset, self._reset_wanted = self._reset_wanted, False
+        self._send(("plan", self._tickets, reset, without_image, committed, self._frame.name, image.shape))
         return self._tickets
 
     def reset(self) -> None:
-        """Make the policy forget what it carries between plans (new instruction or episode)."""
-        self._send(("reset",))
+        """Make the policy forget what it carries between plans (new instruction or episode).
+
+        It is told with the next observation: a flood of instructions must not fill the pipe of a policy that plans.
+        """
+        self._reset_wanted = True
 
     def close(self, grace_s: float = 1.0) -> None:
         """End the child: asked, then terminated, then killed."""
@@ -147,7 +152,17 @@ class PolicyWorker:
             self._process.join(grace_s)
             if not self._process.is_alive():
                 break
-        self._receiver.join(grace_s)
+        self._release()
+
+    def kill(self) -> None:
+        """End a child that hangs or has died, without waiting for it to agree."""
+        self._closing = True
+        self._process.kill()
+        self._process.join(1.0)
+        self._release()
+
+    def _release(self) -> None:
+        self._receiver.join(1.0)
         self._pipe.close()
         self._release_frame()
 
@@ -202,16 +217,15 @@ def _serve(pipe: Connection, factory: PolicyFactory, configuration: Configuratio
     frame: SharedMemory | None = None
     with contextlib.suppress(EOFError, BrokenPipeError):
         while (message := pipe.recv())[0] != "close":
-            if message[0] == "reset":
+            _, ticket, reset, observation, committed, frame_name, shape = message
+            if reset:
                 policy.reset()
-                continue
-            _, ticket, observation, frame_name, shape = message
             if frame is None or frame.name != frame_name:
                 if frame is not None:
                     frame.close()
                 frame = _attach(frame_name)
             image = np.ndarray(shape, np.uint8, frame.buf)
-            pipe.send(_plan(policy, ticket, replace(observation, image=image)))
+            pipe.send(_plan(policy, ticket, replace(observation, image=image), committed))
             del image
 
 
@@ -221,10 +235,10 @@ def _attach(name: str) -> SharedMemory:
     return SharedMemory(name=name)
 
 
-def _plan(policy: Policy, ticket: int, observation: Observation) -> Planned:
+def _plan(policy: Policy, ticket: int, observation: Observation, committed: CommittedActions | None) -> Planned:
     entered = time.monotonic_ns()
     try:
-        chunk, error = policy.plan(observation), ""
+        chunk, error = policy.plan(observation, committed), ""
     except Exception as raised:  # a policy that raises is a fault to report, not the end of the worker
         chunk, error = None, in_one_line(raised)
     return Planned(ticket, chunk, error, entered, time.monotonic_ns())

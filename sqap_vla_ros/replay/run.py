@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.control.blending import continuation
 from sqap_vla_ros.geometry.transforms import transform_from_message
 from sqap_vla_ros.images import ImageError, decode
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.observation_assembly import ObservationAssembler, Refused
 from sqap_vla_ros.policy import Policy
+from sqap_vla_ros.pruning.selection import keep_all
 from sqap_vla_ros.replay.bag import TRANSFORM_TYPE, Bag, BagDamage, BagError, BagTopics
 from sqap_vla_ros.replay.results import ReplayResults
 from sqap_vla_ros.stamps import stamp_ns
@@ -33,12 +36,18 @@ class RecordedTick:
         actions: float64 (horizon, 7), what was published.
         policy_id: Policy and checkpoint that published it.
         epoch: Changes where the policy forgot what it had carried along.
+        sequence: Counts the published chunks.
+        time_step_s: Time between two actions.
+        committed_steps: How many of them were held fixed.
     """
 
     observation: Observation
     actions: NDArray[np.float64]
     policy_id: str
     epoch: int
+    sequence: int
+    time_step_s: float
+    committed_steps: int
 
 
 def observations(
@@ -107,7 +116,25 @@ def _recorded_tick(at_ns: int, image: Any, chunk: Any, mask: Any) -> RecordedTic
         no_ring_reason=mask.tool_reason,
     )
     actions = np.asarray(chunk.data, np.float64).reshape(chunk.horizon, -1)
-    return RecordedTick(observation, actions, chunk.policy_id, chunk.epoch)
+    return RecordedTick(
+        observation, actions, chunk.policy_id, chunk.epoch, chunk.sequence, chunk.time_step, chunk.committed_steps
+    )
+
+
+def _committed(tick: RecordedTick, before: RecordedTick, configuration: Configuration) -> CommittedActions | None:
+    """What a recorded tick was planned on from: the chunk before, if that became a command."""
+    observed, seen = before.observation, tick.observation
+    running = ActionChunk(
+        stamp_ns=observed.stamp_ns,
+        actions=before.actions,
+        time_step_s=before.time_step_s,
+        T_base_tool=observed.T_base_tool,
+        instruction=observed.instruction,
+        seed=observed.stamp_ns,
+        selection=keep_all(),
+    )
+    going_on = continuation(running, seen.stamp_ns, seen.T_base_tool, 0.0, configuration.action, configuration.frames)
+    return going_on and CommittedActions(going_on.actions, tick.committed_steps)
 
 
 def replay(
@@ -132,7 +159,8 @@ def replay(
         if as_recorded:
             planned = recorded_stamps_ns(bag, topics)
             results.recorded_chunks = len(planned)
-            epoch = None
+            epoch: int | None = None
+            before: RecordedTick | None = None
             for tick in recorded_ticks(bag, topics, planned, on_progress):
                 if tick.epoch != epoch:
                     policy.reset()
@@ -142,7 +170,12 @@ def replay(
                         f"{bag.path}: was recorded with {tick.policy_id}, this is {policy.metadata.policy_id}; "
                         "give the policy and the checkpoint of the recording, or replay without --as-recorded"
                     )
-                results.add_chunk(policy.plan(tick.observation), tick.actions)
+                if not tick.committed_steps:
+                    results.add_chunk(policy.plan(tick.observation), tick.actions)
+                elif before is not None and before.sequence + 1 == tick.sequence:  # else what it went on from is lost
+                    committed = _committed(tick, before, configuration)
+                    results.add_chunk(policy.plan(tick.observation, committed), tick.actions)
+                before = tick
         else:
             instruction = None
             for outcome in observations(bag, topics, configuration, on_progress):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tf2_msgs.msg import TFMessage
 
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.control.commander import Commander, JointState, Refusal
 from sqap_vla_ros.control.kinematics import Kinematics
@@ -199,6 +199,10 @@ class ClosedLoop:
         noisy = image + draw.normal(0.0, self._image_noise, image.shape)
         return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
+    def continuation(self, observation: Observation) -> CommittedActions | None:
+        """What the policy is to plan on from."""
+        return self._commander.continuation(observation.stamp_ns, observation.T_base_tool)
+
     def command(self, chunk: ActionChunk) -> str:
         """Send the command that a chunk leads to; returns in words why there is none, empty otherwise."""
         now_ns, settings = self.now_ns, self.configuration
@@ -274,7 +278,7 @@ def run_episode(
             observation = loop.observe()
             if is_due:
                 next_plan_ns = now_ns + round(settings.plan_period_s * 1e9)
-                chunk = policy.plan(observation)
+                chunk = policy.plan(observation, loop.continuation(observation))
                 planning_s.append(sum(chunk.timings_s.values()))
                 pending = now_ns + round(settings.delay_s * 1e9), chunk
             if on_frame is not None:

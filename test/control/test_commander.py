@@ -13,6 +13,7 @@ from sqap_vla_ros.config import ActionConvention, Frames, Limits, Robot, Topics
 from sqap_vla_ros.config import Command as CommandSettings
 from sqap_vla_ros.control import commander
 from sqap_vla_ros.control.commander import Command, Commander, JointState, Refusal
+from sqap_vla_ros.control.delays import WARM_UP
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.pruning.selection import keep_all
@@ -25,9 +26,13 @@ STEP_S = 0.2
 
 
 def settings(**fields: object) -> Robot:
-    command = CommandSettings(joints=PANDA_JOINTS, gripper_joint="finger")
+    command = command_settings()
     frames, topics = Frames(base="base", tool="right_hand"), Topics(gripper_command="/gripper")
     return Robot(**{"frames": frames, "topics": topics, "limits": LIMITS, "command": command, **fields})
+
+
+def command_settings(**fields: object) -> CommandSettings:
+    return CommandSettings(**{"joints": PANDA_JOINTS, "gripper_joint": "finger", **fields})
 
 
 def steady(translation: tuple[float, float, float] = (0, 0, 0), gripper: float = 1.0) -> np.ndarray:
@@ -150,6 +155,64 @@ def test_a_random_walk_of_chunks_never_violates_a_limit_and_ends_at_rest(
     assert arm.travel > 1
 
 
+@pytest.mark.parametrize("blending", ["ensemble", "temporal", "real_time"])
+def test_no_way_of_blending_violates_a_limit(panda: Kinematics, blending: str) -> None:
+    arm = Arm(panda, settings(command=command_settings(blending=blending)))
+    answers = wander(arm, 3.0, (0.05, 0.3), seed=2)
+    assert all(isinstance(answer, Command) for answer in answers)
+    arm.run(3.0)
+    assert arm.controller.violations == []
+    assert arm.rests
+
+
+def turning_back(panda: Kinematics, blending: str) -> Arm:
+    """Half a second after the arm was told to go left, it is told to go right."""
+    arm = Arm(panda, settings(command=command_settings(blending=blending, horizon=1.0)))
+    for speed in (0.02, -0.02):
+        arm.command(arm.chunk(steady((0, speed, 0))))
+        arm.run(0.5)
+    return arm
+
+
+@pytest.mark.parametrize("blending", ["ensemble", "temporal"])
+def test_a_blended_arm_turns_back_later_than_one_that_follows_the_newest_chunk(
+    panda: Kinematics, blending: str
+) -> None:
+    newest, blended = turning_back(panda, "none"), turning_back(panda, blending)
+    assert blended.T_base_tool[1, 3] > newest.T_base_tool[1, 3] + 0.005
+
+
+def test_the_next_chunk_goes_on_from_the_running_one(panda: Kinematics) -> None:
+    arm = Arm(panda, settings(command=command_settings(blending="real_time")))
+    for _ in range(WARM_UP + 1):
+        assert arm.commander.continuation(arm.now_ns, arm.T_base_tool) is None  # no delay is measured yet
+        chunk = arm.chunk(steady((0.01, 0.005, 0)))
+        arm.run(0.1)
+        arm.command(chunk)
+        arm.run(0.1)
+    committed = arm.commander.continuation(arm.now_ns, arm.T_base_tool)
+    assert committed is not None and committed.steps == 1  # 0.1 s of delay and the lead, in steps of 0.2 s
+    assert len(committed.actions) == 15
+    np.testing.assert_allclose(committed.actions[1:, :3], np.tile((0.01, 0.005, 0), (14, 1)), atol=1e-9)
+
+
+def test_nothing_is_committed_by_an_arm_at_rest(panda: Kinematics) -> None:
+    arm = Arm(panda, settings(command=command_settings(blending="real_time")))
+    for _ in range(WARM_UP + 2):
+        arm.command(arm.chunk(steady((0.005, 0, 0))))
+        arm.run(0.2)
+    assert arm.commander.continuation(arm.now_ns, arm.T_base_tool) is not None
+    arm.run(2.0)
+    assert arm.commander.continuation(arm.now_ns, arm.T_base_tool) is None
+
+
+def test_nothing_is_committed_where_it_was_not_asked_for(arm: Arm) -> None:
+    for _ in range(WARM_UP + 2):
+        arm.command(arm.chunk(steady((0.005, 0, 0))))
+        arm.run(0.2)
+    assert arm.commander.continuation(arm.now_ns, arm.T_base_tool) is None
+
+
 def test_the_tool_stays_in_the_workspace_while_the_policy_pushes_out(arm: Arm) -> None:
     for _ in range(25):
         arm.command(arm.chunk(steady((0.03, 0.04, 0.01))))
@@ -203,8 +266,7 @@ def test_silence_stops_the_arm(arm: Arm) -> None:
 
 
 def test_the_configured_horizon_bounds_the_trajectory(panda: Kinematics) -> None:
-    command = CommandSettings(joints=PANDA_JOINTS, gripper_joint="finger", horizon=0.3)
-    arm = Arm(panda, settings(command=command))
+    arm = Arm(panda, settings(command=command_settings(horizon=0.3)))
     answer = arm.command(arm.chunk(steady((0.02, 0, 0))))
     assert isinstance(answer, Command)
     end_ns = answer.start_ns + round(answer.trajectory.time_from_start[-1] * 1e9)
@@ -329,6 +391,16 @@ def test_the_gripper_is_told_on_change(arm: Arm) -> None:
         told.append(answer.gripper)
         arm.run(0.2)
     assert told == [0.04, None, 0.0]
+
+
+def test_a_gripper_that_was_not_there_is_told_again(arm: Arm) -> None:
+    told = []
+    for reached in (False, True, True):
+        answer = arm.commander.command(arm.chunk(steady(gripper=1.0)), arm.now_ns, arm.joint_state)
+        assert isinstance(answer, Command)
+        arm.commander.published(answer, arm.now_ns, gripper_reached=reached)
+        told.append(answer.gripper)
+    assert told == [0.04, 0.04, None]
 
 
 def test_the_gripper_value_is_the_one_that_is_due(arm: Arm) -> None:

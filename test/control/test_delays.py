@@ -6,13 +6,13 @@ from sqap_vla_ros.control.delays import (
     SPARE_S,
     TRANSPORT_NS,
     WARM_UP,
-    HorizonEstimate,
+    DelayEstimate,
     LeadEstimate,
 )
 
 
-def estimate(delays_s: list[float], period_s: float = 0.2) -> HorizonEstimate:
-    horizon = HorizonEstimate()
+def estimate(delays_s: list[float], period_s: float = 0.2) -> DelayEstimate:
+    horizon = DelayEstimate()
     for k, delay_s in enumerate(delays_s):
         now_s = 100 + k * period_s
         horizon.add(round((now_s - delay_s) * 1e9), round(now_s * 1e9))

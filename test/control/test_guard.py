@@ -178,3 +178,23 @@ def test_a_tool_outside_the_workspace_may_come_back() -> None:
 def test_a_tool_outside_the_workspace_may_not_leave_it_further() -> None:
     with pytest.raises(guard.Refused, match="out of the workspace"):
         guard.check_trajectory(trajectory(), np.array([(0.5, 1.2, 0.5), (0.5, 1.2, 1.1)]), JOINTS, LIMITS)
+
+
+def test_a_trajectory_with_too_much_jerk_is_refused() -> None:
+    jerky = trajectory(accelerations=np.array([[0.0, -2.0], [0.0, 2.0]]))  # 4 rad/s^2 within 20 ms
+    with pytest.raises(guard.Refused, match="jerk 200.000 of joint 1; at most 100"):
+        guard.check_trajectory(jerky, INSIDE, JOINTS, LIMITS)
+
+
+def test_a_late_command_is_dropped_and_a_broken_policy_holds_the_arm() -> None:
+    with pytest.raises(guard.Refused) as late:
+        guard.check_freshness(1.0, 0.1, FRESHNESS)
+    with pytest.raises(guard.Refused) as broken:
+        guard.check_chunk(chunk(np.full((16, 7), np.nan)))
+    assert (late.value.response, broken.value.response) == (guard.Response.DROP, guard.Response.HOLD)
+
+
+def test_an_arm_that_does_not_follow_is_stopped_until_somebody_has_looked() -> None:
+    with pytest.raises(guard.Refused) as blocked:
+        guard.check_following(pose(0.2, 0, 0), np.eye(4), LIMITS)
+    assert blocked.value.response is guard.Response.STOP

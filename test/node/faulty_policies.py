@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.stand_in_policies import SleepingPolicy
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.observation import Observation
 
@@ -23,9 +23,9 @@ class _Faulty(SleepingPolicy):
         super().__init__(plan_s=0.01)
         self.plans = 0
 
-    def plan(self, observation: Observation) -> ActionChunk:
+    def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
         self.plans += 1
-        chunk = super().plan(observation)
+        chunk = super().plan(observation, committed)
         return chunk if self.plans == 1 else self.fault(chunk)
 
     def fault(self, chunk: ActionChunk) -> ActionChunk:

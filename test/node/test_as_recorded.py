@@ -17,16 +17,17 @@ MakeCell = Callable[..., Cell]
 CHUNKS = 10
 
 
-@pytest.mark.parametrize("policy", ["sqap", "fp16"])
+@pytest.mark.parametrize(("policy", "blending"), [("sqap", "none"), ("fp16", "none"), ("sqap", "real_time")])
 def test_a_recording_replayed_as_recorded_gives_the_published_chunks_bit_for_bit(
     make_cell: MakeCell,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     policy: str,
+    blending: str,
 ) -> None:
     run = write_random_checkpoint(tmp_path / "run", size="tiny")
-    cell = make_cell(load_policy, policy=policy, checkpoint=str(run))
+    cell = make_cell(load_policy, policy=policy, checkpoint=str(run), **{"command.blending": blending})
     recorder = Recorder(tmp_path / "bag", cell_topics(Topics(gripper_command="/gripper")))
     cell.executor.add_node(recorder)
     cell.start()
@@ -42,6 +43,7 @@ def test_a_recording_replayed_as_recorded_gives_the_published_chunks_bit_for_bit
     rows = pq.read_table(out / "ticks.parquet").to_pylist()
     assert len(rows) >= CHUNKS - 2  # a chunk at either end may lack its image or mask in the recording
     assert [row["recorded_difference"] for row in rows] == [0.0] * len(rows)
+    assert any(chunk.committed_steps for chunk in cell.chunks) == (blending == "real_time")
     by_stamp = {chunk.seed: chunk for chunk in cell.chunks}
     assert all(row["actions"] == list(by_stamp[row["stamp_ns"]].data) for row in rows)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.pruning.selection import keep_all
@@ -21,7 +21,7 @@ class Forward:
     def __init__(self) -> None:
         self.observations: list[Observation] = []
 
-    def plan(self, observation: Observation) -> ActionChunk:
+    def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
         self.observations.append(observation)
         actions = np.tile([0.01, 0, 0, 0, 0, 0, 1.0], (16, 1))
         return ActionChunk(

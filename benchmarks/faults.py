@@ -1,0 +1,93 @@
+"""Injects faults into a node that drives a synthetic robot over real topics; counts what a real arm would not survive.
+
+The node runs in a process of its own and meets all faults in turn, recovering from each, while its arm goes round in a
+circle. The robot applies the rules of a joint_trajectory_controller at 100 Hz and counts every step of position and
+every velocity and acceleration beyond the limits.
+"""
+
+import signal
+import time
+
+import numpy as np
+import rclpy
+import tyro
+
+from benchmarks.fault_bench import FaultBench, Reaction, start_ros
+from benchmarks.fault_cases import FAULTS, Fault
+from benchmarks.results import write_results
+
+# A node that is killed leaves the arm to its trajectory: the horizon, and a ramp.
+_REST_DEADLINE_S = 3.0
+ENDS = (("node gets SIGTERM", signal.SIGTERM), ("node is killed (-9)", signal.SIGKILL))
+
+
+def meet(bench: FaultBench, fault: Fault) -> Reaction:
+    """One fault, from a moving arm to a moving arm."""
+    bench.start_node(**fault.settings)
+    begin_s = time.monotonic()
+    reaction = bench.meet(
+        lambda: fault.inject(bench), fault.lasts_s, fault.words, lambda: fault.detectable(bench, begin_s)
+    )
+    unsafe = len(bench.robot.controller.violations)
+    fault.clear(bench)
+    bench.wait_for_motion()
+    return reaction.and_unsafe(len(bench.robot.controller.violations) - unsafe)
+
+
+def end_node(bench: FaultBench, number: signal.Signals) -> Reaction:
+    """The node ends by a signal while the arm moves."""
+    bench.start_node()
+    assert bench.node is not None
+    node = bench.node
+    reaction = bench.meet(lambda: node.send_signal(number), _REST_DEADLINE_S, "", lambda: None)
+    bench.kill_node()
+    return reaction
+
+
+def main(only: str = "", write: bool = True) -> None:
+    """Inject all faults, print what followed, and write `results/faults.json`.
+
+    Args:
+        only: Faults with this in their name, and keep no results.
+        write: Keep the results.
+    """
+    faults = [fault for fault in FAULTS if only in fault.name]
+    ends = [(name, number) for name, number in ENDS if only in name]
+    start_ros()
+    reactions: dict[str, Reaction] = {}
+    responses: dict[str, str] = {}
+    with FaultBench() as bench:
+        for number, fault in enumerate(faults, 1):
+            print(f"{number:2d} of {len(faults) + len(ends)}  {fault.name:36s}", end="", flush=True)
+            reactions[fault.name], responses[fault.name] = meet(bench, fault), fault.response
+            print(reactions[fault.name])
+        for number, (name, signal_number) in enumerate(ends, len(faults) + 1):
+            print(f"{number:2d} of {len(faults) + len(ends)}  {name:36s}", end="", flush=True)
+            reactions[name], responses[name] = end_node(bench, signal_number), "at rest"
+            print(reactions[name])
+    rclpy.shutdown()
+    holds_ms = [reaction.hold_ms for reaction in reactions.values() if reaction.hold_ms is not None]
+    figures = {
+        "faults_injected": len(reactions),
+        "unsafe_commands": sum(reaction.unsafe for reaction in reactions.values()),
+        "faults_not_named": sum(not reaction.told for reaction in reactions.values()),
+        "hold_p99_ms": float(np.percentile(holds_ms, 99)) if holds_ms else 0.0,
+        "hold_median_ms": float(np.median(holds_ms)) if holds_ms else 0.0,
+    }
+    print(figures)
+    if write and not only:
+        cases = [
+            {
+                "fault": name,
+                "response": responses[name],
+                "hold_ms": None if reaction.hold_ms is None else round(reaction.hold_ms),
+                "rest_s": None if reaction.rest_s is None else round(reaction.rest_s, 2),
+                "unsafe": reaction.unsafe,
+            }
+            for name, reaction in reactions.items()
+        ]
+        print(write_results("faults", figures, cases=cases))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,151 @@
+"""What leaves for the arm, as data; one kind per robot, `command.output` in its settings.
+
+joint_trajectory  each command whole. To stop: a trajectory that ramps to rest replaces the running one. Silence, or
+                  a dead node: the controller goes on to the trajectory's end, at rest.
+servo_twist       the tool's velocity, one per point spacing, for MoveIt Servo. To stop: the ramp, then zeros for a
+                  while, then silence. A dead node: Servo halts after its `incoming_command_timeout`.
+servo_pose        the tool's pose likewise. To stop: the ramp, its last pose for a while, then silence.
+cartesian_pose    the same for a controller that never finds a pose too old. A dead node: the arm stops where the
+                  last pose was, as hard as the controller does.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.config import Robot
+from sqap_vla_ros.control.commander import Command
+from sqap_vla_ros.control.tool_space import ToolSpace, angular_velocity
+
+Array = NDArray[np.float64]
+
+# After a trajectory's end its last state is told for so long, so that a lost message does not leave the arm moving [s].
+AT_REST_S = 0.3
+# Velocities add up to a place only roughly: an error is corrected with this rate [1/s].
+CORRECTION_PER_S = 2.0
+
+
+@dataclass(frozen=True)
+class ToolPose:
+    """The tool is to be here now: T_base_tool float64 (4, 4)."""
+
+    stamp_ns: int
+    T_base_tool: Array
+
+
+@dataclass(frozen=True)
+class ToolTwist:
+    """The tool is to move so now: linear [m/s] and angular [rad/s], float64 (3,) each, in base axes."""
+
+    stamp_ns: int
+    linear: Array
+    angular: Array
+
+
+Message = Command | ToolPose | ToolTwist
+
+
+class Output(Protocol):
+    """Between the commander and the publisher."""
+
+    streams: bool
+    """Whether `due` is to be asked once per point spacing."""
+
+    def follow(self, command: Command) -> Message | None:
+        """Take over a command; returns what is to be published at once."""
+        ...
+
+    def due(self, now_ns: int, measured: tuple[int, Array] | None) -> Message | None:
+        """What is to be published now.
+
+        Args:
+            now_ns: ROS clock.
+            measured: Stamp and T_base_tool float64 (4, 4) of the last known tool pose.
+        """
+
+
+class WholeTrajectories:
+    """Commands go out as they are."""
+
+    streams = False
+
+    def follow(self, command: Command) -> Message | None:
+        """The command."""
+        return command
+
+    def due(self, now_ns: int, measured: tuple[int, Array] | None) -> Message | None:
+        """Nothing."""
+        return None
+
+
+class ToolStream:
+    """A command's trajectory of the tool, sampled as time goes on.
+
+    Args:
+        space: That commands are planned in.
+        twists: Velocities instead of poses.
+    """
+
+    streams = True
+
+    def __init__(self, space: ToolSpace, twists: bool) -> None:
+        self._space = space
+        self._twists = twists
+        self._trajectory: _Sampled | None = None
+
+    def follow(self, command: Command) -> Message | None:
+        """Follow another command from now on; nothing at once."""
+        self._trajectory = _Sampled(command)
+        return None
+
+    def due(self, now_ns: int, measured: tuple[int, Array] | None) -> Message | None:
+        """As `Output.due`; None without a command, and from a while after its end on."""
+        trajectory = self._trajectory
+        if trajectory is None or now_ns > trajectory.end_ns + AT_REST_S * 1e9:
+            self._trajectory = None
+            return None
+        position, velocity = trajectory.at(now_ns)
+        if not self._twists:
+            return ToolPose(now_ns, self._space.forward(position))
+        if measured is not None and now_ns <= trajectory.end_ns:
+            stamp_ns, T_base_tool = measured
+            wanted, _ = trajectory.at(stamp_ns)
+            correction = CORRECTION_PER_S * (wanted - self._space.coordinates(T_base_tool, wanted))
+            largest = self._space.limits.velocity
+            velocity = np.clip(velocity + correction, -largest, largest)
+        return ToolTwist(now_ns, velocity[:3], angular_velocity(position[3:], velocity[3:]))
+
+
+class _Sampled:
+    """A command's trajectory as a function of time; before its start and after its end it stands still."""
+
+    def __init__(self, command: Command) -> None:
+        from scipy.interpolate import CubicHermiteSpline  # comes with pin-pink, the optional extra [ik]
+
+        times_s, trajectory = command.trajectory.time_from_start, command.trajectory
+        self._start_ns = command.start_ns
+        self._first_s, self._last_s = float(times_s[0]), float(times_s[-1])
+        self._position = CubicHermiteSpline(times_s, trajectory.positions, trajectory.velocities)
+        self._velocity = self._position.derivative()
+        self.end_ns = command.start_ns + round(self._last_s * 1e9)
+
+    def at(self, stamp_ns: int) -> tuple[Array, Array]:
+        """Position and velocity, float64 (6,) each."""
+        time_s = (stamp_ns - self._start_ns) * 1e-9
+        held_s = min(max(time_s, self._first_s), self._last_s)
+        position: Array = self._position(held_s)
+        return position, self._velocity(held_s) if time_s == held_s else np.zeros_like(position)
+
+
+def output_of(robot: Robot, space: ToolSpace | None) -> Output:
+    """The output that the robot's settings name.
+
+    Args:
+        robot: The settings.
+        space: That the commander plans in; None when it plans joints.
+    """
+    if space is None:
+        return WholeTrajectories()
+    return ToolStream(space, twists=robot.command.output == "servo_twist")

@@ -1,0 +1,126 @@
+"""Sends commands, and brings the arm to rest whenever it must be.
+
+A trajectory ends at rest by itself; this is for not waiting until then. Many times a second it asks whether the arm may
+move (`Interlock`), whether the policy lives, whether a controller listens and whether the clock runs, and publishes
+the ramp to rest once when not.
+"""
+
+import time
+
+from rclpy.lifecycle import LifecycleNode
+
+from sqap_vla_ros.control.commander import Command, Refusal
+from sqap_vla_ros.control.guard import Response
+from sqap_vla_ros.errors import in_one_line
+from sqap_vla_ros.node.pipeline import Pipeline
+from sqap_vla_ros.node.publishers import Publishers
+
+LONGEST_RAMP_S = 2.0
+
+
+class Supervisor:
+    """The only one who publishes commands.
+
+    Args:
+        node: For its clock and log.
+        pipeline: What is planned, and the interlock.
+        publishers: Where commands go.
+    """
+
+    def __init__(self, node: LifecycleNode, pipeline: Pipeline, publishers: Publishers) -> None:
+        self._node = node
+        self._pipeline = pipeline
+        self._publishers = publishers
+        self._resting = True  # as far as commands go: the ramp was sent after the last one, or none was sent
+
+    def send(self, command: Command, now_ns: int, read_ns: int) -> None:
+        """Publish a command: the arm moves.
+
+        Args:
+            command: The last one.
+            now_ns: ROS clock, as it was read for the command.
+            read_ns: When that was, monotonic clock.
+        """
+        self._resting = False
+        self._publish(command, now_ns, read_ns)
+
+    def stream(self) -> None:
+        """Send what is due of a command that is streamed, also while the arm is being brought to rest."""
+        self._publishers.stream(self._now_ns(), self._pipeline.measured_tool)
+
+    def finish_stream(self) -> None:
+        """Stream a ramp to its end: nobody calls `stream` any more when the node is being deactivated."""
+        end_s = time.monotonic() + LONGEST_RAMP_S
+        while self._publishers.stream(self._now_ns(), self._pipeline.measured_tool) and time.monotonic() < end_s:
+            time.sleep(self._pipeline.configuration.command.point_spacing)
+
+    def watch(self) -> None:
+        """Bring the arm to rest if it may not move; call often."""
+        self.watch_clock()
+        pipeline = self._pipeline
+        if self._publishers.lost_listener() and pipeline.commander is not None:
+            self.hold("the arm's controller no longer listens")
+            pipeline.commander.forget()
+        pipeline.interlock.unheard = "" if pipeline.configuration.dry_run else self._publishers.unheard
+        fault = pipeline.fault
+        if halted := pipeline.halted(self._now_ns()):
+            self.hold(halted)
+        if fault and not pipeline.starting and pipeline.configuration.restart_policy and pipeline.restart(fault):
+            self._node.get_logger().error(pipeline.starting)
+            self.stop(f"stopped because {fault}; the policy was started again")
+
+    def watch_clock(self) -> None:
+        """A clock that was set makes all stamps meaningless, and what the controller was told lies in the old time."""
+        jump_ns = self._pipeline.clock_jump_ns(self._now_ns())
+        if jump_ns:
+            direction = "ahead" if jump_ns > 0 else "back"
+            self.hold(f"the clock was set {direction} by {abs(jump_ns) * 1e-9:.2f} s", jump_ns)
+            self._pipeline.forget_time()
+
+    def respond(self, refusal: Refusal) -> None:
+        """Do what must follow from a refused command."""
+        if refusal.response is Response.HOLD:
+            self.hold(refusal.reason)
+        elif refusal.response is Response.STOP:
+            self.stop(refusal.reason)
+
+    def stop(self, reason: str) -> None:
+        """Bring the arm to rest, and keep it there until `resume`."""
+        self._pipeline.interlock.stopped = f"{reason}; call ~/resume to go on"
+        self.hold(reason)
+
+    def resume(self) -> None:
+        """Let the arm move again, by plans made from now on."""
+        self._pipeline.interlock.stopped = ""
+        self._pipeline.begin_epoch()
+
+    def hold(self, reason: str, clock_jump_ns: int = 0) -> None:
+        """Bring the arm to rest, until the next command.
+
+        Without a ramp (there is none within the limits, or it failed) it comes to rest at its trajectory's end.
+
+        Args:
+            reason: For the log.
+            clock_jump_ns: By how much the clock was set since the last command: the ramp joins that one, in its time.
+        """
+        commander = self._pipeline.commander
+        if self._resting or commander is None:
+            return
+        self._resting = True
+        now_ns, read_ns = self._now_ns() - clock_jump_ns, time.monotonic_ns()
+        try:
+            ramp = commander.stop(now_ns)
+            if ramp is not None:
+                self._publish(ramp, now_ns, read_ns)
+                self._node.get_logger().warning(f"the arm is brought to rest: {reason}")
+        except Exception as error:
+            self._node.get_logger().error(f"no ramp to rest, the arm ends its last trajectory: {in_one_line(error)}")
+
+    def _publish(self, command: Command, now_ns: int, read_ns: int) -> None:
+        assert self._pipeline.commander is not None
+        reached = self._publishers.publish_command(command)
+        # Real time: a simulated clock stands still while this thread computes.
+        self._pipeline.commander.published(command, now_ns + time.monotonic_ns() - read_ns, gripper_reached=reached)
+
+    def _now_ns(self) -> int:
+        return self._node.get_clock().now().nanoseconds

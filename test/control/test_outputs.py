@@ -1,0 +1,144 @@
+"""Commands as what is published, and how each output stops."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.config import Command as CommandSettings
+from sqap_vla_ros.config import Limits, Robot
+from sqap_vla_ros.control.commander import Command, Commander, JointState
+from sqap_vla_ros.control.outputs import AT_REST_S, Message, ToolPose, ToolTwist, output_of
+from sqap_vla_ros.control.tool_space import ToolSpace
+from sqap_vla_ros.control.trajectory import Trajectory
+from sqap_vla_ros.geometry.transforms import rotation_from_rpy, rotation_from_vector, transform_from
+from sqap_vla_ros.pruning.selection import keep_all
+
+MS = 10**6
+PERIOD_NS = 20 * MS
+START = transform_from((0.4, 0.0, 0.3), rotation_from_rpy((np.pi, 0, 0)))
+LIMITS = Limits(workspace_min=(0.2, -0.4, 0.05), workspace_max=(0.75, 0.4, 0.7))
+
+
+@dataclass
+class StreamedTool:
+    """A tool that does what it is told: goes to poses, and integrates twists with an error."""
+
+    output_name: str
+    drift_m_s: float = 0.0
+    now_ns: int = 1_700_000_000 * 10**9
+    T_base_tool: np.ndarray = field(default_factory=START.copy)
+    told: list[Message | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.robot = Robot(limits=LIMITS, command=CommandSettings(output=self.output_name))
+        self.space = ToolSpace(LIMITS)
+        self.commander = Commander(self.robot, self.space)
+        self.output = output_of(self.robot, self.space)
+        self.near = self.space.coordinates(self.T_base_tool)
+
+    def command(self, translation: tuple[float, ...], rotation: tuple[float, ...] = (0, 0, 0)) -> None:
+        actions = np.tile([*translation, *rotation, 1.0], (16, 1))
+        chunk = ActionChunk(self.now_ns, actions, 0.2, self.T_base_tool, "pick", 0, keep_all())
+        self.near = self.space.coordinates(self.T_base_tool, self.near)
+        answer = self.commander.command(chunk, self.now_ns, JointState(self.near, np.zeros(6), self.now_ns))
+        assert isinstance(answer, Command)
+        self.publish(answer)
+
+    def publish(self, command: Command) -> None:
+        assert self.output.follow(command) is None
+        self.commander.published(command, self.now_ns)
+
+    def run(self, seconds: float) -> None:
+        end_ns = self.now_ns + round(seconds * 1e9)
+        while self.now_ns < end_ns:
+            self.now_ns += PERIOD_NS
+            message = self.output.due(self.now_ns, (self.now_ns, self.T_base_tool.copy()))
+            self.told.append(message)
+            if isinstance(message, ToolPose):
+                self.T_base_tool = message.T_base_tool
+            elif isinstance(message, ToolTwist):
+                dt = PERIOD_NS * 1e-9
+                self.T_base_tool[:3, 3] += (message.linear + (self.drift_m_s, 0, 0)) * dt
+                self.T_base_tool[:3, :3] = rotation_from_vector(message.angular * dt) @ self.T_base_tool[:3, :3]
+
+    def speeds(self) -> np.ndarray:
+        """Told translation velocities, float64 (messages, 3)."""
+        if self.output_name == "servo_twist":
+            return np.array([message.linear for message in self.told if isinstance(message, ToolTwist)])
+        places = [message.T_base_tool[:3, 3] for message in self.told if isinstance(message, ToolPose)]
+        return np.diff(places, axis=0) / (PERIOD_NS * 1e-9)
+
+
+STREAMS = ["servo_twist", "servo_pose", "cartesian_pose"]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_the_tool_follows_its_chunks(name: str) -> None:
+    tool = StreamedTool(name)
+    for _ in range(10):
+        tool.command((0.01, 0.02, 0.0), (0, 0, 0.04))
+        tool.run(0.2)
+    moved = tool.T_base_tool[:3, 3] - START[:3, 3]
+    assert moved[1] > 0.12 and moved[0] == pytest.approx(moved[1] / 2, rel=0.05)
+    turned = tool.T_base_tool[:3, :3] @ START[:3, :3].T
+    assert np.arctan2(turned[1, 0], turned[0, 0]) > 0.24
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_the_tool_keeps_its_limits_and_comes_to_rest_without_a_new_command(name: str) -> None:
+    tool = StreamedTool(name)
+    rng = np.random.default_rng(0)
+    for _ in range(15):
+        tool.command(tuple(rng.normal(size=3) * 0.02))
+        tool.run(0.14)
+    tool.run(3.0)
+    speeds = tool.speeds()
+    velocity, acceleration = tool.robot.limits.tool_velocity[0], tool.robot.limits.tool_acceleration[0]
+    assert np.linalg.norm(speeds, axis=1).max() <= velocity * 1.001
+    changes = np.linalg.norm(np.diff(speeds, axis=0), axis=1) / (PERIOD_NS * 1e-9)
+    assert changes.max() <= acceleration * 1.05  # twists are corrected a little beside the planned motion
+    np.testing.assert_allclose(speeds[-5:], 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_after_a_stop_the_rest_is_told_for_a_while_and_then_nothing(name: str) -> None:
+    tool = StreamedTool(name)
+    for _ in range(5):
+        tool.command((0.02, 0.0, 0.0))
+        tool.run(0.2)
+    ramp = tool.commander.stop(tool.now_ns)
+    assert ramp is not None
+    tool.publish(ramp)
+    begin = len(tool.told)
+    tool.run(2.0)
+    told = [message for message in tool.told[begin:] if message is not None]
+    assert tool.told[-1] is None
+    duration_s = (ramp.start_ns - tool.now_ns) * 1e-9 + 2.0 + ramp.trajectory.time_from_start[-1]
+    assert len(told) * PERIOD_NS * 1e-9 == pytest.approx(duration_s + AT_REST_S, abs=0.05)
+    assert duration_s < 0.6
+    speeds = tool.speeds()[-round(AT_REST_S * 1e9 / PERIOD_NS) + 2 :]
+    np.testing.assert_allclose(speeds, 0, atol=1e-9)
+
+
+def test_velocities_make_up_for_a_tool_that_drifts() -> None:
+    straight, drifting = StreamedTool("servo_twist"), StreamedTool("servo_twist", drift_m_s=0.02)
+    for tool in (straight, drifting):
+        tool.command((0.0, 0.02, 0.0))
+        tool.run(1.4)
+    error = np.linalg.norm(drifting.T_base_tool[:3, 3] - straight.T_base_tool[:3, 3])
+    assert 0.005 < error < 0.012  # 0.028 m without correction, 0.02 / 2 with it
+
+
+def test_nothing_is_due_before_the_first_command() -> None:
+    tool = StreamedTool("servo_pose")
+    tool.run(0.1)
+    assert tool.told == [None] * 5
+
+
+def test_joint_trajectories_go_out_whole() -> None:
+    still = np.zeros((1, 6))
+    command, output = Command(Trajectory(np.ones(1), still, still, still), 0, None, ()), output_of(Robot(), None)
+    assert output.follow(command) is command
+    assert not output.streams and output.due(10**9, None) is None

@@ -1,0 +1,86 @@
+"""Commands as messages of each output; nothing here needs a running node."""
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from trajectory_msgs.msg import JointTrajectory
+
+from sqap_vla_ros.config import Command as CommandSettings
+from sqap_vla_ros.config import Configuration, Frames, Topics
+from sqap_vla_ros.config_files import ConfigurationError
+from sqap_vla_ros.control.commander import Command
+from sqap_vla_ros.control.outputs import Message, ToolPose, ToolTwist
+from sqap_vla_ros.control.trajectory import Trajectory
+from sqap_vla_ros.geometry.transforms import rotation_from_rpy, transform_from
+from sqap_vla_ros.node.outputs import ArmPublisher, gripper_of
+
+STAMP_NS = 12 * 10**9 + 5
+
+
+class StandInNode:
+    """Collects what would be published."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[type, str, Any]] = []
+
+    def create_lifecycle_publisher(self, kind: type, topic: str, depth: int) -> SimpleNamespace:
+        return SimpleNamespace(publish=lambda message: self.published.append((kind, topic, message)))
+
+
+def configuration(**command: object) -> Configuration:
+    topics = Topics(command="/arm", gripper_command="/gripper")
+    settings = CommandSettings(**{"joints": ("a", "b"), "gripper_joint": "finger", **command})
+    return Configuration(frames=Frames(base="base"), topics=topics, command=settings)
+
+
+def published(output: str, message: Message) -> Any:
+    node = StandInNode()
+    ArmPublisher(node, configuration(output=output)).publish(message)  # type: ignore[arg-type]
+    ((kind, topic, sent),) = node.published
+    assert isinstance(sent, kind) and topic == "/arm"
+    return sent
+
+
+@pytest.mark.parametrize("output", ["servo_pose", "cartesian_pose"])
+def test_poses_are_stamped_poses_in_the_base_frame(output: str) -> None:
+    T = transform_from((0.1, 0.2, 0.3), rotation_from_rpy((0, 0, np.pi)))
+    sent = published(output, ToolPose(STAMP_NS, T))
+    assert isinstance(sent, PoseStamped)
+    assert (sent.header.frame_id, sent.header.stamp.sec, sent.header.stamp.nanosec) == ("base", 12, 5)
+    assert (sent.pose.position.x, sent.pose.position.y, sent.pose.position.z) == (0.1, 0.2, 0.3)
+    assert abs(sent.pose.orientation.z) == pytest.approx(1)
+
+
+def test_twists_are_stamped_twists_in_the_base_frame() -> None:
+    sent = published("servo_twist", ToolTwist(STAMP_NS, np.array([0.1, 0.0, -0.2]), np.array([0.0, 0.3, 0.0])))
+    assert isinstance(sent, TwistStamped) and sent.header.frame_id == "base"
+    assert (sent.twist.linear.x, sent.twist.linear.z, sent.twist.angular.y) == (0.1, -0.2, 0.3)
+
+
+def test_trajectories_are_those_of_the_arms_joints() -> None:
+    points = np.array([[0.1, 0.2]])
+    sent = published("joint_trajectory", Command(Trajectory(np.ones(1), points, points, points), STAMP_NS, None, ()))
+    assert isinstance(sent, JointTrajectory) and sent.joint_names == ["a", "b"]
+    assert list(sent.points[0].positions) == [0.1, 0.2]
+
+
+def test_a_gripper_is_moved_by_a_trajectory_of_its_joint() -> None:
+    node = StandInNode()
+    gripper = gripper_of(node, configuration())  # type: ignore[arg-type]
+    assert gripper is not None and gripper.move(0.03)
+    ((_, topic, sent),) = node.published
+    assert topic == "/gripper" and sent.joint_names == ["finger"] and list(sent.points[0].positions) == [0.03]
+
+
+def test_a_robot_without_a_gripper_has_nothing_that_moves_it() -> None:
+    assert gripper_of(StandInNode(), Configuration()) is None  # type: ignore[arg-type]
+
+
+def test_a_gripper_action_without_its_messages_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "control_msgs", None)
+    with pytest.raises(ConfigurationError, match=r"needs control_msgs .*install it .*gripper_output = trajectory"):
+        gripper_of(StandInNode(), configuration(gripper_output="action"))  # type: ignore[arg-type]
