@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Replay:
     """Run recorded bags through a policy, without ROS, and write what it would have done.
 
-    Writes ticks.parquet (one row per tick: action chunk, kept tokens, ring, metrics), timings.parquet (seconds per
-    stage) and summary.json; of several bags, a directory with these for each. A bag that fails is reported and skipped,
-    and the exit code is then 1.
+    Writes report.html, overlay.mp4, an annotated recording for Foxglove and RViz, ticks.parquet (one row per tick:
+    action chunk, kept tokens, ring, metrics), timings.parquet (seconds per stage) and summary.json; of several bags, a
+    directory with these for each. A bag that fails is reported and skipped, and the exit code is then 1.
     """
 
     bags: tyro.conf.Positional[tuple[Path, ...]]

@@ -22,7 +22,7 @@ from sqap_vla_ros.pruning.selection import Reason
 from sqap_vla_ros.reasons import ReasonCounter
 from sqap_vla_ros.replay.columns import METRICS, TICKS, TIMINGS
 
-ROWS_PER_GROUP = 64
+ROWS_PER_GROUP = 256
 
 
 class _Table:

@@ -53,6 +53,9 @@ def replay_many(
     Raises:
         ParallelError, ConfigurationError, CheckpointError, TokenizerError: See `replay_bags`.
     """
+    out = jobs[0].out.parent
+    for name in ("summary.json", "report.html"):  # an overview of an earlier run is none of this one
+        (out / name).unlink(missing_ok=True)
     outcomes: list[Outcome] = []
     with _progress(console) as progress:
         task = progress.add_task("bags", total=len(jobs))
@@ -62,7 +65,6 @@ def replay_many(
                 progress.console.print(f"skipped: {outcome.error}", style="red", markup=False, highlight=False)
             progress.update(task, completed=len(outcomes))
     outcomes.sort(key=lambda outcome: jobs.index(outcome.job))
-    out = jobs[0].out.parent
     write_overview(out, outcomes)
     if any(outcome.summary for outcome in outcomes):
         write_report(out)
