@@ -85,8 +85,9 @@ NOTES = {
         "the way to that point, so that successive chunks disagree. ![Motion per way of blending](docs/continuity.png)"
     ),
     "kinematics": (
-        "Inverse kinematics along smooth paths, targets at most 0.05 m and 0.25 rad apart, solved within 1 mm, 0.1° and "
-        "the joints' limits: six arms of robosuite's, four generated chains of six and seven joints. Processor time."
+        "Inverse kinematics along smooth paths, targets at most 0.05 m and 0.25 rad apart, solved within 1 mm, 0.1° "
+        "and the joints' limits: six arms of robosuite's, four generated chains of six and seven joints. Processor "
+        "time."
     ),
     "closed_loop": (
         "The small trained CogACT on LIBERO tasks, in simulation; initial states that are not in the demonstrations, "
@@ -103,10 +104,10 @@ NOTES = {
     ),
     "faults": (
         "Each fault meets a node whose arm goes round in a circle, and is undone again: the arm must then move again "
-        "without a restart of the node (a policy that died is started again). *hold*: the ramp to rest, and on by itself when "
-        "the cause is gone; *stop*: the ramp, and on after `~/resume`. `hold_ms`: from the moment when the fault could "
-        "be known (the age limit has passed, the plan is there) to the ramp's arrival at the controller. `rest_s`: "
-        "from the fault to the arm at rest, with age limits of 0.2 to 0.45 s and a horizon of 1 s."
+        "without a restart of the node (a policy that died is started again). *hold*: the ramp to rest, and on by "
+        "itself when the cause is gone; *stop*: the ramp, and on after `~/resume`. `hold_ms`: from the moment when the "
+        "fault could be known (the age limit has passed, the plan is there) to the ramp's arrival at the controller. "
+        "`rest_s`: from the fault to the arm at rest, with age limits of 0.2 to 0.45 s and a horizon of 1 s."
     ),
     "fidelity": (
         "Small random model, each recipe calibrated on other frames than it is asked: errors relative to the float "

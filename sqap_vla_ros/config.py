@@ -159,6 +159,11 @@ class Command(Group):
     )
     robot_model: str = Field("", description="URDF or MJCF file of the arm; empty: the robot_description topic")
 
+    @property
+    def moves_tool(self) -> bool:
+        """Whether the tool is commanded itself, its joints left to the controller."""
+        return self.output != "joint_trajectory"
+
 
 class Robot(Group):
     """The robot, its frames, its limits and what actions mean on it."""

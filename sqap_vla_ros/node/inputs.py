@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,9 +14,9 @@ from sensor_msgs.msg import JointState as JointStateMessage
 from std_msgs.msg import Bool, String
 from tf2_msgs.msg import TFMessage
 
+from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.config_files import ConfigurationError
 from sqap_vla_ros.control.commander import JointState
-from sqap_vla_ros.node.pipeline import Pipeline
 from sqap_vla_ros.stamps import stamp_ns
 
 # A queue of images or joint states makes a slow node act on old ones: depth one, and the newest wins.
@@ -51,6 +51,26 @@ def urdf(text: str) -> str:
     return text
 
 
+class Receiver(Protocol):
+    """Where the messages go: the node's pipeline, or who only looks at them."""
+
+    configuration: Configuration
+    joint_state: JointState | None
+    no_joint_state_reason: str
+
+    def offer_image(self, message: Any) -> str:
+        """Take an image; returns in words why it was refused, empty when it was not."""
+
+    def set_camera_info(self, message: Any) -> bool:
+        """Take the camera's calibration; returns whether it is another one than before."""
+
+    def add_transforms(self, message: Any, static: bool) -> tuple[str, ...]:
+        """Take a TFMessage; returns what was refused, a sentence each."""
+
+    def measure_tool(self) -> None:
+        """Told that the newest transforms were taken."""
+
+
 class Inputs:
     """The node's subscriptions.
 
@@ -60,20 +80,22 @@ class Inputs:
         on_input: Called after a message that may let a waiting image go on.
         on_robot_description: Called with the URDF text.
         on_instruction: Called with an instruction.
+        on_enable: Called with what the enabling switch says, where there is one.
     """
 
     def __init__(
         self,
         node: Node,
-        pipeline: Pipeline,
+        pipeline: Receiver,
         on_input: Callable[[], None],
         on_robot_description: Callable[[str], None],
         on_instruction: Callable[[str], None],
+        on_enable: Callable[[bool], None],
     ) -> None:
         self._node = node
         self._pipeline = pipeline
         self._on_input = on_input
-        self._topics = pipeline.configuration.topics
+        self._topics, command = pipeline.configuration.topics, pipeline.configuration.command
         self._image_subscription: Any = None
         self._image_type: type | None = None
         self._joint_order: tuple[tuple[str, ...], list[int]] | None = None
@@ -96,18 +118,18 @@ class Inputs:
             subscribe(String, "~/instruction", lambda message: on_instruction(message.data), LATCHED, _UNWATCHED),
             subscribe(String, "~/instruction", lambda message: on_instruction(message.data), QoSProfile(depth=1)),
         ]
-        if pipeline.tool_space is None:
+        if not command.moves_tool:
             self._subscriptions.append(
                 subscribe(JointStateMessage, self._topics.joint_states, self._receive_joint_states, _NEWEST)
             )
         # These ask for latched samples, which not every publisher offers.
         self._latched = [subscribe(TFMessage, "/tf_static", self._receive_static_transforms, _STATIC_TRANSFORMS)]
-        if pipeline.tool_space is None and not pipeline.configuration.command.robot_model:
+        if not (command.moves_tool or command.robot_model):
             topic = self._topics.robot_description
             self._latched.append(subscribe(String, topic, lambda message: on_robot_description(message.data), LATCHED))
         if self._topics.enable:
             self._subscriptions.append(
-                subscribe(Bool, self._topics.enable, lambda message: pipeline.interlock.enable(message.data), _NEWEST)
+                subscribe(Bool, self._topics.enable, lambda message: on_enable(message.data), _NEWEST)
             )
 
     def watch_image_topic(self) -> None:
@@ -183,7 +205,7 @@ class Inputs:
         self._add_transforms(message, static=True)
 
     def _add_transforms(self, message: TFMessage, static: bool) -> None:
-        for refusal in self._pipeline.assembler.add_transforms(message, static):
+        for refusal in self._pipeline.add_transforms(message, static):
             self._node.get_logger().warning(f"transform refused: {refusal}", throttle_duration_sec=1.0)
 
     def _receive_joint_states(self, message: JointStateMessage) -> None:

@@ -151,6 +151,10 @@ class Pipeline:
         )
         return bool(before) and before != self._calibration
 
+    def add_transforms(self, message: Any, static: bool) -> tuple[str, ...]:
+        """Take transforms; returns what was refused, a sentence each."""
+        return self.assembler.add_transforms(message, static)
+
     def set_instruction(self, text: str) -> bool:
         """Plan for another instruction from now on; returns whether it is another one."""
         text = text.strip()

@@ -103,7 +103,7 @@ class PolicyNode(LifecycleNode):
         self._pipeline = Pipeline(configuration, self._policy_factory, self._wake.trigger)
         metadata = self._await_policy(self._pipeline)
         self._pipeline.interlock.stopped = self._stopped
-        space = None if configuration.command.output == "joint_trajectory" else ToolSpace(configuration.limits)
+        space = ToolSpace(configuration.limits) if configuration.command.moves_tool else None
         if space is not None:
             frames = configuration.frames
             self._pipeline.no_joint_state_reason = f"no transform {frames.base} -> {frames.tool} received yet"
@@ -116,7 +116,12 @@ class PolicyNode(LifecycleNode):
         if output.streams:
             self._stream_timer = self.create_timer(configuration.command.point_spacing, self._supervisor.stream)
         self._inputs = Inputs(
-            self, self._pipeline, self._advance, self._receive_robot_description, self._receive_instruction
+            self,
+            self._pipeline,
+            on_input=self._advance,
+            on_robot_description=self._receive_robot_description,
+            on_instruction=self._receive_instruction,
+            on_enable=self._pipeline.interlock.enable,
         )
         self._metadata = metadata
         self._problem = ""
