@@ -44,6 +44,8 @@ bench: ## the figures of the README, into benchmarks/results
 	@$(BOOTSTRAP)
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.node_overhead
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.demo_time
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.faults
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.soak
 	@$(VENV)/bin/python -m benchmarks.cpu_speed
 	@$(VENV)/bin/python -m benchmarks.cpu_full_size
 	@$(VENV)/bin/python -m benchmarks.fidelity

@@ -179,7 +179,7 @@ def run(blending: str, seconds: float, kinematics: Kinematics) -> Run:
             message = trajectory_message(answer.trajectory, joints, answer.start_ns, settings.frames.base)
             if rejection := controller.accept(message, now_ns * 1e-9):
                 raise SystemExit(f"the controller rejects a command: {rejection}")
-            commander.published(answer, now_ns)
+            commander.published(answer)
     jerks = np.diff(accelerations, axis=0) / (SAMPLE_NS * 1e-9)
     return Run(
         np.array(accelerations) / limits.acceleration,

@@ -20,13 +20,13 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from benchmarks.motion_judge import BEHIND_S
 from benchmarks.synthetic_robot import SyntheticRobot, parameters
-from sqap_vla_ros.control.delays import TRANSPORT_NS
 from sqap_vla_ros.node.conversions import time_message
 from sqap_vla_ros.stamps import stamp_ns
 
 GOOD = "go round"
-IMAGE_AGE_S, TRANSFORM_AGE_S, PLAN_TIMEOUT_S, ENABLE_AGE_S = 0.45, 0.2, 0.4, 0.3
+IMAGE_AGE_S, TRANSFORM_AGE_S, JOINT_STATES_AGE_S, PLAN_TIMEOUT_S, ENABLE_AGE_S = 0.45, 0.2, 0.2, 0.4, 0.3
 FROZEN_MOTION_M = 0.02
 HORIZON_S = 1.0
 SETTINGS: dict[str, object] = {
@@ -34,6 +34,7 @@ SETTINGS: dict[str, object] = {
     "autostart": True,
     "freshness.image": IMAGE_AGE_S,
     "freshness.transform": TRANSFORM_AGE_S,
+    "freshness.joint_states": JOINT_STATES_AGE_S,
     "freshness.enable": ENABLE_AGE_S,
     "freshness.frozen_motion": FROZEN_MOTION_M,
     "limits.tool_to_target": 0.06,
@@ -56,23 +57,22 @@ class Reaction:
         rest_s: From the fault to the arm at rest; None when it went on.
         unsafe: Samples of the arm's motion, at 100 Hz, that a real arm would not have survived.
         told: Whether the node named the fault.
+        recovered: Whether the arm moved again when the fault was gone, the node not restarted.
     """
 
     hold_ms: float | None
     rest_s: float | None
     unsafe: int
     told: bool
+    recovered: bool = False
 
-    def and_unsafe(self, more: int) -> "Reaction":
-        """The same with so many more unsafe samples, of the recovery."""
-        return replace(self, unsafe=self.unsafe + more)
+    def then(self, unsafe: int, recovered: bool) -> "Reaction":
+        """The same with what came of it: so many more unsafe samples, and whether the arm moved again."""
+        return replace(self, unsafe=self.unsafe + unsafe, recovered=recovered)
 
 
 class FaultBench:
     """One robot, and nodes that come and go beside it.
-
-    Args:
-        transport_s: The time that a command may take to the controller, as the node assumes.
 
     Attributes:
         robot: The robot, with its switches for faults.
@@ -81,8 +81,7 @@ class FaultBench:
         clock_offset_s: Between the robot's time and the one it sends on /clock.
     """
 
-    def __init__(self, transport_s: float = TRANSPORT_NS * 1e-9) -> None:
-        self._transport_s = transport_s
+    def __init__(self) -> None:
         self.robot = SyntheticRobot(width=160, height=120)
         self.statuses: list[PolicyStatus] = []
         self.enabled = True
@@ -122,15 +121,7 @@ class FaultBench:
             values = parameters(**(SETTINGS | settings))
             file = Path(self._directory.name) / "parameters.yaml"
             file.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.obedient_node",
-                str(self._transport_s),
-                "--ros-args",
-                "--params-file",
-                str(file),
-            ]
+            command = [sys.executable, "-m", "benchmarks.obedient_node", "--ros-args", "--params-file", str(file)]
             with self._log.open("ab") as log:
                 self.node = subprocess.Popen(command, env=dict(os.environ), stdout=log, stderr=log)
         self.wait_for_motion()
@@ -198,14 +189,14 @@ class FaultBench:
             known_s: When it could be known, on the monotonic clock; asked afterwards.
         """
         robot, before = self.robot, self.statuses[-1] if self.statuses else PolicyStatus()
-        unsafe, first_command, first_status = len(robot.controller.violations), len(robot.commands), len(self.statuses)
+        unsafe, first_command, first_status = len(robot.judge.violations), len(robot.commands), len(self.statuses)
         injected_s = time.monotonic()
         inject()
-        self.spin(max(0.0, injected_s + lasts_s - time.monotonic()))
+        self.spin(max(0.0, injected_s + lasts_s - time.monotonic()) + BEHIND_S)
         return Reaction(
             hold_ms=self._hold_ms(max(first_command - 1, 0), known_s()),
             rest_s=None if self._rests_since_s is None else max(0.0, self._rests_since_s - injected_s),
-            unsafe=len(robot.controller.violations) - unsafe,
+            unsafe=len(robot.judge.violations) - unsafe,
             told=not words or any(_says(status, words, before) for status in self.statuses[first_status:]),
         )
 

@@ -6,13 +6,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
-from benchmarks.fault_bench import GOOD, IMAGE_AGE_S, PLAN_TIMEOUT_S, TRANSFORM_AGE_S, FaultBench
+from benchmarks.fault_bench import (
+    GOOD,
+    IMAGE_AGE_S,
+    JOINT_STATES_AGE_S,
+    PLAN_TIMEOUT_S,
+    TRANSFORM_AGE_S,
+    FaultBench,
+)
 from benchmarks.obedient_node import PLAN_S
-from benchmarks.synthetic_robot import BASE, JOINTS, TOOL, arm_urdf
+from benchmarks.synthetic_robot import BASE, TOOL, arm_urdf
 from sqap_vla_ros.simulation.messages import transform_message
 
 Action = Callable[[FaultBench], None]
@@ -41,6 +48,11 @@ def when_images_are_old(bench: FaultBench, _: float) -> float:
 def when_transforms_are_old(bench: FaultBench, injected_s: float) -> float:
     """The last good transform's age limit has passed."""
     return max(at_s for at_s in bench.robot.transform_times_s if at_s <= injected_s) + TRANSFORM_AGE_S
+
+
+def when_joint_states_are_old(bench: FaultBench, _: float) -> float:
+    """The age limit of the last joint states with numbers has passed."""
+    return bench.robot.position_times_s[-1] + JOINT_STATES_AGE_S
 
 
 def when_planned(bench: FaultBench, injected_s: float) -> float | None:
@@ -143,15 +155,6 @@ def _malformed_images(bench: FaultBench) -> None:
         bench.spin(0.05)
 
 
-def _joint_states_of_nan(bench: FaultBench) -> None:
-    for _ in range(100):
-        message = JointState(name=list(JOINTS), position=[float("nan")] * 6, velocity=[0.0] * 6)
-        message.header.stamp = bench.robot.get_clock().now().to_msg()
-        bench.robot.joint_states.publish(message)
-        bench.robot.joint_states.publish(JointState(name=list(JOINTS), position=[0.0] * 3))
-        bench.spin(0.005)
-
-
 def _transforms_of_nan(bench: FaultBench) -> None:
     bench.robot.publishes_transforms = False
     for _ in range(20):
@@ -236,7 +239,13 @@ FAULTS = (
     ),
     Fault("images at 200 Hz", _flood(200, _send_image), _nothing, "", not_timed, "goes on"),
     Fault("malformed images", _malformed_images, _robot(publishes_images=True), "refused", when_images_are_old),
-    Fault("joint states of NaN", _joint_states_of_nan, _nothing, "not finite", when_planned),
+    Fault(
+        "joint states of NaN",
+        _robot(reports_positions=False),
+        _robot(reports_positions=True),
+        "not finite",
+        when_joint_states_are_old,
+    ),
     Fault("transforms of NaN", _transforms_of_nan, _robot(publishes_transforms=True), "old", when_transforms_are_old),
     Fault(
         "robot description is a file's path",

@@ -1,11 +1,7 @@
-"""The policy node with a policy that fails as it is told to: the instruction names the fault.
-
-Its argument is the time that a command may take to the controller [s].
-"""
+"""The policy node with a policy that fails as it is told to: the instruction names the fault."""
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +11,6 @@ import numpy as np
 from benchmarks.stand_in_policies import HORIZON, TIME_STEP_S, SleepingPolicy
 from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import Configuration
-from sqap_vla_ros.control import delays
 from sqap_vla_ros.node.main import run
 from sqap_vla_ros.observation import Observation
 
@@ -66,5 +61,4 @@ def obedient(configuration: Configuration, on_progress: Callable[[str], None]) -
 
 
 if __name__ == "__main__":
-    delays.TRANSPORT_NS = round(float(sys.argv[1]) * 1e9)
     run(obedient)

@@ -27,8 +27,9 @@ MEANINGS = {
         "faults_injected": ("faults injected while the arm moves", ""),
         "unsafe_commands": ("samples of the arm's motion at 100 Hz that a real arm would not have survived", ""),
         "faults_not_named": ("faults that the node did not name", ""),
-        "hold_median_ms": ("from a fault being detectable to the ramp's arrival at the controller, median", "ms"),
-        "hold_p99_ms": ("the same, p99", "ms"),
+        "faults_without_recovery": ("faults after which the arm did not move again by itself or `~/resume`", ""),
+        "hold_p99_ms": ("from a fault being detectable to the ramp's arrival at the controller, p99", "ms"),
+        "hold_median_ms": ("the same, median", "ms"),
     },
     "soak": {
         "minutes": ("duration, small random model at 20 Hz", "min"),

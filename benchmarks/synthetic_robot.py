@@ -21,6 +21,7 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
+from benchmarks.motion_judge import MotionJudge
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController
@@ -79,6 +80,7 @@ class SyntheticRobot(Node):
         image_age_s: How old the images are when they are sent.
         T_error: float64 (4, 4), by which the tool's transform is wrong.
         tool_frame: Under which the tool's transform is sent.
+        reports_positions: False sends NaN instead of the joints' positions.
         is_blocked: True keeps the arm, as it is measured, where it is.
         image: uint8 (height, width, 3), what the camera sees.
         images: Publisher of the images.
@@ -88,8 +90,10 @@ class SyntheticRobot(Node):
         command_times_s: When they were received, monotonic clock.
         image_times_s: When images were sent, monotonic clock.
         transform_times_s: When transforms were sent, monotonic clock.
+        position_times_s: When positions of the joints were sent, monotonic clock.
         rejections: Why the controller rejected some of them.
-        controller: The arm's controller; its `violations` tell what a real arm would not have survived.
+        controller: The arm's controller.
+        judge: Its `violations` tell what a real arm would not have survived.
     """
 
     def __init__(self, width: int = 640, height: int = 480, rate_hz: float = 20.0) -> None:
@@ -100,6 +104,7 @@ class SyntheticRobot(Node):
         self.image_age_s = 0.0
         self.T_error = np.eye(4)
         self.tool_frame = TOOL
+        self.reports_positions = True
         self.is_blocked = False
         self.image = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
         self.camera_info: CameraInfo | None = None
@@ -108,10 +113,15 @@ class SyntheticRobot(Node):
         self.command_times_s: list[float] = []
         self.image_times_s: deque[float] = deque(maxlen=1000)
         self.transform_times_s: deque[float] = deque(maxlen=1000)
+        self.position_times_s: deque[float] = deque(maxlen=1000)
         self.rejections: list[str] = []
         self._kinematics = Kinematics(arm_urdf(), JOINTS, BASE, TOOL)
         self._measured = HOME, np.zeros(len(JOINTS))
+        shape = np.ones(len(JOINTS))
+        bounds = (LIMITS[name][0] * shape for name in ("joint_velocity", "joint_acceleration", "joint_jerk"))
+        self._limits = JointLimits(self._kinematics.lower, self._kinematics.upper, *bounds)
         self.controller = self._controller_at(HOME)
+        self.judge = MotionJudge(JOINTS, HOME, self._limits, self._now_ns())
         sensors = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.images = self.create_publisher(Image, "/camera/color/image_raw", sensors)
         self._camera_infos = self.create_publisher(CameraInfo, "/camera/color/camera_info", sensors)
@@ -136,11 +146,7 @@ class SyntheticRobot(Node):
         self.static_transforms.publish(message)
 
     def _controller_at(self, position: NDArray[np.float64]) -> JointTrajectoryController:
-        shape = np.ones(len(JOINTS))
-        bounds = (LIMITS[name][0] * shape for name in ("joint_velocity", "joint_acceleration", "joint_jerk"))
-        return JointTrajectoryController(
-            JOINTS, position, JointLimits(self._kinematics.lower, self._kinematics.upper, *bounds)
-        )
+        return JointTrajectoryController(JOINTS, position, self._limits)
 
     def connect(self, qos: QoSProfile) -> None:
         """Let the controller listen to commands."""
@@ -153,9 +159,8 @@ class SyntheticRobot(Node):
     def restart_controller(self) -> None:
         """As `disconnect`, and what it did is forgotten: it holds the arm where it is."""
         self.disconnect()
-        violations = self.controller.violations
         self.controller = self._controller_at(self._measured[0])
-        self.controller.violations = violations
+        self.judge.restart(self._now_ns(), self._measured[0])
 
     @property
     def tool_m(self) -> NDArray[np.float64]:
@@ -186,12 +191,16 @@ class SyntheticRobot(Node):
 
     def _publish_state(self) -> None:
         now_ns = self._now_ns()
+        self.judge.watch(now_ns)
         desired = self.controller.desired(now_ns * 1e-9)
         if not self.is_blocked:
             self._measured = desired[:2]
         q, v = self._measured
         velocity = v.tolist() if self.reported_velocity is None else self.reported_velocity
-        self.joint_states.publish(joint_state_message(JOINTS, q.tolist(), velocity, now_ns))
+        position = q if self.reports_positions else np.full(len(q), np.nan)
+        self.joint_states.publish(joint_state_message(JOINTS, position.tolist(), velocity, now_ns))
+        if self.reports_positions:
+            self.position_times_s.append(time.monotonic())
         if self.publishes_transforms:
             T_base_tool = self.T_error @ self._kinematics.forward(q)
             transform = transform_message(T_base_tool, BASE, self.tool_frame, now_ns)
@@ -211,10 +220,12 @@ class SyntheticRobot(Node):
         self.images.publish(image_message(self.image, CAMERA, now_ns))
         self.image_times_s.append(time.monotonic())
 
-    def _receive_command(self, message: JointTrajectory) -> None:
+    def _receive_command(self, message: JointTrajectory, info: dict[str, int]) -> None:
+        now_ns, received_ns = self._now_ns(), info["received_timestamp"]
         self.commands.append(message)
-        self.command_times_s.append(time.monotonic())
-        rejection = self.controller.accept(message, self._now_ns() * 1e-9)
+        self.command_times_s.append(time.monotonic() - (now_ns - received_ns) * 1e-9)
+        self.judge.receive(received_ns, message)
+        rejection = self.controller.accept(message, now_ns * 1e-9)
         if rejection:
             self.rejections.append(rejection)
 

@@ -67,7 +67,7 @@ def decode(message: Any) -> Pixels:
     """Decode a sensor_msgs Image or CompressedImage.
 
     Returns:
-        uint8 (height, width, 3), RGB; memory of its own, never the message's.
+        uint8 (height, width, 3), RGB; not to be written to: what is RGB already stays in the message's memory.
 
     Raises:
         ImageError: It cannot be decoded.
@@ -83,7 +83,9 @@ def decode_image(message: Any) -> Pixels:
     rows = np.frombuffer(message.data, np.uint8).reshape(height, message.step)
     pixels = rows[:, : width * bytes_per_pixel].reshape(height, width, bytes_per_pixel)
     if conversion is None:
-        return pixels.copy()
+        pixels = np.ascontiguousarray(pixels)  # a copy only where rows are padded
+        pixels.flags.writeable = False
+        return pixels
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), conversion), np.uint8)
 
 

@@ -78,12 +78,14 @@ class Command:
     Attributes:
         trajectory: Of the arm's joints; publish positions and velocities.
         start_ns: The header's stamp, which `time_from_start` counts from; it may lie in the past.
+        branch_ns: When it leaves what the arm does without it; it must have reached the controller by then.
         gripper: Position of the gripper's joint [m or rad], or None when it stays.
         clipped: What was clipped, in words; empty: nothing.
     """
 
     trajectory: Trajectory
     start_ns: int
+    branch_ns: int
     gripper: float | None
     clipped: tuple[str, ...]
 
@@ -184,17 +186,31 @@ class Commander:
         committed = self._branch(now_ns, self._published.positions[-1], self._lead.lead_ns)
         ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._limits)
         points = committed.followed_by(ramp, self._spacing_ns)
-        command = Command(points.from_start(self._stamp_ns(points)), self._stamp_ns(points), None, ())
+        stamp_ns, branch_ns = self._stamp_ns(points), int(committed.times_ns[-1])
+        command = Command(points.from_start(stamp_ns), stamp_ns, branch_ns, None, ())
         guard.check_finite(command.trajectory)
         self._pending = command, points, None
         return command
 
-    def published(self, command: Command, now_ns: int, *, gripper_reached: bool = True) -> None:
+    def late(self, command: Command, now_ns: int) -> Refusal | None:
+        """Why a command may not be published any more; None: it may.
+
+        Args:
+            command: The last one that `command` or `stop` gave.
+            now_ns: ROS clock. The next command will allow for the time that this one took.
+        """
+        self._lead.computed(now_ns - self._last_now_ns)
+        try:
+            guard.check_in_time((command.branch_ns - now_ns) * 1e-9, self._lead.transport_ns * 1e-9)
+        except guard.Refused as refusal:
+            return Refusal(str(refusal), refusal.response)
+        return None
+
+    def published(self, command: Command, *, gripper_reached: bool = True) -> None:
         """Tell that a command has been published: from now on it is what the arm does.
 
         Args:
             command: The last one that `command` or `stop` gave.
-            now_ns: ROS clock.
             gripper_reached: Whether the gripper could be told; if not, it is told again with the next command.
         """
         if self._pending is None or self._pending[0] is not command:
@@ -203,7 +219,6 @@ class Commander:
         self._pending = None
         if command.gripper is not None and gripper_reached:
             self._gripper.sent(command.gripper)
-        self._lead.add(now_ns - self._last_now_ns)
 
     def forget(self) -> None:
         """What was published is void (the controller was restarted, the clock was set): start from rest again."""
@@ -225,6 +240,7 @@ class Commander:
         guard.check_joint_state(joint_state.positions, joint_state.velocities, self._kinematics.joints)
         self._delay.add(chunk.stamp_ns, now_ns)
         guard.check_freshness((now_ns - chunk.stamp_ns) * 1e-9, (now_ns - joint_state.stamp_ns) * 1e-9, robot.freshness)
+        self._lead.heard(now_ns - joint_state.stamp_ns)
         T_base_tool = self._kinematics.forward(joint_state.positions)
         if self._runs(now_ns):
             assert self._published is not None
@@ -252,7 +268,7 @@ class Commander:
             targets, moved = guard.clip_targets(poses, limits, inset_m)
             guard.check_first_target(targets[first], T_base_tool, limits)
             points, unreached = self._follow(targets, due_ns, committed, slower)
-            tool_m = np.array([self._kinematics.forward(q)[:3, 3] for q in points.positions])
+            tool_m = self._kinematics.tool_positions(points.positions)
             excess_m = guard.workspace_excess(tool_m, limits)
             if excess_m == 0:
                 break
@@ -262,8 +278,9 @@ class Commander:
 
         gripper = self._gripper.command(float(actions[first - 1, 6]))
         slowed = (f"speed, to 1/{slower}, to stay in the workspace",) if slower > 1 else ()
-        command = Command(trajectory, self._stamp_ns(points), gripper, clipped + moved + unreached + slowed)
-        branch_ns = committed.times_ns[-1]
+        branch_ns = int(committed.times_ns[-1])
+        words = clipped + moved + unreached + slowed
+        command = Command(trajectory, self._stamp_ns(points), branch_ns, gripper, words)
         followed = TimedPoses(branch_ns + slower * (due_ns - branch_ns), targets)
         self._pending = command, points, _Followed(followed, plans)
         return command

@@ -10,8 +10,10 @@ SPARE_S = 0.2
 FIRST_GUESS_S = 1.0
 # Whatever was measured: without a new command the arm is at rest after this and its ramp [s].
 LONGEST_S = 2.0
-# From publishing a command to the controller's next cycle [ns].
-TRANSPORT_NS = 40_000_000
+# From publishing a command to the controller's next cycle, at least [ns].
+TRANSPORT_NS = 30_000_000
+# Computing a command may take longer by this much than it ever did [ns].
+SPARE_LEAD_NS = 10_000_000
 # Chunks after the start that do not count: memory is touched and code is compiled for the first time.
 WARM_UP = 3
 
@@ -57,17 +59,31 @@ class DelayEstimate:
 
 
 class LeadEstimate:
-    """The lead from measured times: of the last 100 commands, from reading the clock to being published."""
+    """How far ahead of now a trajectory may leave the running one: measured, over the last 100 commands.
+
+    A controller that gets it later than that jumps. How long the way to the controller takes cannot be seen from here,
+    but the way back can: as old as the robot's news gets, as late commands may come, also on a machine that is busy.
+    """
 
     def __init__(self) -> None:
         """Start without measurements."""
         self._computing_ns: deque[int] = deque(maxlen=100)
+        self._news_ns: deque[int] = deque(maxlen=100)
 
-    def add(self, computing_ns: int) -> None:
-        """Count a command that was published so long after the clock was read for it."""
+    def computed(self, computing_ns: int) -> None:
+        """Count a command that was ready so long after the clock was read for it."""
         self._computing_ns.append(computing_ns)
+
+    def heard(self, age_ns: int) -> None:
+        """Count the age that the newest joint states had when a command was asked for."""
+        self._news_ns.append(age_ns)
+
+    @property
+    def transport_ns(self) -> int:
+        """What the way to the controller may take."""
+        return max(TRANSPORT_NS, *self._news_ns, 0)
 
     @property
     def lead_ns(self) -> int:
-        """The longest computing among them, and the transport."""
-        return TRANSPORT_NS + max(self._computing_ns, default=0)
+        """That, the longest computing, and some time to spare."""
+        return self.transport_ns + SPARE_LEAD_NS + max(self._computing_ns, default=0)

@@ -81,6 +81,22 @@ def check_freshness(image_age_s: float, joint_states_age_s: float, freshness: Fr
             raise Refused(f"{name}: stamped {-age:.3f} s in the future; are the clocks synchronised?")
 
 
+def check_in_time(left_s: float, transport_s: float) -> None:
+    """A command reaches the controller before it leaves what the arm is doing: later, the arm would jump.
+
+    Args:
+        left_s: From now until it does.
+        transport_s: That the way to the controller takes.
+
+    Raises:
+        Refused: It may come too late.
+    """
+    if left_s < transport_s:
+        raise Refused(
+            f"the command was ready {transport_s - left_s:.3f} s too late to join the running one; is the machine busy?"
+        )
+
+
 def check_joint_state(positions: Array, velocities: Array, joints: tuple[str, ...]) -> None:
     """Measured joints are complete and finite.
 

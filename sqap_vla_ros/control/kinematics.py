@@ -7,6 +7,7 @@ Optional extra [ik]: pin, pin-pink and daqp are imported when a model is built.
 """
 
 import difflib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,15 @@ class Kinematics:
         self._pin.framesForwardKinematics(self._model, self._data, self._configuration(q))
         return self._T_world_base.actInv(self._data.oMf[self._tool]).homogeneous
 
+    def tool_positions(self, q: Array) -> Array:
+        """Where the tool is, float64 (points, 3), in the base frame [m], at each of q, float64 (points, joints)."""
+        pin, model, data = self._pin, self._model, self._data
+        in_world = np.empty((len(q), 3))
+        for row, joints in enumerate(q):
+            pin.forwardKinematics(model, data, self._configuration(joints))
+            in_world[row] = pin.updateFramePlacement(model, data, self._tool).translation
+        return (in_world - self._T_world_base.translation) @ self._T_world_base.rotation
+
     def inverse(self, targets: Array, q0: Array, limits: JointLimits, dt: float) -> InverseKinematics:
         """Joint positions that bring the tool to each target in turn, each found from the one before.
 
@@ -145,37 +155,40 @@ class Kinematics:
         most, least = np.empty((2, self._model.nv))
         no_rows, kinds = np.empty((0, self._model.nv)), np.zeros(self._model.nv, np.int32)
         before = q = np.array(q0, dtype=np.float64)
-        error = np.zeros(6)
-
-        def is_reached(error: Array) -> bool:
-            return _norm(error[:3]) < POSITION_TOLERANCE_M and _norm(error[3:]) < ROTATION_TOLERANCE_RAD
-
+        is_reached = False
         result = InverseKinematics(np.empty((len(targets), len(q))), np.empty(len(targets)), np.empty(len(targets)))
         for row, T_base_target in enumerate(targets):
-            reach.set_target(self._T_world_base * pin.SE3(np.asarray(T_base_target, dtype=np.float64)))
+            target = self._T_world_base * pin.SE3(np.asarray(T_base_target, dtype=np.float64))
             # Standing still is always allowed, also from a start beyond a limit.
             lower = np.minimum(np.maximum(limits.lower, q - travel), q)
             upper = np.maximum(np.minimum(limits.upper, q + travel), q)
             # Going on as before is nearly right on a smooth path, and saves most of the iterations.
-            before, q = q, np.clip(2 * q - before, lower, upper) if row > 1 and is_reached(error) else q
-            configuration.update(self._configuration(q))
-            error = reach.compute_error(configuration)
+            before, q = q, np.minimum(np.maximum(2 * q - before, lower), upper) if row > 1 and is_reached else q
+            position_m, rotation_rad = self._error(q, target)
             for _ in range(ITERATIONS):
-                if is_reached(error):
+                if is_reached := position_m < POSITION_TOLERANCE_M and rotation_rad < ROTATION_TOLERANCE_RAD:
                     break
+                reach.set_target(target)
+                configuration.update(self._configuration(q))
                 problem = pink.build_ik(configuration, (reach, posture), 1.0, limits=())
                 most[self._v], least[self._v] = upper - q, lower - q
                 step, _, status, _ = daqp.solve(problem.P, problem.q, no_rows, most, least, kinds)
                 if status != 1:
                     break
                 q = np.clip(q + step[self._v], lower, upper)
-                configuration.update(self._configuration(q))
-                error = reach.compute_error(configuration)
+                position_m, rotation_rad = self._error(q, target)
             travel = limits.velocity * dt
             result.q[row] = q
-            result.position_error_m[row] = _norm(error[:3])
-            result.rotation_error_rad[row] = _norm(error[3:])
+            result.position_error_m[row] = position_m
+            result.rotation_error_rad[row] = rotation_rad
         return result
+
+    def _error(self, q: Array, target: Any) -> tuple[float, float]:
+        """Distance [m] and angle [rad] from the tool at q, float64 (joints,), to a target, T_world_tool."""
+        self._pin.forwardKinematics(self._model, self._data, self._configuration(q))
+        tool = self._pin.updateFramePlacement(self._model, self._data, self._tool)
+        error = self._pin.log6(tool.actInv(target)).np
+        return math.sqrt(error[:3] @ error[:3]), math.sqrt(error[3:] @ error[3:])
 
     def _configuration(self, q: Array) -> Array:
         """Pinocchio's configuration vector: joints in the model's order, endless ones as cosine and sine."""
@@ -211,10 +224,6 @@ class Kinematics:
         index = int(self._model.addFrame(tool))
         self._data = self._model.createData()
         return index
-
-
-def _norm(vector: Array) -> float:
-    return float(np.sqrt(vector @ vector))
 
 
 def _missing(kind: str, name: str, known: list[str]) -> str:

@@ -65,6 +65,10 @@ class ToolSpace:
         rotation = rotation_from_vector(q[3:])
         return transform_from(q[:3], rotation if self._reference is None else rotation @ self._reference)
 
+    def tool_positions(self, q: Array) -> Array:
+        """Where the tool is, as `Kinematics.tool_positions`."""
+        return q[:, :3]
+
     def inverse(self, targets: Array, q0: Array, limits: JointLimits, dt: float) -> InverseKinematics:
         """Coordinates of each target in turn; arguments and result as of `Kinematics.inverse`."""
         travel, q = limits.velocity * max(dt, APPROACH_S), np.array(q0, dtype=np.float64)

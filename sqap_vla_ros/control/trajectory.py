@@ -13,22 +13,20 @@ short segment from wherever it is to the first point. They are kept for the next
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sqap_vla_ros.control.jerk_programme import ROUNDING, jerk_programme
+
 Array = NDArray[np.float64]
 
-# Weight of a velocity error against a position error [s]: an offset from the waypoints decays with this time
-# constant, where the limits allow it.
-SETTLING_S = 0.1
-# Weight of acceleration, relative to the same scale: smooths corners of the path.
-SMOOTHING = 0.1
 # A gap between the start and the waypoints closes in this time at least [s], using this share of velocity and
 # acceleration limits: the rest is for following the waypoints meanwhile.
 SHORTEST_CLOSING_S = 0.2
 CLOSING_SHARE = 0.8
+# Velocities and accelerations that are nothing but rounding [SI].
+_REST = 1e-9
 
 
 class TrajectoryError(ValueError):
@@ -94,7 +92,7 @@ def plan_trajectory(
         limits: Bounds of each joint.
 
     Returns:
-        Points at 1, 2, ... spacings after `start_time_s`: the horizon, then as many as any stop can take.
+        Points at 1, 2, ... spacings after `start_time_s`: the horizon, and on until all joints are at rest.
 
     Raises:
         TrajectoryError: No trajectory from `start` keeps the limits.
@@ -183,35 +181,6 @@ def _jerk(limits: JointLimits, spacing: float) -> Array:
     return np.minimum(limits.jerk, 0.8 * limits.velocity / spacing**2)
 
 
-@lru_cache(maxsize=32)
-def _matrices(steps: int, spacing: float) -> tuple[Array, Array, Array]:
-    """How jerks (columns) add to accelerations, velocities and positions at the points: (steps, steps) each."""
-    since = np.arange(1, steps + 1)[:, None] - np.arange(1, steps + 1)[None, :]  # whole steps since the jerk ended
-    after = since >= 0
-    acceleration = np.where(after, spacing, 0.0)
-    velocity = np.where(after, (since + 1 / 2) * spacing**2, 0.0)
-    position = np.where(after, (since**2 / 2 + since / 2 + 1 / 6) * spacing**3, 0.0)
-    return acceleration, velocity, position
-
-
-@lru_cache(maxsize=32)
-def _programme(tracked: int, steps: int, spacing: float) -> tuple[Array, Array, Array, Array]:
-    """Hessian of the cost, and the maps from errors of position, velocity and acceleration to its gradient."""
-    acceleration, velocity, position = _matrices(steps, spacing)
-    followed = position * (np.arange(steps) < tracked)[:, None]
-    smoothing = SMOOTHING * SETTLING_S**2
-    hessian = (
-        followed.T @ followed + SETTLING_S**2 * velocity.T @ velocity + smoothing**2 * acceleration.T @ acceleration
-    )
-    scale = 1 / np.max(np.diag(hessian))
-    return (
-        scale * hessian,
-        scale * followed.T,
-        scale * SETTLING_S**2 * velocity.T,
-        scale * smoothing**2 * acceleration.T,
-    )
-
-
 def _solve(
     reference: Array, reference_velocity: Array, start: JointMotion, steps: int, spacing: float, limits: JointLimits
 ) -> Trajectory:
@@ -221,57 +190,49 @@ def _solve(
         reference: float64 (tracked, joints), positions to follow in the first steps; then velocity is braked.
         reference_velocity: float64 (tracked, joints).
     """
-    import daqp  # optional extra [ik]; imported late, so that the types here can be used without it
-
-    tracked = len(reference)
-    from_jerk = _matrices(steps, spacing)
-    hessian, from_position, from_velocity, from_acceleration = _programme(tracked, steps, spacing)
+    tracked, joints = reference.shape
+    programme = jerk_programme(tracked, steps, spacing)
     time = spacing * np.arange(1, steps + 1, dtype=np.float64)
     jerk_limit = _jerk(limits, spacing)
-    # Between two points a velocity peaks by up to jerk * spacing^2 / 8 above them, and a position by as much as
-    # full acceleration moves in half a step.
-    velocity_limit = limits.velocity - jerk_limit * spacing**2 / 8
-    inset = limits.acceleration * spacing**2 / 8
     free = np.stack(
         [
-            np.broadcast_to(start.acceleration, (steps, len(start.position))),
+            np.broadcast_to(start.acceleration, (steps, joints)),
             start.velocity + np.outer(time, start.acceleration),
             start.position + np.outer(time, start.velocity) + np.outer(time**2 / 2, start.acceleration),
         ]
     )  # the motion without any jerk
-    motion = np.empty_like(free)
-    for joint in range(len(start.position)):
-        a, v, q = free[:, :, joint]
-        drift = np.zeros(steps)
-        drift[:tracked] = q[:tracked] - reference[:, joint]
-        excess = v.copy()
-        excess[:tracked] -= reference_velocity[:, joint]
-        gradient = from_position @ drift + from_velocity @ excess + from_acceleration @ a
-        # A start beyond a limit may come back at its own pace.
-        low = min(limits.lower[joint] + inset[joint], start.position[joint])
-        high = max(limits.upper[joint] - inset[joint], start.position[joint])
-        fastest = max(velocity_limit[joint], abs(start.velocity[joint]))
-        strongest = max(limits.acceleration[joint], abs(start.acceleration[joint]))
-        rows, lower, upper = [from_jerk[0], from_jerk[1]], [-strongest - a, -fastest - v], [strongest - a, fastest - v]
-        if np.isfinite(low) or np.isfinite(high):
-            rows.append(from_jerk[2])
-            lower.append(low - q)
-            upper.append(high - q)
-        A, below, above = np.vstack(rows), np.concatenate(lower), np.concatenate(upper)
-        kind = np.zeros(steps + len(A), dtype=np.int32)
-        for last, rest in ((steps - 1, -a[-1]), (2 * steps - 1, -v[-1])):
-            below[last] = above[last] = rest
-            kind[steps + last] = 5  # equality
-        jerk = np.full(steps, jerk_limit[joint])
-        solution, _, status, _ = daqp.solve(
-            hessian, gradient, A, np.concatenate([jerk, above]), np.concatenate([-jerk, below]), kind
-        )
-        if status != 1:
+    errors = free.copy()
+    errors[1, :tracked] -= reference_velocity
+    errors[2, :tracked] -= reference
+    gradient = programme.gradient @ errors.reshape(3 * steps, joints)
+
+    # Between two points a velocity peaks by up to jerk * spacing^2 / 8 above them, and a position by as much as
+    # full acceleration moves in half a step. A start beyond a limit may come back at its own pace.
+    strongest = np.maximum(limits.acceleration, np.abs(start.acceleration))
+    fastest = np.maximum(limits.velocity - jerk_limit * spacing**2 / 8, np.abs(start.velocity))
+    inset = limits.acceleration * spacing**2 / 8
+    low, high = np.minimum(limits.lower + inset, start.position), np.maximum(limits.upper - inset, start.position)
+    below = (np.stack([-strongest, -fastest, low])[:, None] - free).reshape(3 * steps, joints)
+    above = (np.stack([strongest, fastest, high])[:, None] - free).reshape(3 * steps, joints)
+    last = [steps - 1, 2 * steps - 1]
+    below[last] = above[last] = -free[:2, -1]  # at rest
+
+    jerks = programme.optimum @ np.vstack([gradient, above[last]])
+    moved = programme.effect @ jerks
+    within = (below - ROUNDING <= moved) & (moved <= above + ROUNDING)
+    bound = ~within.all(axis=0) | (np.abs(jerks) > jerk_limit).any(axis=0)
+    for joint in np.flatnonzero(bound):
+        solution = programme.bounded(gradient[:, joint], below[:, joint], above[:, joint], jerk_limit[joint])
+        if solution is None:
             raise TrajectoryError(
                 f"joint {joint}: no trajectory within the limits from position {start.position[joint]:.3f}, velocity "
                 f"{start.velocity[joint]:.3f}, acceleration {start.acceleration[joint]:.3f}"
             )
-        motion[:, :, joint] = free[:, :, joint] + [M @ solution for M in from_jerk]
-    accelerations, velocities, positions = motion
+        moved[:, joint] = programme.effect @ solution
+    motion = free + moved.reshape(free.shape)
+    # Of the points after the horizon, one at rest is enough.
+    moving = np.flatnonzero((np.abs(motion[:2]) > _REST).any(axis=(0, 2)))
+    points = min(max(tracked, moving[-1] + 2 if len(moving) else 1), steps)
+    accelerations, velocities, positions = motion[:, :points]
     velocities[-1] = accelerations[-1] = 0.0  # equal up to rounding; a controller may insist on exactly 0
-    return Trajectory(time, positions, velocities, accelerations)
+    return Trajectory(time[:points], positions, velocities, accelerations)

@@ -56,7 +56,6 @@ class Receiver(Protocol):
 
     configuration: Configuration
     joint_state: JointState | None
-    no_joint_state_reason: str
 
     def offer_image(self, message: Any) -> str:
         """Take an image; returns in words why it was refused, empty when it was not."""
@@ -66,6 +65,12 @@ class Receiver(Protocol):
 
     def add_transforms(self, message: Any, static: bool) -> tuple[str, ...]:
         """Take a TFMessage; returns what was refused, a sentence each."""
+
+    def take_joint_state(self, state: JointState) -> None:
+        """Take the arm's joints."""
+
+    def refuse_joint_states(self, reason: str) -> None:
+        """Told why joint states cannot be used."""
 
     def measure_tool(self) -> None:
         """Told that the newest transforms were taken."""
@@ -213,19 +218,24 @@ class Inputs:
         names, wanted = tuple(message.name), self._pipeline.configuration.command.joints
         if self._joint_order is None or self._joint_order[0] != names:
             if missing := [joint for joint in wanted if joint not in names]:
-                self._pipeline.no_joint_state_reason = (
+                self._pipeline.refuse_joint_states(
                     f"joint states on {self._topics.joint_states} lack {', '.join(missing)} (command.joints); "
                     f"the last were of {', '.join(names)}"
                 )
                 return
             self._joint_order = names, [names.index(joint) for joint in wanted]
-        if len(message.position) != len(names):
-            return
         order, at_ns = self._joint_order[1], stamp_ns(message)
+        if len(message.position) != len(names):
+            self._pipeline.refuse_joint_states(f"{len(names)} joints with {len(message.position)} positions")
+            return
         positions = np.asarray(message.position, np.float64)[order]
+        if not np.isfinite(positions).all():
+            bad = [joint for joint, position in zip(wanted, positions, strict=True) if not np.isfinite(position)]
+            self._pipeline.refuse_joint_states(f"positions of {', '.join(bad)} are not finite")
+            return
         state = JointState.following(self._pipeline.joint_state, positions, at_ns)
         if len(message.velocity) == len(names):
             measured = np.asarray(message.velocity, np.float64)[order]
             # NaN is what broadcasters fill in for what a joint cannot report.
             state = replace(state, velocities=np.where(np.isnan(measured), state.velocities, measured))
-        self._pipeline.joint_state = state
+        self._pipeline.take_joint_state(state)

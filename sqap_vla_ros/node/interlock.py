@@ -35,6 +35,7 @@ class Interlock:
         frozen: That the camera has frozen; empty: as far as one can tell it has not.
         unheard: Why commands reach no controller; empty: they do.
         image_refusal: Why the last image could not be used; empty: it could.
+        joint_states_refusal: Why the last joint states could not be used; empty: they could.
         incompatible: Which publishers do not reach the node; empty: none.
     """
 
@@ -45,6 +46,7 @@ class Interlock:
         self.frozen = ""
         self.unheard = ""
         self.image_refusal = ""
+        self.joint_states_refusal = ""
         self.incompatible = ""
 
     def enable(self, pressed: bool) -> None:
@@ -58,12 +60,17 @@ class Interlock:
     def _stale(self, ages: InputAges) -> str:
         topics, frames = self._configuration.topics, self._configuration.frames
         limits = self._configuration.freshness
-        refusal = f"; the last image was refused: {self.image_refusal}" if self.image_refusal else ""
-        for name, age_s, limit_s, more in (
-            (f"image on {topics.image}", ages.image, limits.image, refusal),
+        for name, age_s, limit_s, refusal in (
+            (f"image on {topics.image}", ages.image, limits.image, self.image_refusal),
             (f"transform {frames.base} -> {frames.tool}", ages.transform, limits.transform, ""),
-            (f"joint state on {topics.joint_states}", ages.joint_states, limits.joint_states, ""),
+            (
+                f"joint state on {topics.joint_states}",
+                ages.joint_states,
+                limits.joint_states,
+                self.joint_states_refusal,
+            ),
         ):
+            more = f"; the last one was refused: {refusal}" if refusal else ""
             if math.isnan(age_s):
                 return f"no {name} received yet{more}"
             if age_s < -FUTURE_S:

@@ -43,6 +43,12 @@ class _Witness:
         self._evidence.add_transforms(message, static, self._now_ns())
         return ()
 
+    def take_joint_state(self, state: JointState) -> None:
+        self.joint_state = state
+
+    def refuse_joint_states(self, reason: str) -> None:
+        self.no_joint_state_reason = reason
+
     def measure_tool(self) -> None:
         pass  # the evidence is of the transforms themselves
 

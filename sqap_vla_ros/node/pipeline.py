@@ -128,6 +128,14 @@ class Pipeline:
             self.interlock.image_refusal = str(error)
         return self.interlock.image_refusal
 
+    def take_joint_state(self, state: JointState) -> None:
+        """Take the arm's joints."""
+        self.joint_state, self.interlock.joint_states_refusal = state, ""
+
+    def refuse_joint_states(self, reason: str) -> None:
+        """Told why joint states cannot be used; the last good ones count until they are too old."""
+        self.no_joint_state_reason = self.interlock.joint_states_refusal = reason
+
     def measure_tool(self) -> None:
         """Where the tool itself is commanded, its newest transform takes the place of joint states."""
         frames, tree = self.configuration.frames, self.assembler.tree

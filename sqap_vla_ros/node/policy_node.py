@@ -329,18 +329,18 @@ class PolicyNode(LifecycleNode):
 
     def _publish_tick(self, pipeline: Pipeline, tick: Tick, now_ns: int, read_ns: int) -> None:
         assert self._metadata is not None and self._supervisor is not None and self._tick_publishers is not None
-        statistics = pipeline.statistics
-        if tick.command is not None:
-            if not pipeline.configuration.dry_run:
-                self._supervisor.send(tick.command, now_ns, read_ns)
-                statistics.commands_published += 1
+        statistics, refusal = pipeline.statistics, tick.refusal
+        if tick.command is not None and not pipeline.configuration.dry_run:
+            refusal = self._supervisor.send(tick.command, now_ns, read_ns)
+            statistics.commands_published += refusal is None
+        if refusal is not None:
+            self._supervisor.respond(refusal)
+            self._refuse(refusal.reason)
+        elif tick.command is not None:
             published_ns = time.monotonic_ns()
             statistics.commands_clipped += bool(tick.command.clipped)
             statistics.latencies_s.append((self._now_ns() - tick.observation.stamp_ns) * 1e-9)
             statistics.overheads_s.append(tick.overhead_s(published_ns))
-        elif tick.refusal is not None:
-            self._supervisor.respond(tick.refusal)
-            self._refuse(tick.refusal.reason)
         if tick.chunk is not None:
             statistics.count_chunk(with_ring=tick.chunk.tool_px is not None)
             self._tick_publishers.publish_plan(tick, pipeline, self._metadata.policy_id)

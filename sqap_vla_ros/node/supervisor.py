@@ -16,6 +16,8 @@ from sqap_vla_ros.node.pipeline import Pipeline
 from sqap_vla_ros.node.publishers import Publishers
 
 LONGEST_RAMP_S = 2.0
+# A ramp that was computed too late to join the motion is computed again, so often at most.
+RAMP_ATTEMPTS = 3
 
 
 class Supervisor:
@@ -33,16 +35,18 @@ class Supervisor:
         self._publishers = publishers
         self._resting = True  # as far as commands go: the ramp was sent after the last one, or none was sent
 
-    def send(self, command: Command, now_ns: int, read_ns: int) -> None:
-        """Publish a command: the arm moves.
+    def send(self, command: Command, now_ns: int, read_ns: int) -> Refusal | None:
+        """Publish a command: the arm moves. Returns why not; None: it does.
 
         Args:
             command: The last one.
             now_ns: ROS clock, as it was read for the command.
             read_ns: When that was, monotonic clock.
         """
-        self._resting = False
-        self._publish(command, now_ns, read_ns)
+        late = self._publish(command, now_ns, read_ns)
+        if late is None:
+            self._resting = False
+        return late
 
     def stream(self) -> None:
         """Send what is due of a command that is streamed, also while the arm is being brought to rest."""
@@ -107,20 +111,29 @@ class Supervisor:
         if self._resting or commander is None:
             return
         self._resting = True
-        now_ns, read_ns = self._now_ns() - clock_jump_ns, time.monotonic_ns()
         try:
-            ramp = commander.stop(now_ns)
-            if ramp is not None:
-                self._publish(ramp, now_ns, read_ns)
-                self._node.get_logger().warning(f"the arm is brought to rest: {reason}")
+            for _ in range(RAMP_ATTEMPTS):
+                now_ns, read_ns = self._now_ns() - clock_jump_ns, time.monotonic_ns()
+                ramp = commander.stop(now_ns)
+                if ramp is None:
+                    return
+                if self._publish(ramp, now_ns, read_ns) is None:
+                    self._node.get_logger().warning(f"the arm is brought to rest: {reason}")
+                    return
+            problem = "this machine is too busy to compute one in time"
         except Exception as error:
-            self._node.get_logger().error(f"no ramp to rest, the arm ends its last trajectory: {in_one_line(error)}")
+            problem = in_one_line(error)
+        self._node.get_logger().error(f"no ramp to rest, the arm ends its last trajectory: {problem}")
 
-    def _publish(self, command: Command, now_ns: int, read_ns: int) -> None:
-        assert self._pipeline.commander is not None
-        reached = self._publishers.publish_command(command)
+    def _publish(self, command: Command, now_ns: int, read_ns: int) -> Refusal | None:
+        """Publish what can still join the motion; returns why it cannot."""
+        commander = self._pipeline.commander
+        assert commander is not None
         # Real time: a simulated clock stands still while this thread computes.
-        self._pipeline.commander.published(command, now_ns + time.monotonic_ns() - read_ns, gripper_reached=reached)
+        late = commander.late(command, now_ns + time.monotonic_ns() - read_ns)
+        if late is None:
+            commander.published(command, gripper_reached=self._publishers.publish_command(command))
+        return late
 
     def _now_ns(self) -> int:
         return self._node.get_clock().now().nanoseconds

@@ -217,7 +217,7 @@ class ClosedLoop:
             return rejection
         if command.gripper is not None:
             self._gripper.accept(gripper_message(FINGER_JOINTS[0], command.gripper), now_ns * 1e-9)
-        self._commander.published(command, now_ns)
+        self._commander.published(command)
         return ""
 
     def advance(self, until_ns: int) -> None:

@@ -81,7 +81,7 @@ class Arm:
         return answer
 
     def send(self, command: Command, transport_ns: int = 2 * MS) -> None:
-        self.commander.published(command, self.now_ns)
+        self.commander.published(command)
         points = [
             SimpleNamespace(
                 time_from_start=time_message(round(t * 1e9)), positions=q, velocities=v, accelerations=[], effort=[]
@@ -311,6 +311,29 @@ def test_a_reset_while_moving_keeps_the_motion_smooth(arm: Arm) -> None:
     assert arm.controller.violations == []
 
 
+def test_a_command_that_took_too_long_is_refused_and_the_next_one_allows_for_it(arm: Arm) -> None:
+    arm.command(arm.chunk(steady((0.02, 0, 0))))
+    arm.run(0.3)
+    answers = []
+    for _ in range(2):
+        answer = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state)
+        assert isinstance(answer, Command)
+        arm.run(0.08)
+        answers.append(arm.commander.late(answer, arm.now_ns))
+    refused, allowed = answers
+    assert isinstance(refused, Refusal) and "too late to join the running one" in refused.reason
+    assert allowed is None
+
+
+def test_a_command_leaves_the_running_one_as_late_as_joint_states_are_old(arm: Arm) -> None:
+    arm.command(arm.chunk(steady((0.02, 0, 0))))
+    arm.run(0.3)
+    old = JointState(*arm.state[:2], arm.now_ns - 150 * MS)
+    answer = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, old)
+    assert isinstance(answer, Command)
+    assert answer.branch_ns >= arm.now_ns + 150 * MS
+
+
 def test_a_message_that_comes_late_within_the_lead_makes_no_jump(arm: Arm) -> None:
     for k in range(6):
         arm.command(arm.chunk(steady((0.02, 0, 0.02 * (-1) ** k))), transport_ns=35 * MS)
@@ -398,7 +421,7 @@ def test_a_gripper_that_was_not_there_is_told_again(arm: Arm) -> None:
     for reached in (False, True, True):
         answer = arm.commander.command(arm.chunk(steady(gripper=1.0)), arm.now_ns, arm.joint_state)
         assert isinstance(answer, Command)
-        arm.commander.published(answer, arm.now_ns, gripper_reached=reached)
+        arm.commander.published(answer, gripper_reached=reached)
         told.append(answer.gripper)
     assert told == [0.04, 0.04, None]
 
@@ -447,8 +470,8 @@ def test_only_the_last_command_can_be_published(arm: Arm) -> None:
     second = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state)
     assert isinstance(first, Command) and isinstance(second, Command)
     with pytest.raises(ValueError, match="only the last command"):
-        arm.commander.published(first, arm.now_ns)
-    arm.commander.published(second, arm.now_ns)
+        arm.commander.published(first)
+    arm.commander.published(second)
 
 
 def test_a_clock_that_is_set_back_starts_anew(arm: Arm) -> None:

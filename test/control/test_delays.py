@@ -3,6 +3,7 @@ import pytest
 from sqap_vla_ros.control.delays import (
     FIRST_GUESS_S,
     LONGEST_S,
+    SPARE_LEAD_NS,
     SPARE_S,
     TRANSPORT_NS,
     WARM_UP,
@@ -48,7 +49,14 @@ def test_a_pause_is_not_a_period() -> None:
 
 def test_the_lead_covers_what_computing_a_command_took() -> None:
     lead = LeadEstimate()
-    assert lead.lead_ns == TRANSPORT_NS
+    assert lead.lead_ns == TRANSPORT_NS + SPARE_LEAD_NS
     for _ in range(50):
-        lead.add(30_000_000)
-    assert lead.lead_ns == TRANSPORT_NS + 30_000_000
+        lead.computed(30_000_000)
+    assert lead.lead_ns == TRANSPORT_NS + SPARE_LEAD_NS + 30_000_000
+
+
+def test_the_lead_covers_a_way_that_takes_as_long_as_the_way_back_once_did() -> None:
+    lead = LeadEstimate()
+    for age_ns in (10_000_000, 90_000_000, 10_000_000):
+        lead.heard(age_ns)
+    assert lead.lead_ns == 90_000_000 + SPARE_LEAD_NS

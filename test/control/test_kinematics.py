@@ -40,6 +40,11 @@ def test_the_panda_moves_as_in_mujoco(panda: Kinematics, panda_file: Path) -> No
         np.testing.assert_allclose(T_world_base @ panda.forward(q), T_world_tool, atol=1e-9)
 
 
+def test_tool_positions_are_those_of_the_poses(panda: Kinematics) -> None:
+    q = np.random.default_rng(0).uniform(panda.lower, panda.upper, (5, 7))
+    np.testing.assert_allclose(panda.tool_positions(q), [panda.forward(row)[:3, 3] for row in q], atol=1e-12)
+
+
 def test_limits_of_a_robot_fragment_are_those_that_mujoco_has_in_a_scene(panda: Kinematics, panda_file: Path) -> None:
     expected = radian_scene(panda_file).jnt_range[:7]
     np.testing.assert_allclose(np.stack([panda.lower, panda.upper], axis=1), expected, atol=1e-9)

@@ -48,7 +48,7 @@ class StreamedTool:
 
     def publish(self, command: Command) -> None:
         assert self.output.follow(command) is None
-        self.commander.published(command, self.now_ns)
+        self.commander.published(command)
 
     def run(self, seconds: float) -> None:
         end_ns = self.now_ns + round(seconds * 1e9)
@@ -128,7 +128,7 @@ def test_velocities_make_up_for_a_tool_that_drifts() -> None:
         tool.command((0.0, 0.02, 0.0))
         tool.run(1.4)
     error = np.linalg.norm(drifting.T_base_tool[:3, 3] - straight.T_base_tool[:3, 3])
-    assert 0.005 < error < 0.012  # 0.028 m without correction, 0.02 / 2 with it
+    assert 0.005 < error < 0.014  # 0.028 m without correction, 0.02 / 2 with it while the arm moves
 
 
 def test_nothing_is_due_before_the_first_command() -> None:
@@ -139,6 +139,6 @@ def test_nothing_is_due_before_the_first_command() -> None:
 
 def test_joint_trajectories_go_out_whole() -> None:
     still = np.zeros((1, 6))
-    command, output = Command(Trajectory(np.ones(1), still, still, still), 0, None, ()), output_of(Robot(), None)
+    command, output = Command(Trajectory(np.ones(1), still, still, still), 0, 0, None, ()), output_of(Robot(), None)
     assert output.follow(command) is command
     assert not output.streams and output.due(10**9, None) is None

@@ -96,6 +96,11 @@ def test_it_ends_soon_after_the_horizon() -> None:
     assert trajectory.time_from_start[-1] < 0.4 + 0.45  # 1 rad/s at 5 rad/s^2, and changing the acceleration twice
 
 
+def test_it_ends_at_the_horizon_when_it_is_at_rest_by_then() -> None:
+    trajectory = plan_trajectory(np.zeros((1, 1)), np.zeros(1), motion(), 0.0, 0.4, SPACING, limits())
+    assert trajectory.time_from_start[-1] == pytest.approx(0.4)
+
+
 def test_a_step_is_approached_without_overshoot() -> None:
     trajectory = track(np.array([0.3]), np.array([0.0]), limits())
     assert trajectory.positions.max() < 0.3 + 1e-3

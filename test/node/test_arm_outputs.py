@@ -63,7 +63,9 @@ def test_twists_are_stamped_twists_in_the_base_frame() -> None:
 
 def test_trajectories_are_those_of_the_arms_joints() -> None:
     points = np.array([[0.1, 0.2]])
-    sent = published("joint_trajectory", Command(Trajectory(np.ones(1), points, points, points), STAMP_NS, None, ()))
+    sent = published(
+        "joint_trajectory", Command(Trajectory(np.ones(1), points, points, points), STAMP_NS, STAMP_NS, None, ())
+    )
     assert isinstance(sent, JointTrajectory) and sent.joint_names == ["a", "b"]
     assert list(sent.points[0].positions) == [0.1, 0.2]
 

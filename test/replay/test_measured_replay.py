@@ -12,7 +12,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from synthetic_bags import START_NS, STORE, TOOL_SPEED_M_S, T, image, tool_x_m, transforms, write_bag
 
 from benchmarks.stand_in_policies import HORIZON, TIME_STEP_S, SleepingPolicy
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.config import Configuration, validate
 from sqap_vla_ros.config_files import ConfigurationError
@@ -38,9 +38,9 @@ class SteadyPolicy(SleepingPolicy):
         self.kept = kept
         self.resets = 0
 
-    def plan(self, observation: Observation) -> ActionChunk:
+    def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
         """Plan the steps."""
-        chunk = super().plan(observation)
+        chunk = super().plan(observation, committed)
         chunk.actions[:, :3] = (self.step_m, 0.0, 0.0)
         if self.kept:
             chunk = replace(chunk, selection=selection_of({Reason.RING: np.array(self.kept)}))
@@ -141,9 +141,9 @@ def test_a_baseline_of_other_steps_is_refused(tmp_path: Path) -> None:
 
 def test_the_summary_counts_up_the_columns_and_names_the_worst_tick(tmp_path: Path) -> None:
     class WorseAndWorse(SteadyPolicy):
-        def plan(self, observation: Observation) -> ActionChunk:
+        def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
             self.step_m += 0.001
-            return super().plan(observation)
+            return super().plan(observation, committed)
 
     rows, summary = replayed(write_bag(tmp_path / "bag"), tmp_path / "out", WorseAndWorse(0.0), SteadyPolicy(0.0))
     values = [row["baseline_mean_displacement_m"] for row in rows]
@@ -157,9 +157,9 @@ def test_the_summary_counts_up_the_columns_and_names_the_worst_tick(tmp_path: Pa
 
 def test_the_worst_agreement_is_the_least(tmp_path: Path) -> None:
     class LastWayBack(SteadyPolicy):
-        def plan(self, observation: Observation) -> ActionChunk:
+        def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
             self.step_m = -TRUE_STEP_M if tool_x_m(observation.stamp_ns) > 0.1 * 0.9 else TRUE_STEP_M
-            return super().plan(observation)
+            return super().plan(observation, committed)
 
     rows, summary = replayed(write_bag(tmp_path / "bag"), tmp_path / "out", LastWayBack(0.0), SteadyPolicy(TRUE_STEP_M))
     worst = summary["metrics"]["baseline_direction_cosine"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.pruning.selection import keep_all
 
@@ -21,7 +21,7 @@ class ToldPolicy:
         self.resets = 0
         self._chunks = iter(chunks)
 
-    def plan(self, observation: Observation) -> ActionChunk:
+    def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
         self.seen.append(observation)
         return ActionChunk(
             stamp_ns=observation.stamp_ns,

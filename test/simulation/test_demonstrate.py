@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.control.conventions import integrate, label
 from sqap_vla_ros.observation import Observation
@@ -71,7 +71,7 @@ class Aside:
 
     metadata = None
 
-    def plan(self, observation: Observation) -> ActionChunk:
+    def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
         actions = np.tile([0, 0.003, 0.001, 0, 0, 0, 0.5], (16, 1))
         return ActionChunk(
             observation.stamp_ns, actions, 0.05, observation.T_base_tool, observation.instruction, 0, keep_all()
