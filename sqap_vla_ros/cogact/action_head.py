@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sqap_vla_ros.cogact.weights import Layout, Part, Shape, Source, attention_heads
 
-_EPSILON = 1e-6
+EPSILON = 1e-6
 _FREQUENCIES = 128
 
 Blocks = Callable[[Tensor], Tensor]
@@ -184,7 +184,7 @@ class ActionHead(nn.Module):
 
         `blocks` stands in for `run_blocks`.
         """
-        return self._denoise(self.x_embedder["linear"](x), step + condition, blocks or self.run_blocks)
+        return self._denoise(self._embed_actions(x), step + condition, blocks or self.run_blocks).to(x.dtype)
 
     def predict_guided(
         self, x: Tensor, step: Tensor, conditions: Tensor, guidance: float, blocks: Blocks | None = None
@@ -202,9 +202,10 @@ class ActionHead(nn.Module):
             (batch, horizon, action_dim).
         """
         # Both halves of the batch denoise the same actions.
-        actions = self.x_embedder["linear"](x).repeat(2, 1, 1)
+        actions = self._embed_actions(x).repeat(2, 1, 1)
         steps = step if len(step) == 1 else step.repeat(2, 1)
-        conditional, unconditional = self._denoise(actions, steps + conditions, blocks or self.run_blocks).chunk(2)
+        predicted = self._denoise(actions, steps + conditions, blocks or self.run_blocks)
+        conditional, unconditional = predicted.to(x.dtype).chunk(2)
         return unconditional + guidance * (conditional - unconditional)
 
     def run_blocks(self, hidden: Tensor) -> Tensor:
@@ -212,6 +213,10 @@ class ActionHead(nn.Module):
         for block in self.blocks:
             hidden = block(hidden)
         return hidden
+
+    def _embed_actions(self, x: Tensor) -> Tensor:
+        # Also a head in half precision takes and gives what the sampler carries in float32.
+        return self.x_embedder["linear"](x.to(self.positional_embedding.dtype))
 
     def _denoise(self, actions: Tensor, condition: Tensor, blocks: Blocks) -> Tensor:
         hidden = torch.cat((condition[:, None], actions), dim=1) + self.positional_embedding
@@ -226,7 +231,7 @@ def step_features(t: Tensor) -> Tensor:
 
 
 def _norm(hidden: Tensor) -> Tensor:
-    return functional.layer_norm(hidden, hidden.shape[-1:], eps=_EPSILON)
+    return functional.layer_norm(hidden, hidden.shape[-1:], eps=EPSILON)
 
 
 def load_action_head(

@@ -124,8 +124,18 @@ class Ddim:
     def __post_init__(self) -> None:
         ddim_timesteps(self.steps)
 
+    def embed_steps(self, head: ActionHead) -> Tensor:
+        """Embeddings of the steps, ascending in time: (steps, width)."""
+        return _embedded(head, ddim_schedule(self.steps))
+
     def trajectory(
-        self, head: ActionHead, noise: Tensor, z: Tensor, guidance: float
+        self,
+        head: ActionHead,
+        noise: Tensor,
+        z: Tensor,
+        guidance: float,
+        committed: Tensor | None = None,
+        embedded_steps: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """After each step, the actions x and the clean actions x0 that the network saw in them.
 
@@ -134,12 +144,16 @@ class Ddim:
             noise: (batch, horizon, action_dim), initial x.
             z: (batch, 1, token_size), cognition feature.
             guidance: Scale of classifier-free guidance; 1 or less: the plain conditional prediction.
+            committed: (batch, horizon, action_dim), normalised actions that can no longer be changed, NaN for those
+                that are free; they stand in for x0, so that the others are denoised beside them. None: all are free.
+            embedded_steps: (steps, width), what `embed_steps` says, where it must not be computed again.
         """
         schedule = ddim_schedule(self.steps)
-        predict = _predictor(head, schedule, z, guidance, self.recompute_every)
+        predict = _predictor(head, schedule, z, guidance, self.recompute_every, embedded_steps)
         x = noise
         for i in reversed(range(self.steps)):
             x0, (scale_x, scale_noise) = _clean(schedule, i, x, predict(x, i))
+            x0 = _with_committed(x0, committed)
             noise_seen = (scale_x * x - x0) / scale_noise
             previous = np.float32(schedule.alphas_cumprod_prev[i])
             x = float(np.sqrt(previous)) * x0 + float(np.sqrt(np.float32(1) - previous)) * noise_seen
@@ -160,7 +174,7 @@ class Ddpm:
     recompute_every: int = 1
 
     def trajectory(
-        self, head: ActionHead, noise: Tensor, z: Tensor, guidance: float
+        self, head: ActionHead, noise: Tensor, z: Tensor, guidance: float, committed: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As `Ddim.trajectory`."""
         if self.step_noise.shape != (PROCESS_STEPS, *noise.shape):
@@ -171,6 +185,7 @@ class Ddpm:
         x = noise
         for i, drawn in zip(reversed(range(PROCESS_STEPS)), self.step_noise.to(noise), strict=True):
             x0, _ = _clean(schedule, i, x, predict(x, i))
+            x0 = _with_committed(x0, committed)
             x = float(np.float32(schedule.posterior_mean_coef1[i])) * x0 + (
                 float(np.float32(schedule.posterior_mean_coef2[i])) * x
             )
@@ -182,23 +197,48 @@ class Ddpm:
 Sampler = Ddim | Ddpm
 
 
-def sample(sampler: Sampler, head: ActionHead, noise: Tensor, z: Tensor, guidance: float = 1.5) -> Tensor:
+def sample(
+    sampler: Sampler,
+    head: ActionHead,
+    noise: Tensor,
+    z: Tensor,
+    guidance: float = 1.5,
+    committed: Tensor | None = None,
+) -> Tensor:
     """Draw action chunks, (batch, horizon, action_dim), normalised and not clipped; arguments as `Ddim.trajectory`."""
-    ((x, _),) = deque(sampler.trajectory(head, noise, z, guidance), maxlen=1)
+    return last_of(sampler.trajectory(head, noise, z, guidance, committed))
+
+
+def last_of(trajectory: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    """The actions after a trajectory's last step."""
+    ((x, _),) = deque(trajectory, maxlen=1)
     return x
 
 
 def _predictor(
-    head: ActionHead, schedule: Schedule, z: Tensor, guidance: float, recompute_every: int
+    head: ActionHead,
+    schedule: Schedule,
+    z: Tensor,
+    guidance: float,
+    recompute_every: int,
+    embedded_steps: Tensor | None = None,
 ) -> Callable[[Tensor, int], Tensor]:
     """The noise predictor as a function of x and the index of the step; what does not change is embedded here, once."""
-    steps = head.embed_steps(torch.from_numpy(schedule.timesteps).to(z.device))
+    steps = _embedded(head, schedule) if embedded_steps is None else embedded_steps
     blocks = head.run_blocks if recompute_every == 1 else _reusing(head.run_blocks, recompute_every)
     if guidance > 1.0:
         conditions = head.embed_both_conditions(z)
         return lambda x, i: head.predict_guided(x, steps[i : i + 1], conditions, guidance, blocks)
     condition = head.embed_condition(z)
     return lambda x, i: head.predict(x, steps[i : i + 1], condition, blocks)
+
+
+def _embedded(head: ActionHead, schedule: Schedule) -> Tensor:
+    return head.embed_steps(torch.from_numpy(schedule.timesteps).to(head.positional_embedding.device))
+
+
+def _with_committed(x0: Tensor, committed: Tensor | None) -> Tensor:
+    return x0 if committed is None else torch.where(committed.isnan(), x0, committed)
 
 
 def _reusing(run_blocks: Blocks, recompute_every: int) -> Blocks:

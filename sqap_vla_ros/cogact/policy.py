@@ -21,6 +21,7 @@ from sqap_vla_ros.cogact.token_choice import TokenDropping, choose_tokens, prune
 from sqap_vla_ros.cogact.tokenizer import PromptTokenizer, load_tokenizer
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.config_files import ConfigurationError
+from sqap_vla_ros.fast.plans import FastPlans, record_fast_plans
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy_config import PolicyConfig, PolicyMetadata
 from sqap_vla_ros.pruning.config import EfficientVlaConfig, PruningConfig, VlaCacheConfig
@@ -32,8 +33,8 @@ from sqap_vla_ros.quantization.store import read_manifest
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# For measuring layers, beside images that show nothing in particular.
-_MEASURED_INSTRUCTION = "pick up the object and put it down"
+# For what is measured or recorded before anybody has said what to do.
+_INSTRUCTION = "pick up the object and put it down"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,20 @@ class CogACTPolicy:
         self._dropping = None if isinstance(config.pruning, VlaCacheConfig) else config.pruning
         self._reuse = FrameReuse(config.pruning) if isinstance(config.pruning, VlaCacheConfig) else None
         self._text: tuple[str, torch.Tensor] | None = None
+        self._fast: FastPlans | None = None
+
+    def record_graphs(self, on_progress: Callable[[str], None]) -> None:
+        """On a GPU: plan by CUDA graphs from now on, where the policy allows it."""
+        _, sampler = self._draw(0)
+        if self._reuse is None and isinstance(sampler, Ddim):
+            self._fast = record_fast_plans(
+                self._model,
+                self._dropping,
+                sampler,
+                self._diffusion.guidance,
+                self._token_ids(_INSTRUCTION),
+                on_progress,
+            )
 
     def plan(self, observation: Observation) -> ActionChunk:
         """Plan a chunk; the same observation gives the same bits on the same machine and number of threads.
@@ -98,17 +113,20 @@ class CogACTPolicy:
             return selection.indices
 
         seed = observation.stamp_ns
-        noise, sampler = self._draw(seed)
-        prediction = self._model.plan(
-            observation.image,
-            self._token_ids(observation.instruction),
-            noise,
-            sampler=sampler,
-            guidance=self._diffusion.guidance,
-            select=select if dropping else None,
-            prune_before_layer=prune_before_layer(dropping) if dropping else 0,
-            reuse=self._reuse,
-        )
+        ids, (noise, sampler) = self._token_ids(observation.instruction), self._draw(seed)
+        if self._fast is not None and (planned := self._fast.plan(observation, ids, noise)) is not None:
+            prediction, selection = planned
+        else:
+            prediction = self._model.plan(
+                observation.image,
+                ids,
+                noise,
+                sampler=sampler,
+                guidance=self._diffusion.guidance,
+                select=select if dropping else None,
+                prune_before_layer=prune_before_layer(dropping) if dropping else 0,
+                reuse=self._reuse,
+            )
         if self._reuse is not None:
             selection = reuse_report(self._reuse.reused, self._grid, self._grid)
         return ActionChunk(
@@ -195,7 +213,10 @@ def load_cogact_policy(
     name = "-".join((config.name, *(["without"] if dropped else []), *(str(layer) for layer in dropped)))
     on_progress("hashing the checkpoint")
     metadata = _metadata(name, config, configuration, checkpoint, model, weights, statistics)
-    return CogACTPolicy(config, model, tokenizer, statistics, metadata)
+    policy = CogACTPolicy(config, model, tokenizer, statistics, metadata)
+    if device == "cuda":
+        policy.record_graphs(on_progress)
+    return policy
 
 
 def _load_model(
@@ -233,7 +254,7 @@ def _with_layers_for(
             dropped = pruning.drop_layers
         else:
             on_progress("measuring the importance of the language model's layers")
-            importance = layer_importance(model, drawn_frames(tokenizer.encode(_MEASURED_INSTRUCTION)))
+            importance = layer_importance(model, drawn_frames(tokenizer.encode(_INSTRUCTION)))
             dropped = least_important(importance, pruning.layer_ratio)
         if any(layer >= depth for layer in dropped):
             raise ConfigurationError(f"pruning.drop_layers = {list(dropped)}: the layers are 0 to {depth - 1}")

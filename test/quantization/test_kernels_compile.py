@@ -41,8 +41,20 @@ def test_the_product_runs_on_integer_tensor_cores(kernels: list[dict[str, Any]],
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_the_rotation_runs_on_tensor_cores(kernels: list[dict[str, Any]], capability: int) -> None:
-    found = [k["tensor_core"] for k in kernels if k["kernel"] != "gemm_kernel" and k["capability"] == capability]
-    assert sum("tf32" in "".join(names) for names in found) == 3, found
+    found = [
+        k["tensor_core"] for k in kernels if k["kernel"] == "rotate_quantise_kernel" and k["capability"] == capability
+    ]
+    assert sum("tf32" in "".join(names) for names in found) == 4, found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["few_rows_kernel", "weight_only_kernel"])
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_float_products_run_on_tensor_cores(kernels: list[dict[str, Any]], capability: int, name: str) -> None:
+    found = [k["tensor_core"] for k in kernels if k["kernel"] == name and k["capability"] == capability]
+    assert found
+    assert all("f16" in "".join(names) for names in found), found
 
 
 @pytest.mark.slow

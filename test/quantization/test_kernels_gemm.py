@@ -108,3 +108,20 @@ def test_codes_with_an_offset_are_refused() -> None:
 def test_operands_that_are_not_contiguous_are_refused() -> None:
     with pytest.raises(ValueError, match="all of them contiguous"):
         int8_gemm(codes_of(8, 3, 64), ones(1).expand(3, 1), codes_of(8, 4, 64), ones(4))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_residual_is_added_before_the_output_is_rounded(packed: bool) -> None:
+    codes, weights = codes_of(4, 17, 96), codes_of(4, 70, 96)
+    x_scales, w_scales = torch.rand(17, 1, device=DEVICE) + 0.1, torch.rand(70, 1, device=DEVICE) / 50 + 0.01
+    bias, residual = torch.randn(70, device=DEVICE), torch.randn(17, 70, device=DEVICE).bfloat16()
+    operand = pack_halves(pack_nibbles(weights)) if packed else weights
+    gemm = packed_gemm if packed else int8_gemm
+    output = gemm(codes, x_scales, operand, w_scales, bias, torch.bfloat16, residual)
+    wanted = exact(codes, weights).float() * x_scales * w_scales.T + bias + residual
+    torch.testing.assert_close(output, wanted.bfloat16(), rtol=2 * torch.finfo(torch.bfloat16).eps, atol=1e-6)
+
+
+def test_a_residual_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"residual of shape \(4, 3\)"):
+        int8_gemm(codes_of(8, 3, 64), ones(3), codes_of(8, 4, 64), ones(4), residual=torch.ones(4, 3, device=DEVICE))

@@ -1,4 +1,5 @@
-"""The GPU's kernels, in Triton: `activations` (norm, rotate, quantise) and `gemm` (the integer product).
+"""The GPU's kernels, in Triton: `activations` (norm, rotate, quantise), `gemm` (the integer product), `rotary` and
+`selection` (which visual tokens stay).
 
 Nothing but the modules in here imports Triton, so that everything else works without it: call `require_triton` first
 and import them afterwards. With `TRITON_INTERPRET=1`, set before Triton's first import, they run on the CPU, slowly, to
@@ -6,6 +7,7 @@ the same integers.
 """
 
 import importlib.util
+from functools import lru_cache
 
 import torch
 
@@ -44,3 +46,15 @@ def require_triton(device: torch.device) -> None:
             f"the integer kernels: expected {_LEAST_CAPABILITY[0]}.{_LEAST_CAPABILITY[1]} or later (GeForce RTX 30, "
             "A100, Jetson Orin); run the float policy on it"
         )
+
+
+@lru_cache
+def kernels_run_on(device: torch.device) -> bool:
+    """Whether tensors of a device are a GPU's, and the kernels can run on it: else the same is done in torch."""
+    if device.type != "cuda":
+        return False
+    try:
+        require_triton(device)
+    except TritonUnavailable:
+        return False
+    return True

@@ -1,0 +1,119 @@
+"""Plans as CUDA graphs: hundreds of kernels in one launch, over memory that never moves."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sqap_vla_ros.cogact.diffusion import Ddim
+from sqap_vla_ros.cogact.model import CogACT
+from sqap_vla_ros.cogact.static_forward import StaticForward, StaticPlan
+from sqap_vla_ros.errors import in_one_line
+from sqap_vla_ros.pruning.config import SqapConfig
+
+# Texts are padded to a multiple of this: one graph serves instructions of about the same length.
+BUCKET = 8
+_WARM_UPS = 3
+
+_LOG = logging.getLogger(__name__)
+
+
+class Graph:
+    """A function over static memory, recorded once and replayed.
+
+    Args:
+        function: What is recorded; run a few times before, which compiles its kernels.
+        device: A CUDA GPU.
+    """
+
+    def __init__(self, function: Callable[[], object], device: torch.device) -> None:
+        with torch.cuda.device(device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UPS):
+                    function()
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                function()
+
+    def replay(self) -> None:
+        """Run what was recorded."""
+        self._graph.replay()
+
+
+class GraphedPlans:
+    """Plans of one policy, one graph per bucket of text lengths, recorded when it is first needed.
+
+    The first failure of the GPU is logged with what to do about it, and ends this way of planning: from then on `plan`
+    answers None, and the caller plans without graphs.
+
+    Args:
+        model: The network, on a CUDA GPU.
+        pruning: Which visual tokens stay; None: all.
+        sampler: Of the action head.
+        guidance: Scale of classifier-free guidance.
+    """
+
+    def __init__(self, model: CogACT, pruning: SqapConfig | None, sampler: Ddim, guidance: float) -> None:
+        self._model, self._pruning, self._sampler, self._guidance = model, pruning, sampler, guidance
+        self._recorded: dict[int, tuple[StaticForward, Graph]] = {}
+        self._failed = False
+
+    def plan(
+        self,
+        image: NDArray[np.uint8],
+        input_ids: Tensor,
+        noise: Tensor,
+        ring_centre: tuple[int, int] | None = None,
+        committed: Tensor | None = None,
+    ) -> StaticPlan | None:
+        """Plan from a model image; arguments as `StaticForward.load`. None: graphs do not run here."""
+        if self._failed:
+            return None
+        try:
+            forward, graph = self._graph_for(input_ids.shape[1])
+            forward.load(image, input_ids, noise, ring_centre, committed)
+            graph.replay()
+            return forward.result()
+        except Exception as error:  # whatever a driver, a compiler or an allocator may say
+            self._failed = True
+            self._recorded.clear()
+            warn(error)
+            return None
+
+    def _graph_for(self, text_tokens: int) -> tuple[StaticForward, Graph]:
+        room = -(-text_tokens // BUCKET) * BUCKET
+        if room not in self._recorded:
+            forward = StaticForward(
+                self._model, room, pruning=self._pruning, sampler=self._sampler, guidance=self._guidance
+            )
+            self._recorded[room] = forward, Graph(forward.run, self._model.device)
+        return self._recorded[room]
+
+
+def warn(error: Exception) -> None:
+    """Log that a GPU failed, and what to do."""
+    _LOG.warning("planning without CUDA graphs from now on, which is slower: %s", advice(error))
+
+
+def advice(error: Exception) -> str:
+    """What went wrong on a GPU, and what to do about it."""
+    words = in_one_line(error)
+    said = words.lower()
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return (
+            f"the GPU is out of memory ({words}); end what else holds it (`nvidia-smi` lists it), or use a compressed "
+            "checkpoint (`sqap-vla compress`)"
+        )
+    if "driver" in said and ("insufficient" in said or "too old" in said):
+        return f"the GPU's driver is too old for this build of torch ({words}); update the driver, or install TORCH=cpu"
+    if "no kernel image" in said:
+        return (
+            f"this build of torch has no code for this GPU ({words}); install one that supports it, or use device: cpu"
+        )
+    return f"{words}; report it with the GPU's name and the driver's version (`nvidia-smi`)"
