@@ -11,7 +11,11 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 CORE = [
+    "apsw",
     "av",
+    "backports-zstd",
+    "jinja2",
+    "lz4",
     "matplotlib",
     "numpy",
     "opencv-python",
@@ -76,6 +80,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["sqap_vla_ros", "sqap_vla_ros.*"]),
+    package_data={"sqap_vla_ros.replay": ["report.html"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

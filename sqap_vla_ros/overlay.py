@@ -29,7 +29,9 @@ REASON_NAMES = {
     Reason.OTHER: "other",
 }
 _TOOL_COLOUR: Colour = (255, 255, 255)
-_PATH_COLOURS: tuple[Colour, Colour] = ((255, 235, 60), (225, 30, 90))  # its first and its last pose
+PATH_COLOURS: tuple[Colour, Colour] = ((255, 235, 60), (225, 30, 90))  # its first and its last pose
+TRUTH_COLOUR: Colour = (0, 220, 255)
+BASELINE_COLOUR: Colour = (190, 150, 255)
 _TEXT_COLOUR: Colour = (235, 235, 235)
 _TINT = 0.3  # share of the reason's colour in a kept patch
 _PRUNED_BRIGHTNESS = 0.45
@@ -45,11 +47,15 @@ class Overlay:
         reasons: uint8 (rows, columns), why each patch was kept (`Reason` bits), 0 where it was pruned.
         tool_px: float64 (2,), the projected tool.
         path_px: float64 (N, 2), projected tool poses of the plan, in order; NaN rows are left out.
+        truth_px: The same of what the tool did.
+        baseline_px: The same of another policy's plan.
     """
 
     reasons: NDArray[np.uint8] | None = None
     tool_px: NDArray[np.float64] | None = None
     path_px: NDArray[np.float64] | None = None
+    truth_px: NDArray[np.float64] | None = None
+    baseline_px: NDArray[np.float64] | None = None
 
 
 def draw_overlay(image: NDArray[np.uint8], overlay: Overlay, width: int = 640) -> NDArray[np.uint8]:
@@ -65,14 +71,19 @@ def draw_overlay(image: NDArray[np.uint8], overlay: Overlay, width: int = 640) -
         uint8 (picture height, width, 3), RGB.
     """
     scale = width / image.shape[1]
-    size = width, round(image.shape[0] * scale)
+    size = width, max(round(image.shape[0] * scale), 1)
     interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
     picture: NDArray[Any] = cv2.resize(image, size, interpolation=interpolation)
     if overlay.reasons is not None:
         picture = _tint(picture, overlay.reasons)
         _outline_ring(picture, overlay.reasons)
-    if overlay.path_px is not None:
-        _draw_path(picture, (overlay.path_px + 0.5) * scale - 0.5)
+    for path_px, colours in (
+        (overlay.truth_px, (TRUTH_COLOUR, TRUTH_COLOUR)),
+        (overlay.baseline_px, (BASELINE_COLOUR, BASELINE_COLOUR)),
+        (overlay.path_px, PATH_COLOURS),
+    ):
+        if path_px is not None:
+            _draw_path(picture, (path_px + 0.5) * scale - 0.5, colours)
     if overlay.tool_px is not None:
         _draw_tool(picture, (overlay.tool_px + 0.5) * scale - 0.5)
     return picture
@@ -143,9 +154,9 @@ def _outline_ring(picture: NDArray[np.uint8], reasons: NDArray[np.uint8]) -> Non
     cv2.rectangle(picture, _point(start), _point(end), REASON_COLOURS[Reason.RING], 2, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def _draw_path(picture: NDArray[np.uint8], path_px: NDArray[np.float64]) -> None:
+def _draw_path(picture: NDArray[np.uint8], path_px: NDArray[np.float64], first_and_last: tuple[Colour, Colour]) -> None:
     visible = path_px[np.isfinite(path_px).all(axis=1)]
-    first, last = (np.array(colour, float) for colour in _PATH_COLOURS)
+    first, last = (np.array(colour, float) for colour in first_and_last)
     shares = np.linspace(0, 1, max(len(visible), 2))
     colours = [tuple(int(value) for value in (1 - share) * first + share * last) for share in shares]
     for start, end, colour in zip(visible[:-1], visible[1:], colours, strict=False):

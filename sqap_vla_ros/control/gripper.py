@@ -8,6 +8,19 @@ OPENS_ABOVE = 0.6
 CLOSES_BELOW = 0.4
 
 
+def wants_open(value: float, convention: ActionConvention) -> bool | None:
+    """What a gripper value asks for: to open, to close, or (None) to stay.
+
+    Args:
+        value: 0..1, or a change of it, as the convention says.
+        convention: Which value means open.
+    """
+    if convention.gripper_relative:
+        value = (value + 1) / 2  # a change by more than 0.2 counts
+    share = value if convention.gripper_open == 1 else 1 - value
+    return True if share > OPENS_ABOVE else False if share < CLOSES_BELOW else None
+
+
 class Gripper:
     """The gripper's last command."""
 
@@ -24,10 +37,7 @@ class Gripper:
         Args:
             value: Of the action that is due: 0..1, or a change of it, as the convention says.
         """
-        if self._convention.gripper_relative:
-            value = (value + 1) / 2  # a change by more than 0.2 counts
-        share = value if self._convention.gripper_open == 1 else 1 - value
-        wanted = True if share > OPENS_ABOVE else False if share < CLOSES_BELOW else self._open
+        wanted = wants_open(value, self._convention)
         if not self._exists or wanted is None or wanted == self._open:
             return None
         return self._position[wanted]

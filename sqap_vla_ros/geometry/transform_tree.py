@@ -170,17 +170,26 @@ class TransformTree:
             raise type(error)(f"no transform '{target}' -> '{source}' at {_seconds(stamp_ns)}: {error}") from None
         return inverse(T_common_target) @ T_common_source
 
+    def children_between(self, target: str, source: str) -> tuple[str, ...]:
+        """The child frame of every edge between the frames.
+
+        Raises:
+            UnknownFrameError: A frame was never received.
+            DisconnectedFramesError: The frames belong to different trees.
+        """
+        return tuple(child for path in self._paths(target, source) for child in path)
+
     def brackets(self, target: str, source: str, stamp_ns: int) -> bool:
         """Whether every edge between the frames has transforms on both sides of the time (or is static)."""
         try:
-            return all(self._edges[child].brackets(stamp_ns) for path in self._paths(target, source) for child in path)
+            return all(self._edges[child].brackets(stamp_ns) for child in self.children_between(target, source))
         except TransformError:
             return False
 
     def latest_ns(self, target: str, source: str) -> int | None:
         """The newest time that every edge between the frames reaches; None without such frames or dynamic edges."""
         try:
-            children = [child for path in self._paths(target, source) for child in path]
+            children = self.children_between(target, source)
         except TransformError:
             return None
         edges = [self._edges[child] for child in children]

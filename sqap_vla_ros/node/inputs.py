@@ -1,7 +1,7 @@
 """What the node listens to, and where each message goes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,8 @@ from sensor_msgs.msg import JointState as JointStateMessage
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
+from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.control.commander import JointState
-from sqap_vla_ros.node.pipeline import Pipeline
 from sqap_vla_ros.stamps import stamp_ns
 
 # A queue of images or joint states makes a slow node act on old ones: depth one, and the newest wins.
@@ -25,6 +25,23 @@ _STATIC_TRANSFORMS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 _IMAGE_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+
+
+class Receiver(Protocol):
+    """Where the messages go: the node's pipeline, or who only looks at them."""
+
+    configuration: Configuration
+    joint_state: JointState | None
+    no_joint_state_reason: str
+
+    def offer_image(self, message: Any) -> str:
+        """Take an image; returns in words why it was refused, empty when it was not."""
+
+    def set_camera_info(self, message: Any) -> None:
+        """Take the camera's calibration."""
+
+    def add_transforms(self, message: Any, static: bool) -> tuple[str, ...]:
+        """Take a TFMessage; returns what was refused, a sentence each."""
 
 
 class Inputs:
@@ -41,7 +58,7 @@ class Inputs:
     def __init__(
         self,
         node: Node,
-        pipeline: Pipeline,
+        pipeline: Receiver,
         on_input: Callable[[], None],
         on_robot_description: Callable[[str], None],
         on_instruction: Callable[[str], None],
@@ -134,7 +151,7 @@ class Inputs:
         self._add_transforms(message, static=True)
 
     def _add_transforms(self, message: TFMessage, static: bool) -> None:
-        for refusal in self._pipeline.assembler.add_transforms(message, static):
+        for refusal in self._pipeline.add_transforms(message, static):
             self._node.get_logger().warning(f"transform refused: {refusal}", throttle_duration_sec=1.0)
 
     def _receive_joint_states(self, message: JointStateMessage) -> None:

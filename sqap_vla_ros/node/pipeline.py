@@ -125,6 +125,10 @@ class Pipeline:
         self._camera_info_stamp_ns = stamp_ns(message)
         self.assembler.set_camera_info(message)
 
+    def add_transforms(self, message: Any, static: bool) -> tuple[str, ...]:
+        """Take transforms; returns what was refused, a sentence each."""
+        return self.assembler.add_transforms(message, static)
+
     def set_instruction(self, text: str) -> bool:
         """Plan for another instruction from now on; returns whether it is another one."""
         text = text.strip()

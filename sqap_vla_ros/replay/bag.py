@@ -1,18 +1,27 @@
 """Reading a recorded bag: which topics matter, and their messages in the order they were recorded.
 
-`rosbags` reads both storages (sqlite3 and MCAP) without ROS; messages stream, nothing is kept.
+`rosbags` reads both storages (sqlite3 and MCAP) without ROS; messages stream, nothing is kept. What it refuses because
+the recording was interrupted is read from front to back, up to the damage.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, cast
 
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.interfaces import Connection
+from backports import zstd
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
 
 from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.errors import in_one_line
+from sqap_vla_ros.replay.sequential import SequentialStorage, storage_files, write_ahead_log
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
@@ -20,6 +29,7 @@ TRANSFORM_TYPE = "tf2_msgs/msg/TFMessage"
 STRING_TYPE = "std_msgs/msg/String"
 CHUNK_TYPE = "sqap_vla/msg/ActionChunk"
 MASK_TYPE = "sqap_vla/msg/TokenMask"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 class BagError(ValueError):
@@ -40,6 +50,7 @@ class BagTopics:
         instruction: What the policy was told (String).
         chunk: Recorded action chunks.
         token_mask: Recorded token masks.
+        transforms: Every topic with transforms.
     """
 
     image: str
@@ -47,6 +58,14 @@ class BagTopics:
     instruction: str
     chunk: str
     token_mask: str
+    transforms: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All of them."""
+        return frozenset(
+            (self.image, self.camera_info, self.instruction, self.chunk, self.token_mask, *self.transforms)
+        )
 
 
 class Bag:
@@ -61,14 +80,29 @@ class Bag:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._interrupted = ""  # why the recording is not whole, even if every message of its files can be read
+        if not path.exists():
+            raise BagError(f"{path}: no bag there")
+        if path.suffix == ".bag":
+            raise BagError(f"{path}: a ROS 1 bag; convert it to rosbag2 first, with rosbags-convert")
+        files = storage_files(path)
+        refusal = ""
         try:
-            # Bags of older distributions carry no message definitions: Jazzy's stand in for them.
-            self._reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
-            self._reader.open()
-        except FileNotFoundError as error:
-            raise BagError(f"{path}: no bag there: {error}") from None
-        except (AnyReaderError, OSError, ValueError, AssertionError, KeyError, TypeError) as error:
-            raise BagError(f"{path}: cannot be read as a rosbag2 recording: {error}") from None
+            self._reader = _open(path)
+            if not files or not _needs_sequential_reading(self._reader, files):
+                return
+            self._reader.close()
+        except Exception as error:  # damaged files make the parsers fail in whatever way they happen to
+            refusal = _short(error)
+            self._interrupted = f"{path}: not a whole recording ({refusal}); read as far as it goes"
+        if not files:
+            raise BagError(f"{path}: cannot be read as a rosbag2 recording: {refusal}")
+        try:
+            self._reader = _open(files[0], SequentialStorage(files))
+        except Exception as error:
+            raise BagError(f"{path}: cannot be read as a rosbag2 recording: {refusal or _short(error)}") from None
+        if refusal and not self._reader.connections:
+            raise BagError(f"{path}: cannot be read as a rosbag2 recording: {refusal}")
 
     def __enter__(self) -> "Bag":
         return self
@@ -79,7 +113,7 @@ class Bag:
     @property
     def duration_s(self) -> float:
         """Time between the first and the last message."""
-        return self._reader.duration * 1e-9
+        return max(0.0, self._reader.duration * 1e-9)  # without messages, the reader's is negative
 
     @property
     def start_ns(self) -> int:
@@ -95,15 +129,16 @@ class Bag:
         """How many messages a topic has."""
         return self._reader.topics[topic].msgcount
 
-    def find_topics(self, configuration: Configuration, image: str = "") -> BagTopics:
+    def find_topics(self, configuration: Configuration, image: str = "", camera_info: str = "") -> BagTopics:
         """Pick the topics to read: the configured names where the bag has them, else the only one of the type.
 
         Args:
             configuration: The robot's topics.
             image: Image topic to read instead.
+            camera_info: Calibration to read instead of the one beside the images.
 
         Raises:
-            BagError: No image topic, or several of which none is configured.
+            BagError: No image topic, or several of which none is configured; or the bag has not what is asked for.
         """
         wanted = image or configuration.topics.image
         if image and self.topic_types.get(image) not in IMAGE_TYPES:
@@ -111,9 +146,11 @@ class Bag:
         found = self._pick(IMAGE_TYPES, wanted, "--image-topic")
         if not found:
             raise BagError(f"{self.path}: holds no camera images (sensor_msgs Image or CompressedImage)")
+        if camera_info and self.topic_types.get(camera_info) != CAMERA_INFO_TYPE:
+            raise BagError(f"{self.path}: no CameraInfo topic '{camera_info}'; {self._listing((CAMERA_INFO_TYPE,))}")
         beside_image = found.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
         named = configuration.topics.camera_info
-        camera_info = beside_image if self.topic_types.get(beside_image) == CAMERA_INFO_TYPE else named
+        camera_info = camera_info or (beside_image if beside_image in self.topic_types else named)
         instructions = [t for t, kind in self.topic_types.items() if kind == STRING_TYPE and t.endswith("/instruction")]
         return BagTopics(
             image=found,
@@ -121,6 +158,7 @@ class Bag:
             instruction=instructions[0] if instructions else "",
             chunk=self._pick((CHUNK_TYPE,), "/sqap_vla/chunk", ""),
             token_mask=self._pick((MASK_TYPE,), "/sqap_vla/token_mask", ""),
+            transforms=tuple(topic for topic, kind in self.topic_types.items() if kind == TRANSFORM_TYPE),
         )
 
     def messages(self, topics: BagTopics) -> Iterator[tuple[str, int, Any]]:
@@ -129,19 +167,25 @@ class Bag:
         Raises:
             BagDamage: The recording is damaged at the place that is read.
         """
-        names = set(vars(topics).values())
-        connections: list[Connection] = [
-            connection
-            for connection in self._reader.connections
-            if connection.topic in names or (topics.image and connection.msgtype == TRANSFORM_TYPE)
-        ]
+        return self._read(topics.names)
+
+    def motion_messages(self, topics: BagTopics, gripper_command: str) -> Iterator[tuple[str, int, Any]]:
+        """What tells how the tool moved: transforms, recorded chunks, gripper commands; as `messages` gives them."""
+        return self._read({topics.chunk, gripper_command, *topics.transforms})
+
+    def _read(self, names: Collection[str]) -> Iterator[tuple[str, int, Any]]:
+        connections = [connection for connection in self._reader.connections if connection.topic in names]
         if not connections:  # which rosbags takes for all of them
             return
         try:
             for connection, recorded_ns, raw in self._reader.messages(connections):
+                # Compressed one by one, which only metadata.yaml would tell; a message as such begins with 0.
+                raw = zstd.decompress(raw) if raw.startswith(_ZSTD_MAGIC) else raw
                 yield connection.topic, recorded_ns, self._reader.deserialize(raw, connection.msgtype)
         except Exception as error:  # damaged bytes make the parser fail in whatever way they happen to
-            raise BagDamage(f"{self.path}: damaged, read up to here: {error}") from None
+            raise BagDamage(f"{self.path}: damaged, read up to here: {_short(error)}") from None
+        if self._interrupted:
+            raise BagDamage(self._interrupted)
 
     def first_instruction(self, topics: BagTopics) -> str:
         """What the policy was told first, from the instruction topic or from a recorded chunk.
@@ -149,8 +193,11 @@ class Bag:
         Raises:
             BagError: The bag does not say.
         """
-        for topic, _, message in self.messages(replace(topics, image="", camera_info="", token_mask="")):
-            return str(message.data if topic == topics.instruction else message.instruction)
+        with suppress(BagDamage):
+            for topic, _, message in self.messages(
+                replace(topics, image="", camera_info="", token_mask="", transforms=())
+            ):
+                return str(message.data if topic == topics.instruction else message.instruction)
         raise BagError(f"{self.path}: holds no instruction; give one with --instruction")
 
     def _pick(self, kinds: tuple[str, ...], preferred: str, option: str) -> str:
@@ -165,3 +212,31 @@ class Bag:
     def _listing(self, kinds: tuple[str, ...]) -> str:
         names = sorted(topic for topic, kind in self.topic_types.items() if kind in kinds)
         return f"there are: {', '.join(names)}" if names else "there are none"
+
+
+def _open(path: Path, storage: SequentialStorage | None = None) -> AnyReader:
+    """Open a directory or a storage file; or what is read from front to back instead."""
+    # Bags of older distributions carry no message definitions: Jazzy's stand in for them.
+    reader = AnyReader([path], default_typestore=_jazzy())
+    if storage:
+        cast(list[Reader], reader.readers)[0].storage = storage
+    reader.open()
+    return reader
+
+
+@cache
+def _jazzy() -> Typestore:
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def _needs_sequential_reading(reader: AnyReader, files: list[Path]) -> bool:
+    """Whether messages would be missed, or several passes at a time disturb each other."""
+    readers = cast(list[Reader], reader.readers)
+    storages = [inner for file in readers for inner in getattr(file.storage, "storages", [file.storage])]
+    without_index = any(isinstance(storage, McapReader) and not storage.chunks for storage in storages)
+    return without_index or any(write_ahead_log(file) for file in files)
+
+
+def _short(error: Exception) -> str:
+    """The error in at most a line: some quote the damaged bytes."""
+    return shorten(in_one_line(error).replace("\0", " "), 200)

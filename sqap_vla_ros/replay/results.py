@@ -1,8 +1,9 @@
 """What a replay leaves behind: one row per tick, and a summary.
 
-`ticks.parquet` holds what the policy decided and is the same in every run on one machine; `timings.parquet` holds how
-long it took. They grow row by row, so that a long bag needs no more memory than a short one; a run that was interrupted
-leaves files named `*.partial`.
+`ticks.parquet` holds what the policy decided, and how far that is from the truth and from the baseline; it is the same
+in every run on one machine. `timings.parquet` holds how long it took. They grow row by row, and the summary is made
+from them column by column, so that a long bag needs no more memory than a short one; a run that was interrupted leaves
+files named `*.partial`.
 """
 
 import json
@@ -13,30 +14,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.pruning.selection import Reason
 from sqap_vla_ros.reasons import ReasonCounter
+from sqap_vla_ros.replay.columns import METRICS, TICKS, TIMINGS
 
-ROWS_PER_GROUP = 64
-
-TICKS = pa.schema(
-    [
-        pa.field("stamp_ns", pa.int64(), metadata={"description": "stamp of the camera image"}),
-        pa.field("refused", pa.string(), metadata={"description": "why nothing was planned; empty: planned"}),
-        pa.field("instruction", pa.string()),
-        pa.field("seed", pa.uint64()),
-        pa.field("time_step_s", pa.float64()),
-        pa.field("actions", pa.list_(pa.float64()), metadata={"description": "horizon x 7, row-major, un-normalised"}),
-        pa.field("T_base_tool", pa.list_(pa.float64()), metadata={"description": "4 x 4, row-major, metres"}),
-        pa.field("kept_tokens", pa.list_(pa.int16())),
-        pa.field("token_reasons", pa.list_(pa.uint8()), metadata={"description": "per token, bits as in TokenMask"}),
-        pa.field("tool_u_px", pa.float64()),
-        pa.field("tool_v_px", pa.float64()),
-        pa.field("no_ring_reason", pa.string()),
-        pa.field("recorded_difference", pa.float64(), metadata={"description": "largest, to the recorded actions"}),
-    ]
-)
-TIMINGS = pa.schema([("stamp_ns", pa.int64()), ("stage", pa.string()), ("seconds", pa.float64())])
+ROWS_PER_GROUP = 256
 
 
 class _Table:
@@ -75,19 +61,24 @@ class ReplayResults:
 
     Attributes:
         recorded_chunks: How many chunks a live recording holds; those without their image or mask are not compared.
+        baseline: Id of the policy that was compared with; empty: none.
+        configuration: The robot's and the policy's settings, for the summary.
     """
 
     def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
+        self.recorded_chunks = 0
+        self.baseline = ""
+        self.configuration: Configuration | None = None
         self._settings = dict(settings)
         self._ticks = _Table(directory / "ticks.parquet", TICKS)
         self._timings = _Table(directory / "timings.parquet", TIMINGS)
         self._refusals = ReasonCounter()
-        self._no_ring = ReasonCounter()
-        self._seconds: dict[str, list[float]] = {}
+        self._no_tool = ReasonCounter()
+        self._stages: dict[str, list[str]] = {}
         self._planned = 0
-        self.recorded_chunks = 0
+        self._in_image_without_ring = 0
         self._compared = 0
         self._identical = 0
         self._largest_difference = 0.0
@@ -104,18 +95,26 @@ class ReplayResults:
         self._refusals.add(reason)
         self._ticks.add({"stamp_ns": stamp_ns, "refused": reason})
 
-    def add_chunk(self, chunk: ActionChunk, recorded_actions: np.ndarray | None = None) -> None:
-        """A planned tick, compared with the recorded actions (horizon, 7) where there are some."""
+    def add_tick(
+        self,
+        chunk: ActionChunk,
+        measured: Mapping[str, Any],
+        recorded_actions: NDArray[np.float64] | None = None,
+        baseline: ActionChunk | None = None,
+    ) -> None:
+        """A planned tick.
+
+        Args:
+            chunk: The policy's.
+            measured: Values of the columns from `path_m` on; those that are missing stay empty.
+            recorded_actions: float64 (horizon, 7), to be compared with, where there are some.
+            baseline: The baseline's chunk, where there is one.
+        """
         self._planned += 1
         if chunk.tool_px is None:
-            self._no_ring.add(chunk.no_ring_reason)
-        difference = None
-        if recorded_actions is not None:
-            same_shape = recorded_actions.shape == chunk.actions.shape
-            difference = float(np.abs(recorded_actions - chunk.actions).max()) if same_shape else float("inf")
-            self._compared += 1
-            self._identical += same_shape and recorded_actions.tobytes() == chunk.actions.tobytes()
-            self._largest_difference = max(self._largest_difference, difference)
+            self._no_tool.add(chunk.no_ring_reason)
+        elif not (chunk.selection.reasons & Reason.RING).any():
+            self._in_image_without_ring += 1
         self._ticks.add(
             {
                 "stamp_ns": chunk.stamp_ns,
@@ -130,32 +129,46 @@ class ReplayResults:
                 "tool_u_px": None if chunk.tool_px is None else float(chunk.tool_px[0]),
                 "tool_v_px": None if chunk.tool_px is None else float(chunk.tool_px[1]),
                 "no_ring_reason": chunk.no_ring_reason,
-                "recorded_difference": difference,
+                "recorded_difference": self._recorded_difference(chunk, recorded_actions),
+                **measured,
             }
         )
-        for stage, seconds in {**chunk.timings_s, "total": sum(chunk.timings_s.values())}.items():
-            self._seconds.setdefault(stage, []).append(seconds)
-            self._timings.add({"stamp_ns": chunk.stamp_ns, "stage": stage, "seconds": seconds})
+        self._add_timings("policy", chunk)
+        if baseline is not None:
+            self._add_timings("baseline", baseline)
 
     def write_summary(self, damage: str = "") -> dict[str, Any]:
-        """Write `summary.json`; returns its content.
+        """Write `summary.json`, once the files are closed; returns its content.
 
         Args:
             damage: In words, where reading the bag had to end early; empty: it was read to its end.
         """
+        with_tool = self._planned - self._no_tool.total
+        reasons = self._no_tool.most_common()
+        if self._in_image_without_ring:
+            reasons["the policy protects no ring"] = self._in_image_without_ring
         summary: dict[str, Any] = {
             **self._settings,
+            "baseline": self.baseline,
             "bag_damage": damage,
             "ticks_planned": self._planned,
             "ticks_refused": self._refusals.total,
             "refusals": self._refusals.most_common(),
-            "ticks_with_ring": self._planned - self._no_ring.total,
-            "no_ring_reasons": self._no_ring.most_common(),
+            "ticks_with_ring": with_tool,
+            "no_ring_reasons": self._no_tool.most_common(),
+            "ring_coverage": {
+                "in_image": with_tool,
+                "used": with_tool - self._in_image_without_ring,
+                "reasons": reasons,
+            },
+            "metrics": _metrics(self.directory / "ticks.parquet"),
             "seconds": {
-                stage: {f"p{q}": float(np.percentile(values, q)) for q in (50, 95, 99)}
-                for stage, values in self._seconds.items()
+                policy: {stage: self._percentiles(policy, stage) for stage in stages}
+                for policy, stages in self._stages.items()
             },
         }
+        if self.configuration:
+            summary["settings"] = self.configuration.model_dump(mode="json")
         if self._settings.get("as_recorded"):
             summary["recorded"] = {
                 "published": self.recorded_chunks,
@@ -163,5 +176,47 @@ class ReplayResults:
                 "identical_bit_for_bit": self._identical,
                 "largest_difference": self._largest_difference,
             }
-        (self.directory / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        partial = self.directory / "summary.json.partial"
+        partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        partial.replace(self.directory / "summary.json")
         return summary
+
+    def _recorded_difference(self, chunk: ActionChunk, recorded: NDArray[np.float64] | None) -> float | None:
+        if recorded is None:
+            return None
+        same_shape = recorded.shape == chunk.actions.shape
+        difference = float(np.abs(recorded - chunk.actions).max()) if same_shape else float("inf")
+        self._compared += 1
+        self._identical += same_shape and recorded.tobytes() == chunk.actions.tobytes()
+        self._largest_difference = max(self._largest_difference, difference)
+        return difference
+
+    def _add_timings(self, policy: str, chunk: ActionChunk) -> None:
+        stages = self._stages.setdefault(policy, [])
+        for stage, seconds in {**chunk.timings_s, "total": sum(chunk.timings_s.values())}.items():
+            if stage not in stages:
+                stages.append(stage)
+            self._timings.add({"stamp_ns": chunk.stamp_ns, "policy": policy, "stage": stage, "seconds": seconds})
+
+    def _percentiles(self, policy: str, stage: str) -> dict[str, float]:
+        rows = [("policy", "=", policy), ("stage", "=", stage)]
+        seconds = pq.read_table(self.directory / "timings.parquet", columns=["seconds"], filters=rows)["seconds"]
+        return {f"p{q}": float(np.percentile(seconds.to_numpy(), q)) for q in (50, 95, 99)}
+
+
+def _metrics(ticks: Path) -> dict[str, dict[str, float | int]]:
+    """Of every metric that has values: mean, p50, p95, the worst value and the stamp of its tick."""
+    metrics: dict[str, dict[str, float | int]] = {}
+    for name, more_is_better in METRICS.items():
+        table = pq.read_table(ticks, columns=["stamp_ns", name]).drop_null()
+        if len(table):
+            values = table[name].to_numpy()
+            worst = int(values.argmin() if more_is_better else values.argmax())
+            metrics[name] = {
+                "mean": float(values.mean()),
+                "p50": float(np.percentile(values, 50)),
+                "p95": float(np.percentile(values, 95)),
+                "worst": float(values[worst]),
+                "worst_stamp_ns": table["stamp_ns"][worst].as_py(),
+            }
+    return metrics

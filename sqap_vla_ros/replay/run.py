@@ -7,152 +7,204 @@ as the published chunk says, so that the same machine gives the same bits.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.config import Configuration
-from sqap_vla_ros.geometry.transforms import transform_from_message
-from sqap_vla_ros.images import ImageError, decode
+from sqap_vla_ros.config import Configuration, Robot
+from sqap_vla_ros.config_files import ConfigurationError
 from sqap_vla_ros.observation import Observation
-from sqap_vla_ros.observation_assembly import ObservationAssembler, Refused
 from sqap_vla_ros.policy import Policy
-from sqap_vla_ros.replay.bag import TRANSFORM_TYPE, Bag, BagDamage, BagError, BagTopics
+from sqap_vla_ros.policy_config import PolicyMetadata
+from sqap_vla_ros.replay.bag import Bag, BagDamage, BagError, BagTopics
+from sqap_vla_ros.replay.metrics import (
+    Difference,
+    Motion,
+    difference,
+    kept_overlap,
+    mean_jerk,
+    overlap_m,
+    planned_motion,
+)
+from sqap_vla_ros.replay.observations import Extrinsic, observations
+from sqap_vla_ros.replay.recorded import RecordedTick, recorded_stamps_ns, recorded_ticks
 from sqap_vla_ros.replay.results import ReplayResults
-from sqap_vla_ros.stamps import stamp_ns
+from sqap_vla_ros.replay.truth import Truth
 
 
-@dataclass(frozen=True)
-class RecordedTick:
-    """A tick of a live recording.
+class _Planner:
+    """Plans tick by tick, and writes down what was planned and how far it is from the truth and from the baseline.
 
     Attributes:
-        observation: What was planned on.
-        actions: float64 (horizon, 7), what was published.
-        policy_id: Policy and checkpoint that published it.
-        epoch: Changes where the policy forgot what it had carried along.
+        recorded_ns: Recording time that the replay has come to, nanoseconds.
+        plan_s: How long the policy's last plan took.
     """
 
-    observation: Observation
-    actions: NDArray[np.float64]
-    policy_id: str
-    epoch: int
+    def __init__(
+        self, policy: Policy, baseline: Policy | None, truth: Truth, robot: Robot, results: ReplayResults
+    ) -> None:
+        self._policy = policy
+        self._baseline = baseline
+        self._truth = truth
+        self._robot = robot
+        self._results = results
+        self._previous: Motion | None = None
+        self.recorded_ns = 0
+        self.plan_s = 0.0
+
+    def reset(self) -> None:
+        """Another instruction or episode: nothing is carried along."""
+        self._policy.reset()
+        if self._baseline:
+            self._baseline.reset()
+        self._previous = None
+
+    def plan(self, observation: Observation, recorded_actions: NDArray[np.float64] | None = None) -> None:
+        """Plan one tick."""
+        chunk = self._policy.plan(observation)
+        self.plan_s = sum(chunk.timings_s.values())
+        motion = planned_motion(chunk, self._robot)
+        truth = self._truth.motion(observation.stamp_ns, observation.T_base_tool, self.recorded_ns)
+        measured = {
+            "path_m": motion.path_m.ravel().tolist(),
+            "truth_path_m": truth.path_m.ravel().tolist(),
+            **_prefixed("truth_", difference(motion, truth)),
+            "jerk_m_s3": mean_jerk(motion),
+            "overlap_m": overlap_m(self._previous, motion) if self._previous else None,
+        }
+        baseline = self._baseline.plan(observation) if self._baseline else None
+        if baseline:
+            other = planned_motion(baseline, self._robot)
+            from_truth = difference(other, truth)
+            measured |= {
+                "baseline_actions": baseline.actions.ravel().tolist(),
+                "baseline_path_m": other.path_m.ravel().tolist(),
+                **_prefixed("baseline_", difference(motion, other)),
+                "kept_overlap": kept_overlap(chunk.selection, baseline.selection),
+                "baseline_truth_mean_displacement_m": from_truth.mean_displacement_m,
+                "baseline_truth_final_displacement_m": from_truth.final_displacement_m,
+            }
+        self._results.add_tick(chunk, measured, recorded_actions, baseline)
+        self._previous = motion
 
 
-def observations(
-    bag: Bag, topics: BagTopics, configuration: Configuration, on_progress: Callable[[int], None]
-) -> Iterator[Observation | tuple[int, str]]:
-    """What the node would have planned on: an observation, or (stamp_ns, reason) for a refused image."""
-    assembler = ObservationAssembler(configuration)
-    assembler.set_instruction(configuration.instruction or bag.first_instruction(topics))
-    for topic, recorded_ns, message in bag.messages(topics):
-        on_progress(recorded_ns)
-        if topic == topics.image:
-            try:
-                assembler.offer(message, recorded_ns)
-            except ImageError as error:
-                yield stamp_ns(message), str(error)
-        elif topic == topics.camera_info:
-            assembler.set_camera_info(message)
-        elif topic == topics.instruction and not configuration.instruction:
-            assembler.set_instruction(message.data)
-        elif bag.topic_types[topic] == TRANSFORM_TYPE:
-            assembler.add_transforms(message, static=topic.endswith("tf_static"))
-        outcome = assembler.poll(recorded_ns)
-        if isinstance(outcome, Refused):
-            yield outcome.stamp_ns, outcome.reason
-        elif isinstance(outcome, Observation):
-            yield outcome
-
-
-def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> frozenset[int]:
-    """Stamps of the chunks that were published in a live recording.
-
-    Raises:
-        BagError: The bag holds no chunks and masks.
-    """
-    if not (topics.chunk and topics.token_mask):
-        raise BagError(f"{bag.path}: no ActionChunk and TokenMask topics in it: replay without --as-recorded")
-    chunks_alone = BagTopics(image="", camera_info="", instruction="", chunk=topics.chunk, token_mask="")
-    return frozenset(stamp_ns(chunk) for _, _, chunk in bag.messages(chunks_alone))
-
-
-def recorded_ticks(
-    bag: Bag, topics: BagTopics, planned: frozenset[int], on_progress: Callable[[int], None]
-) -> Iterator[RecordedTick]:
-    """The ticks of a live recording that has image, chunk and token mask of them; `planned` are the chunks' stamps."""
-    parts: dict[int, dict[str, Any]] = {}
-    for topic, recorded_ns, message in bag.messages(topics):
-        on_progress(recorded_ns)
-        if topic not in (topics.image, topics.chunk, topics.token_mask) or stamp_ns(message) not in planned:
-            continue
-        at_ns = stamp_ns(message)
-        tick = parts.setdefault(at_ns, {})
-        tick[topic] = message
-        if len(tick) == 3:
-            yield _recorded_tick(at_ns, tick[topics.image], tick[topics.chunk], tick[topics.token_mask])
-            # Older ticks that still lack a part will not get it: the recording lost an image, or began in between.
-            parts = {other_ns: rest for other_ns, rest in parts.items() if other_ns > at_ns}
-
-
-def _recorded_tick(at_ns: int, image: Any, chunk: Any, mask: Any) -> RecordedTick:
-    observation = Observation(
-        stamp_ns=at_ns,
-        image=decode(image),
-        instruction=chunk.instruction,
-        T_base_tool=transform_from_message(chunk.tool_pose),
-        tool_px=np.array([mask.tool_u, mask.tool_v]) if mask.tool_valid else None,
-        no_ring_reason=mask.tool_reason,
-    )
-    actions = np.asarray(chunk.data, np.float64).reshape(chunk.horizon, -1)
-    return RecordedTick(observation, actions, chunk.policy_id, chunk.epoch)
+def _prefixed(prefix: str, values: Difference) -> dict[str, float | None]:
+    return {prefix + name: value for name, value in asdict(values).items()}
 
 
 def replay(
     bag: Bag,
     topics: BagTopics,
     policy: Policy,
+    baseline: Policy | None,
     configuration: Configuration,
     results: ReplayResults,
     *,
     as_recorded: bool,
+    rate_hz: float = 0.0,
+    measured_delay: bool = False,
+    extrinsic: Extrinsic | None = None,
     on_progress: Callable[[int], None],
 ) -> str:
     """Plan every tick of a bag and write the results.
 
+    Args:
+        bag: The recording.
+        topics: Which of its topics matter.
+        policy: What plans.
+        baseline: What plans the same ticks, to be compared with; None: nothing does.
+        configuration: The robot's settings.
+        results: Where the ticks are written.
+        as_recorded: Plan the ticks of a live recording again, on the inputs that it was planned on.
+        rate_hz: Plan at most so many images per second of the bag; 0: all of them. Not for `as_recorded`.
+        measured_delay: Lose the images that arrive while a plan is made, in the time it takes here. Nor is this.
+        extrinsic: Where the camera is, unless the bag says so.
+        on_progress: Told the recording time of each message, nanoseconds.
+
     Raises:
         BagError: The bag has no instruction; or `as_recorded`, and it is no live recording, or one of another policy.
+        ConfigurationError: The baseline plans other steps than the policy.
 
     Returns:
         In words, where a damaged bag had to be given up; empty when it was read to its end.
     """
+    steps = policy.metadata
+    if baseline:
+        _check_same_steps(steps, baseline.metadata)
+        results.baseline = baseline.metadata.policy_id
+    results.configuration = configuration
+    truth = Truth(bag, topics, configuration, steps.horizon, steps.time_step_s)
+    planner = _Planner(policy, baseline, truth, configuration, results)
+
+    def on_message(recorded_ns: int) -> None:
+        planner.recorded_ns = recorded_ns
+        on_progress(recorded_ns)
+
     try:
         if as_recorded:
-            planned = recorded_stamps_ns(bag, topics)
-            results.recorded_chunks = len(planned)
-            epoch = None
-            for tick in recorded_ticks(bag, topics, planned, on_progress):
-                if tick.epoch != epoch:
-                    policy.reset()
-                    epoch = tick.epoch
-                if tick.policy_id != policy.metadata.policy_id:
-                    raise BagError(
-                        f"{bag.path}: was recorded with {tick.policy_id}, this is {policy.metadata.policy_id}; "
-                        "give the policy and the checkpoint of the recording, or replay without --as-recorded"
-                    )
-                results.add_chunk(policy.plan(tick.observation), tick.actions)
+            _replay_recorded(bag, topics, planner, steps.policy_id, results, on_message)
         else:
-            instruction = None
-            for outcome in observations(bag, topics, configuration, on_progress):
-                if isinstance(outcome, Observation):
-                    if outcome.instruction != instruction:
-                        policy.reset()
-                        instruction = outcome.instruction
-                    results.add_chunk(policy.plan(outcome))
-                else:
-                    results.add_refusal(*outcome)
+            ticks = observations(
+                bag,
+                topics,
+                configuration,
+                rate_hz=rate_hz,
+                delay=(lambda: planner.plan_s) if measured_delay else None,
+                extrinsic=extrinsic,
+                on_progress=on_message,
+            )
+            _replay_observations(ticks, planner, results)
     except BagDamage as error:
         return str(error)
     return ""
+
+
+def _replay_observations(
+    ticks: Iterator[Observation | tuple[int, str]], planner: _Planner, results: ReplayResults
+) -> None:
+    instruction, newest_ns = None, 0
+    for tick in ticks:
+        if not isinstance(tick, Observation):
+            results.add_refusal(*tick)
+            continue
+        # Stamps only go back where the clock was set back: as for the node, another episode begins.
+        if tick.instruction != instruction or tick.stamp_ns < newest_ns:
+            planner.reset()
+        instruction, newest_ns = tick.instruction, tick.stamp_ns
+        planner.plan(tick)
+
+
+def _replay_recorded(
+    bag: Bag,
+    topics: BagTopics,
+    planner: _Planner,
+    policy_id: str,
+    results: ReplayResults,
+    on_message: Callable[[int], None],
+) -> None:
+    planned = recorded_stamps_ns(bag, topics)
+    results.recorded_chunks = len(planned)
+    epoch = None
+    for tick in recorded_ticks(bag, topics, planned, on_message):
+        if not isinstance(tick, RecordedTick):
+            results.add_refusal(*tick)
+            continue
+        if tick.epoch != epoch:
+            planner.reset()
+            epoch = tick.epoch
+        if tick.policy_id != policy_id:
+            raise BagError(
+                f"{bag.path}: was recorded with {tick.policy_id}, this is {policy_id}; "
+                "give the policy and the checkpoint of the recording, or replay without --as-recorded"
+            )
+        planner.plan(tick.observation, tick.actions)
+
+
+def _check_same_steps(policy: PolicyMetadata, baseline: PolicyMetadata) -> None:
+    ours, theirs = (f"{steps.horizon} steps of {steps.time_step_s:g} s" for steps in (policy, baseline))
+    if ours != theirs:
+        raise ConfigurationError(
+            f"{policy.policy_id} plans {ours}, the baseline {baseline.policy_id} {theirs}: they cannot be compared "
+            "step by step; give a baseline with the same horizon and rate"
+        )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Configuration, load_configuration
 from sqap_vla_ros.geometry.transforms import vector_from_rotation
+from sqap_vla_ros.policy import Policy, load_policy
 from sqap_vla_ros.pruning.selection import keep_all
 from sqap_vla_ros.simulation.closed_loop import FRAME_NS, ClosedLoop
 from sqap_vla_ros.simulation.experts import Expert, expert_for
@@ -30,6 +31,8 @@ _GAIN = 0.35  # share of the remaining way per step: it slows down towards the t
 _AFTER_SUCCESS = 12  # control steps that are still recorded
 _FRAME_EVERY = 3  # control steps
 _LIMIT = 1.5  # an expert that is disturbed may take longer than an evaluated policy
+_POLICY_STEPS, _EXPERT_STEPS = (10, 50), (20, 50)  # lengths of their turns
+_PLAN_EVERY = 4  # control steps, as in an evaluation
 _STRAIGHT_DOWN = np.diag([1.0, -1.0, -1.0])
 _JPEG_QUALITY = 90
 
@@ -53,7 +56,7 @@ class Bursts:
     start: float = 0.7
 
 
-class _Disturber:
+class _Pushes:
     """Draws bursts, and the way that each pushes."""
 
     def __init__(self, bursts: Bursts, draw: np.random.Generator) -> None:
@@ -63,11 +66,16 @@ class _Disturber:
         if draw.random() < bursts.start:
             self._begin(2)
 
+    def chunk(self, loop: ClosedLoop, T_base_tool: Array, gripper: float) -> ActionChunk:
+        """Where it pushes."""
+        target = T_base_tool[:3, 3] + self._push
+        return _chunk(_actions(T_base_tool, target, 1 - gripper if self._inverts_gripper else gripper), loop)
+
     def _begin(self, factor: int = 1) -> None:
         bursts, draw = self._bursts, self._draw
         self._left = factor * int(draw.integers(*bursts.steps, endpoint=True))
-        self.push = draw.normal(0.0, factor * bursts.reach_m, 3) * (1.0, 1.0, 0.6)
-        self.inverts_gripper = bool(draw.random() < bursts.gripper)
+        self._push = draw.normal(0.0, factor * bursts.reach_m, 3) * (1.0, 1.0, 0.6)
+        self._inverts_gripper = bool(draw.random() < bursts.gripper)
 
     def step(self) -> bool:
         """Whether the next control step is disturbed."""
@@ -75,6 +83,35 @@ class _Disturber:
             self._begin()
         self._left -= self._left > 0
         return self._left > 0
+
+
+class _Detours:
+    """A trained policy drives in turns with the expert, who shows what to do from where it got to.
+
+    As in DAgger (Ross et al. 2011), but in turns of some length: what is imitated are motions that were really made.
+    """
+
+    def __init__(self, policy: Policy, draw: np.random.Generator) -> None:
+        self._policy = policy
+        self._draw = draw
+        self._drives = bool(draw.random() < 0.5)
+        self._left = 0
+        self._since_plan = 0
+        policy.reset()
+
+    def step(self) -> bool:
+        """Whether the policy drives in the next control step."""
+        if self._left == 0:
+            self._drives = not self._drives
+            self._left = int(self._draw.integers(*(_POLICY_STEPS if self._drives else _EXPERT_STEPS), endpoint=True))
+            self._since_plan = 0
+        self._left -= 1
+        return self._drives
+
+    def chunk(self, loop: ClosedLoop, T_base_tool: Array, gripper: float) -> ActionChunk | None:
+        """The policy's plan, every few steps; None: the arm goes on with the last one."""
+        self._since_plan += 1
+        return self._policy.plan(loop.observe()) if self._since_plan % _PLAN_EVERY == 1 else None
 
 
 @dataclass(frozen=True)
@@ -86,28 +123,33 @@ class Job:
         seed: Of the initial state and of the disturbances.
         robot: Name of the robot's settings.
         path: File to write.
+        policy: Checkpoint of the policy that drives in turns with the expert; empty: the expert is pushed now and then.
     """
 
     task: Task
     seed: int
     robot: str
     path: Path
+    policy: str
 
 
 def record_job(job: Job) -> bool:
     """Record an episode; returns whether the expert succeeded, and with it whether there is a file."""
-    demonstration = record(_scene(job.task), job.task, load_configuration(job.robot), job.seed)
+    policy = _policy(job.policy, job.robot) if job.policy else None
+    demonstration = record(_scene(job.task), job.task, load_configuration(job.robot), job.seed, policy=policy)
     if demonstration is None:
         return False
     demonstration.write(job.path)
     return True
 
 
-def missing_jobs(directory: Path, tasks: tuple[Task, ...], episodes: int, robot: str) -> list[Job]:
+def missing_jobs(
+    directory: Path, tasks: tuple[Task, ...], episodes: int, robot: str, policy: str = "", first_seed: int = 0
+) -> list[Job]:
     """What is still to be recorded, task by task in turn; failed episodes are tried again, and fail again."""
     jobs = [
-        Job(task, seed, robot, directory / task.name / f"{seed:06d}.safetensors")
-        for seed in range(episodes)
+        Job(task, seed, robot, directory / task.name / f"{seed:06d}.safetensors", policy)
+        for seed in range(first_seed, first_seed + episodes)
         for task in tasks
     ]
     return [job for job in jobs if not job.path.exists()]
@@ -119,12 +161,19 @@ def _scene(task: Task) -> LiberoScene:
     return LiberoScene(task.suite, task.index)
 
 
+@lru_cache(maxsize=1)
+def _policy(checkpoint: str, robot: str) -> Policy:
+    configuration = load_configuration(robot, checkpoint=checkpoint, policy="fp16", device="cpu", torch_threads=1)
+    return load_policy(configuration, lambda words: None)
+
+
 def record(
     scene: LiberoScene,
     task: Task,
     configuration: Configuration,
     seed: int,
     bursts: Bursts = Bursts(),  # noqa: B008
+    policy: Policy | None = None,
 ) -> Demonstration | None:
     """One episode from a freshly drawn initial state.
 
@@ -134,26 +183,30 @@ def record(
         configuration: The robot's settings.
         seed: Of the initial state and of the disturbances.
         bursts: The disturbances.
+        policy: Drives in turns with the expert instead.
 
     Returns:
         The demonstration; None when the expert failed.
     """
     scene.reset(None, seed)
-    expert = expert_for(task)
+    draw = np.random.default_rng(seed)
+    disturber = _Pushes(bursts, draw) if policy is None else _Detours(policy, draw)
+    expert: Expert | None = None
     loop = ClosedLoop(scene, configuration)
-    disturber = _Disturber(bursts, np.random.default_rng(seed))
-    recording = _Recording(scene, expert)
+    recording = _Recording(scene, expert_for(task))
     now_ns, steps_left, after = loop.now_ns, round(_LIMIT * task.limit_s * 1e9 / FRAME_NS), _AFTER_SUCCESS
     while steps_left and after:
         T_base_tool = scene.T_base_tool
+        disturbed = disturber.step() and after == _AFTER_SUCCESS
+        # After a disturbance the expert looks at what there is as if for the first time.
+        expert = expert or expert_for(task)
         move = expert.act(T_base_tool[:3, 3], scene)
-        target, gripper, disturbed = move.target, move.gripper, disturber.step()
+        chunk: ActionChunk | None = _chunk(_actions(T_base_tool, move.target, move.gripper), loop)
         if disturbed:
-            target = T_base_tool[:3, 3] + disturber.push
-            gripper = 1 - gripper if disturber.inverts_gripper else gripper
-        recording.add(T_base_tool, gripper, not disturbed, move.phase)
-        actions = _actions(T_base_tool, target, gripper)
-        loop.command(_chunk(actions, T_base_tool, now_ns, scene.instruction))
+            expert, chunk = None, disturber.chunk(loop, T_base_tool, move.gripper)
+        recording.add(T_base_tool, move.gripper, not disturbed, move.phase)
+        if chunk is not None:
+            loop.command(chunk)
         now_ns += FRAME_NS
         loop.advance(now_ns)
         steps_left -= 1
@@ -174,13 +227,13 @@ def _actions(T_base_tool: Array, target: Array, gripper: float) -> Array:
     return actions
 
 
-def _chunk(actions: Array, T_base_tool: Array, now_ns: int, instruction: str) -> ActionChunk:
+def _chunk(actions: Array, loop: ClosedLoop) -> ActionChunk:
     return ActionChunk(
-        stamp_ns=now_ns,
+        stamp_ns=loop.now_ns,
         actions=actions,
         time_step_s=FRAME_NS * 1e-9,
-        T_base_tool=T_base_tool,
-        instruction=instruction,
+        T_base_tool=loop.scene.T_base_tool,
+        instruction=loop.scene.instruction,
         seed=0,
         selection=keep_all(),
     )

@@ -20,6 +20,7 @@ FINGERTIPS_M = 0.113  # below the flange
 _GRASP_STEPS = 12  # at 20 Hz: the fingers travel 40 mm in half a second, and then press
 _RELEASE_STEPS = 6
 _AT_XY_M, _AT_Z_M = 0.008, 0.010
+_SHUT_M, _OPEN_M, _STILL_M_S = 0.0015, 0.0365, 0.004  # of a finger: with nothing between, wide open, at rest
 _LOST_M = 0.05  # an object that is so far from where it was grasped has slipped
 # Above a place the tool is as high as this many times its distance from the axis: it comes down along a funnel.
 _FUNNEL = 3.0
@@ -85,6 +86,8 @@ class PickAndPlace:
         tips = tool - (0.0, 0.0, FINGERTIPS_M)
         if self._held is not None and np.linalg.norm(body - tool - self._held) > _LOST_M:
             self._held, self._closing = None, 0
+        if self._held is None and not self._closing and self._is_grasped(tips, body, scene):
+            self._held = body - tool
         if self._opening or scene.success():
             return self._let_go(tool)
         if self._held is None:
@@ -97,6 +100,12 @@ class PickAndPlace:
         is_site = any(scene.model.site(index).name == name for index in range(scene.model.nsite))
         goal = scene.site_position(name) if is_site else scene.body_position(name)
         return scene.body_position(self._setup.body), goal + self._setup.offset
+
+    def _is_grasped(self, tips: Vector, body: Vector, scene: LiberoScene) -> bool:
+        """Whether the fingers hold the object already: where they should be, neither open nor shut, and at rest."""
+        opening, speed = scene.finger_positions[0], abs(scene.finger_velocities[0])
+        is_there = np.linalg.norm(tips - body - self._grasp) < 0.02
+        return bool(is_there and _SHUT_M < opening < _OPEN_M and speed < _STILL_M_S)
 
     def _reach(self, tool: Vector, tips: Vector, body: Vector) -> Move:
         grasp = body + self._grasp

@@ -1,9 +1,12 @@
 """Bags whose right replay is known by construction: a still camera, a tool on a straight line."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.interfaces import Connection, Qos
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -72,6 +75,48 @@ def tool_x_m(at_ns: int) -> float:
     return TOOL_SPEED_M_S * (at_ns - START_NS) * 1e-9
 
 
+Entry = tuple[int, str, object]
+"""Recording time in nanoseconds, topic, message."""
+
+
+def messages(seconds: float = 1.0, image_encoding: str = "rgb8", instruction: str = "pick up the can") -> list[Entry]:
+    """10 images and 100 transforms a second; the camera's frame is the base frame shifted back."""
+    entries: list[Entry] = [
+        (START_NS, "/tf_static", transforms(START_NS, "base", "camera", (0.0, 0.0, -CAMERA_DISTANCE_M))),
+        (START_NS, "/camera/color/camera_info", camera_info(START_NS)),
+    ]
+    if instruction:
+        entries.append((START_NS, "/sqap_vla/instruction", T["std_msgs/msg/String"](data=instruction)))
+    for step in range(round(seconds * 100) + 1):
+        at_ns = START_NS + step * 10**7
+        entries.append((at_ns, "/tf", transforms(at_ns, "base", "tool", (tool_x_m(at_ns), 0.0, 0.0))))
+        if step % 10 == 5:
+            stamp_ns = at_ns - 3_000_000  # between two transforms, and arriving before the later one
+            entries.append((at_ns - 1_000_000, "/camera/color/image_raw", image(stamp_ns, image_encoding)))
+    return sorted(entries, key=lambda entry: entry[0])
+
+
+def write_messages(
+    path: Path,
+    entries: Iterable[Entry],
+    storage: StoragePlugin = StoragePlugin.MCAP,
+    compression: CompressionMode = CompressionMode.NONE,
+    version: Literal[8, 9] = 9,
+    qos: Sequence[Qos] = (),
+) -> Path:
+    """Write messages in the order given."""
+    writer = Writer(path, version=version, storage_plugin=storage)
+    writer.set_compression(compression, CompressionFormat.ZSTD)
+    with writer:
+        connections: dict[str, Connection] = {}
+        for at_ns, topic, message in entries:
+            kind = message.__msgtype__  # type: ignore[attr-defined]
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=STORE, offered_qos_profiles=qos)
+            writer.write(connections[topic], at_ns, STORE.serialize_cdr(message, kind))
+    return path
+
+
 def write_bag(
     path: Path,
     storage: StoragePlugin = StoragePlugin.MCAP,
@@ -79,24 +124,5 @@ def write_bag(
     image_encoding: str = "rgb8",
     instruction: str = "pick up the can",
 ) -> Path:
-    """10 images and 100 transforms a second; the camera's frame is the base frame shifted back."""
-    messages: list[tuple[int, str, object]] = [
-        (START_NS, "/tf_static", transforms(START_NS, "base", "camera", (0.0, 0.0, -CAMERA_DISTANCE_M))),
-        (START_NS, "/camera/color/camera_info", camera_info(START_NS)),
-    ]
-    if instruction:
-        messages.append((START_NS, "/sqap_vla/instruction", T["std_msgs/msg/String"](data=instruction)))
-    for step in range(round(seconds * 100) + 1):
-        at_ns = START_NS + step * 10**7
-        messages.append((at_ns, "/tf", transforms(at_ns, "base", "tool", (tool_x_m(at_ns), 0.0, 0.0))))
-        if step % 10 == 5:
-            stamp_ns = at_ns - 3_000_000  # between two transforms, and arriving before the later one
-            messages.append((at_ns - 1_000_000, "/camera/color/image_raw", image(stamp_ns, image_encoding)))
-    with Writer(path, version=9, storage_plugin=storage) as writer:
-        connections: dict[str, object] = {}
-        for at_ns, topic, message in sorted(messages, key=lambda entry: entry[0]):
-            kind = message.__msgtype__  # type: ignore[attr-defined]
-            if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=STORE)
-            writer.write(connections[topic], at_ns, STORE.serialize_cdr(message, kind))  # type: ignore[arg-type]
-    return path
+    """The bag of `messages`."""
+    return write_messages(path, messages(seconds, image_encoding, instruction), storage)

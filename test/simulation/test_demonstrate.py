@@ -7,8 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
+from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.control.conventions import integrate, label
+from sqap_vla_ros.observation import Observation
+from sqap_vla_ros.pruning.selection import keep_all
 from sqap_vla_ros.simulation.demonstrate import Bursts, missing_jobs, record
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.tasks import TASKS, chosen_tasks
@@ -61,6 +64,29 @@ def test_a_disturbed_expert_recovers_and_the_disturbance_is_marked(scene):
     assert recorded is not None
     assert not recorded.intended[0]
     assert recorded.intended[-40:].all()
+
+
+class Aside:
+    """A policy that drifts to one side, and lets the gripper be."""
+
+    metadata = None
+
+    def plan(self, observation: Observation) -> ActionChunk:
+        actions = np.tile([0, 0.003, 0.001, 0, 0, 0, 0.5], (16, 1))
+        return ActionChunk(
+            observation.stamp_ns, actions, 0.05, observation.T_base_tool, observation.instruction, 0, keep_all()
+        )
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+
+def test_a_policy_drives_in_turns_and_the_expert_goes_on_from_there(scene):
+    recorded = record(scene, TASKS["pick_can"], load_configuration(ROBOT), 2, policy=Aside())
+    assert recorded is not None
+    turns = np.flatnonzero(np.diff(recorded.intended.astype(int)))
+    assert len(turns) >= 2
+    assert recorded.intended[-12:].all()
 
 
 def test_the_same_seed_gives_the_same_demonstration(scene, demonstration):

@@ -1,0 +1,72 @@
+"""What was found: each in a sentence, with what to do about it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+
+class Level(StrEnum):
+    """How much it matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        level: A problem keeps the set-up from working; a warning is worth a look.
+        about: What was looked at, in a word or two.
+        what: What was found.
+        advice: What to do; empty when nothing is to be done.
+    """
+
+    level: Level
+    about: str
+    what: str
+    advice: str = ""
+
+
+def has_problem(findings: Iterable[Finding]) -> bool:
+    """Whether anything keeps the set-up from working."""
+    return any(finding.level == Level.PROBLEM for finding in findings)
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """All findings in one line."""
+    counts = {level: sum(finding.level == level for finding in findings) for level in Level}
+    words = [f"{count} {level}{'s' * (count != 1)}" for level, count in counts.items() if level != Level.OK and count]
+    if has_problem(findings):
+        return f"this will not work as it is: {', '.join(words)}"
+    return "this will work" + (f"; {words[0]}" if words else "")
+
+
+def findings_table(title: str, findings: Iterable[Finding]) -> Table:
+    """One row per finding, in the order in which they were looked at."""
+    table = Table(title=title, box=SIMPLE_HEAD, show_lines=False)
+    for heading in ("", "about", "what", "what to do"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        level = Text(finding.level, _STYLES[finding.level])
+        table.add_row(level, finding.about, Text(finding.what), Text(finding.advice))
+    return table
+
+
+def write_findings(path: Path, settings: Mapping[str, Any], findings: Sequence[Finding]) -> None:
+    """Write them as JSON, with what was examined."""
+    content = {**settings, "verdict": verdict(findings), "findings": [asdict(finding) for finding in findings]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

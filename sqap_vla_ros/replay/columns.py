@@ -1,0 +1,59 @@
+"""Columns of a replay's tables. Each is empty where a tick has no value for it."""
+
+import pyarrow as pa
+
+
+def _number(name: str, description: str) -> pa.Field:
+    return pa.field(name, pa.float64(), metadata={"description": description})
+
+
+def _path(name: str, description: str) -> pa.Field:
+    shape = f"{description}, horizon x 3, row-major, base frame, metres"
+    return pa.field(name, pa.list_(pa.float64()), metadata={"description": shape})
+
+
+TICKS = pa.schema(
+    [
+        pa.field("stamp_ns", pa.int64(), metadata={"description": "stamp of the camera image"}),
+        pa.field("refused", pa.string(), metadata={"description": "why nothing was planned; empty: planned"}),
+        pa.field("instruction", pa.string()),
+        pa.field("seed", pa.uint64()),
+        pa.field("time_step_s", pa.float64()),
+        pa.field("actions", pa.list_(pa.float64()), metadata={"description": "horizon x 7, row-major, un-normalised"}),
+        pa.field("T_base_tool", pa.list_(pa.float64()), metadata={"description": "4 x 4, row-major, metres"}),
+        pa.field("kept_tokens", pa.list_(pa.int16())),
+        pa.field("token_reasons", pa.list_(pa.uint8()), metadata={"description": "per token, bits as in TokenMask"}),
+        pa.field("tool_u_px", pa.float64()),
+        pa.field("tool_v_px", pa.float64()),
+        pa.field("no_ring_reason", pa.string()),
+        pa.field("recorded_difference", pa.float64(), metadata={"description": "largest, to the recorded actions"}),
+        _path("path_m", "planned tool positions"),
+        _path("truth_path_m", "recorded tool positions, NaN where unknown"),
+        _number("truth_mean_displacement_m", "between plan and truth, over the steps whose truth is known"),
+        _number("truth_final_displacement_m", "between plan and truth at the end of the horizon"),
+        _number("truth_rotation_rad", "between plan and truth at the end of the horizon"),
+        _number("truth_direction_cosine", "between the net motions of plan and truth over the horizon"),
+        _number("truth_gripper_agreement", "share of the steps"),
+        _number("jerk_m_s3", "mean over the planned path"),
+        _number("overlap_m", "mean distance to the plan before it where both plan the same time"),
+        pa.field("baseline_actions", pa.list_(pa.float64()), metadata={"description": "as actions"}),
+        _path("baseline_path_m", "tool positions that the baseline planned"),
+        _number("baseline_mean_displacement_m", "between plan and baseline, over the horizon"),
+        _number("baseline_final_displacement_m", "between plan and baseline at the end of the horizon"),
+        _number("baseline_rotation_rad", "between plan and baseline at the end of the horizon"),
+        _number("baseline_direction_cosine", "between the net motions of plan and baseline over the horizon"),
+        _number("baseline_gripper_agreement", "share of the steps"),
+        _number("kept_overlap", "share of the policy's kept tokens that the baseline keeps"),
+        _number("baseline_truth_mean_displacement_m", "between baseline and truth, as for the plan"),
+        _number("baseline_truth_final_displacement_m", "between baseline and truth, as for the plan"),
+    ]
+)
+TIMINGS = pa.schema(
+    [("stamp_ns", pa.int64()), ("policy", pa.string()), ("stage", pa.string()), ("seconds", pa.float64())]
+)
+# The columns that the summary counts up; True where more is better, and the worst tick the one with the least.
+METRICS = {
+    name: name.endswith(("_cosine", "_agreement", "kept_overlap"))
+    for name in TICKS.names[TICKS.get_field_index("truth_mean_displacement_m") :]
+    if TICKS.field(name).type == pa.float64()
+}

@@ -1,0 +1,164 @@
+"""Replaying one bag from its beginning to its report, and many bags at a time.
+
+Each bag is a job of its own: it writes a directory of its own, and when it fails the others go on.
+"""
+
+import json
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.errors import in_one_line
+from sqap_vla_ros.parallel import run_jobs
+from sqap_vla_ros.policy import Policy, load_policy
+from sqap_vla_ros.replay.annotate import write_annotated
+from sqap_vla_ros.replay.bag import Bag
+from sqap_vla_ros.replay.jobs import ERROR_FILE, ReplayJob
+from sqap_vla_ros.replay.report import write_report
+from sqap_vla_ros.replay.results import ReplayResults
+from sqap_vla_ros.replay.run import replay
+from sqap_vla_ros.replay.run_files import Run
+from sqap_vla_ros.replay.video import write_overlay
+
+OnProgress = Callable[[str, float, float], None]
+"""Told what is being done, and how many seconds of the bag are done, of how many."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        job: The job.
+        summary: Content of its summary.json; None when it failed.
+        error: In one line, why it failed; empty when it did not.
+    """
+
+    job: ReplayJob
+    summary: dict[str, Any] | None
+    error: str = ""
+
+
+def _silent(*_: object) -> None:
+    """Progress that nobody looks at."""
+
+
+@lru_cache(maxsize=2)
+def _policy(configuration: Configuration, on_note: Callable[[str], None]) -> Policy:
+    """A policy, loaded once per process: the one to replay, and its baseline."""
+    return load_policy(configuration, on_note)
+
+
+def replay_bag(
+    job: ReplayJob, on_progress: OnProgress = _silent, on_note: Callable[[str], None] = _silent
+) -> dict[str, Any]:
+    """Replay one bag and write its directory; the mark of completeness is written last.
+
+    Args:
+        job: What to replay.
+        on_progress: Told how far it is.
+        on_note: Told in words what happens before.
+
+    Returns:
+        Content of `summary.json`.
+
+    Raises:
+        BagError: The bag cannot be replayed at all. One that is damaged is replayed up to there.
+        ConfigurationError, CheckpointError, TokenizerError: See `load_policy`.
+    """
+    with Bag(job.bag) as bag:
+        topics = bag.find_topics(job.configuration, job.image_topic, job.camera_info_topic)
+        policy = _policy(job.configuration, on_note)
+        baseline = _policy(job.baseline, on_note) if job.baseline else None
+
+        def show(what: str) -> Callable[[int], None]:
+            return lambda at_ns: on_progress(what, (at_ns - bag.start_ns) * 1e-9, bag.duration_s)
+
+        job.begin()
+        settings = {
+            "bag": str(job.bag),
+            "bag_seconds": bag.duration_s,
+            "as_recorded": job.as_recorded,
+            "rate_hz": job.rate_hz,
+            "measured_delay": job.measured_delay,
+            "extrinsic": job.extrinsic.model_dump() if job.extrinsic else None,
+            "policy": policy.metadata.policy_id,
+            "weights": policy.metadata.weights,
+            "kept_tokens": policy.metadata.kept_tokens,
+            "robot": job.configuration.robot_name,
+            "image_topic": topics.image,
+            "camera_info_topic": topics.camera_info,
+        }
+        with ReplayResults(job.out, settings) as results:
+            damage = replay(
+                bag,
+                topics,
+                policy,
+                baseline,
+                job.configuration,
+                results,
+                as_recorded=job.as_recorded,
+                rate_hz=job.rate_hz,
+                measured_delay=job.measured_delay,
+                extrinsic=job.extrinsic,
+                on_progress=show("replaying"),
+            )
+        summary = results.write_summary(damage)
+        run = Run(job.out)
+        for write, what in ((write_annotated, "annotating"), (write_overlay, "filming")):
+            write(bag, topics, job.configuration, run, extrinsic=job.extrinsic, on_progress=show(what))
+    write_report(job.out)
+    job.finish()
+    return summary
+
+
+def try_replay_bag(job: ReplayJob) -> Outcome:
+    """Replay one bag of many; one that fails leaves nothing but `error.txt`.
+
+    Raises:
+        ConfigurationError, CheckpointError, TokenizerError: No bag can be replayed, see `load_policy`.
+    """
+    for configuration in filter(None, (job.configuration, job.baseline)):
+        _policy(configuration, _silent)
+    try:
+        return Outcome(job, replay_bag(job))
+    except Exception as error:
+        job.begin()
+        job.out.mkdir(parents=True, exist_ok=True)
+        (job.out / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+        return Outcome(job, None, in_one_line(error))
+
+
+def replay_bags(jobs: Sequence[ReplayJob], *, workers: int, ray_address: str, resume: bool) -> Iterator[Outcome]:
+    """Replay many bags, each in a process of its own; outcomes come as they are ready.
+
+    Args:
+        jobs: The bags.
+        workers: How many at a time.
+        ray_address: Of a Ray cluster; empty: this machine.
+        resume: Take the results that are there already.
+
+    Raises:
+        ParallelError: See `run_jobs`.
+        ConfigurationError, CheckpointError, TokenizerError: See `load_policy`.
+    """
+    missing = []
+    for job in jobs:
+        if resume and job.is_done():
+            yield Outcome(job, json.loads((job.out / "summary.json").read_text(encoding="utf-8")))
+        else:
+            missing.append(job)
+    yield from run_jobs(try_replay_bag, missing, workers=workers, ray_address=ray_address)
+
+
+def write_overview(out: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write `summary.json` of many bags: the summary of each, and why others have none."""
+    content = {
+        "bags": {outcome.job.out.name: outcome.summary for outcome in outcomes if outcome.summary},
+        "failed": {outcome.job.out.name: outcome.error for outcome in outcomes if outcome.error},
+    }
+    (out / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,86 @@
+"""The ticks of a live recording, with the inputs that they were planned on: image, instruction, tool pose and ring."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.geometry.transforms import transform_from_message
+from sqap_vla_ros.images import decode
+from sqap_vla_ros.observation import Observation
+from sqap_vla_ros.replay.bag import Bag, BagDamage, BagError, BagTopics
+from sqap_vla_ros.stamps import stamp_ns
+
+
+@dataclass(frozen=True)
+class RecordedTick:
+    """A tick of a live recording.
+
+    Attributes:
+        observation: What was planned on.
+        actions: float64 (horizon, 7), what was published.
+        policy_id: Policy and checkpoint that published it.
+        epoch: Changes where the policy forgot what it had carried along.
+    """
+
+    observation: Observation
+    actions: NDArray[np.float64]
+    policy_id: str
+    epoch: int
+
+
+def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> frozenset[int]:
+    """Stamps of the chunks that were published in a live recording, up to its damage.
+
+    Raises:
+        BagError: The bag holds no chunks and masks.
+    """
+    if not (topics.chunk and topics.token_mask):
+        raise BagError(f"{bag.path}: no ActionChunk and TokenMask topics in it: replay without --as-recorded")
+    chunks_alone = BagTopics(image="", camera_info="", instruction="", chunk=topics.chunk, token_mask="")
+    stamps_ns = set()
+    with suppress(BagDamage):  # whoever reads the ticks meets it again
+        for _, _, chunk in bag.messages(chunks_alone):
+            stamps_ns.add(stamp_ns(chunk))
+    return frozenset(stamps_ns)
+
+
+def recorded_ticks(
+    bag: Bag, topics: BagTopics, planned: frozenset[int], on_progress: Callable[[int], None]
+) -> Iterator[RecordedTick | tuple[int, str]]:
+    """The ticks of a live recording that has image, chunk and token mask of them; `planned` are the chunks' stamps.
+
+    Yields:
+        A tick, or (stamp_ns, reason) for one whose messages cannot be used.
+    """
+    parts: dict[int, dict[str, Any]] = {}
+    for topic, recorded_ns, message in bag.messages(topics):
+        on_progress(recorded_ns)
+        if topic not in (topics.image, topics.chunk, topics.token_mask) or stamp_ns(message) not in planned:
+            continue
+        at_ns = stamp_ns(message)
+        tick = parts.setdefault(at_ns, {})
+        tick[topic] = message
+        if len(tick) == 3:
+            try:
+                yield _recorded_tick(at_ns, tick[topics.image], tick[topics.chunk], tick[topics.token_mask])
+            except ValueError as error:
+                yield at_ns, f"the recorded tick cannot be planned again: {error}"
+            # Older ticks that still lack a part will not get it: the recording lost an image, or began in between.
+            parts = {other_ns: rest for other_ns, rest in parts.items() if other_ns > at_ns}
+
+
+def _recorded_tick(at_ns: int, image: Any, chunk: Any, mask: Any) -> RecordedTick:
+    observation = Observation(
+        stamp_ns=at_ns,
+        image=decode(image),
+        instruction=chunk.instruction,
+        T_base_tool=transform_from_message(chunk.tool_pose),
+        tool_px=np.array([mask.tool_u, mask.tool_v]) if mask.tool_valid else None,
+        no_ring_reason=mask.tool_reason,
+    )
+    actions = np.asarray(chunk.data, np.float64).reshape(chunk.horizon, -1)
+    return RecordedTick(observation, actions, chunk.policy_id, chunk.epoch)

@@ -1,0 +1,43 @@
+"""The ticks of a live recording."""
+
+from collections.abc import Sequence
+
+from listed_bags import TOPICS, Entry, ListedBag, chunk_at, mask_at
+from synthetic_bags import START_NS, image
+
+from sqap_vla_ros.replay.recorded import RecordedTick, recorded_stamps_ns, recorded_ticks
+
+
+def tick_at(at_ns: int, encoding: str = "rgb8") -> list[Entry]:
+    """Image, chunk and mask of one tick."""
+    return [
+        ("/image", at_ns, image(at_ns, encoding)),
+        chunk_at(at_ns, 0.25, [1.0, 0.0], 0.1, at_ns),
+        mask_at(at_ns, (30.0, 40.0)),
+    ]
+
+
+def ticks(entries: Sequence[Entry], damaged: bool = False) -> list[RecordedTick | tuple[int, str]]:
+    """The ticks of a list of messages, however it ends."""
+    planned = recorded_stamps_ns(ListedBag(entries, damaged), TOPICS)
+    return list(recorded_ticks(ListedBag(entries), TOPICS, planned, lambda recorded_ns: None))
+
+
+def test_a_tick_has_the_inputs_that_chunk_and_mask_tell() -> None:
+    (tick,) = ticks(tick_at(START_NS))
+    assert isinstance(tick, RecordedTick) and tick.observation.stamp_ns == START_NS
+    assert tick.observation.T_base_tool[0, 3] == 0.25 and tick.actions[:, 6].tolist() == [1.0, 0.0]
+    assert tick.observation.tool_px is not None and tick.observation.tool_px.tolist() == [30.0, 40.0]
+
+
+def test_an_image_that_was_not_planned_on_is_no_tick() -> None:
+    assert len(ticks([*tick_at(START_NS), ("/image", START_NS + 1, image(START_NS + 10**8))])) == 1
+
+
+def test_a_tick_that_cannot_be_planned_again_says_why() -> None:
+    (tick,) = ticks(tick_at(START_NS, "32FC1"))
+    assert not isinstance(tick, RecordedTick) and tick[0] == START_NS and "32FC1" in tick[1]
+
+
+def test_the_ticks_before_a_damage_are_there() -> None:
+    assert len(ticks([*tick_at(START_NS), *tick_at(START_NS + 10**8)], damaged=True)) == 2
