@@ -47,6 +47,7 @@ bench: ## the figures of the README, into benchmarks/results
 	@$(VENV)/bin/python -m benchmarks.cpu_speed
 	@$(VENV)/bin/python -m benchmarks.cpu_full_size
 	@$(VENV)/bin/python -m benchmarks.fidelity
+	@$(VENV)/bin/python -m benchmarks.deployment
 	@$(VENV)/bin/python -m benchmarks.readme
 
 workstation: ## on a robot's computer, with its ROS 2 sourced: what `colcon build` and `ros2 launch` need

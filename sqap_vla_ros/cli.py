@@ -1,5 +1,6 @@
 """Command line `sqap-vla`."""
 
+import math
 import os
 import shlex
 import sys
@@ -256,6 +257,8 @@ class Bench:
     """Plans per policy that count; absent: 100 on a GPU, 5 on a CPU."""
     rows: tuple[str, ...] = ()
     """Only these policies, by their names in the results (sqap, fp16_graph, ...)."""
+    minutes: float = math.inf
+    """No policy is begun after this long; what was measured until then is written."""
     calculated: bool = False
     """Measure nothing; print the table of floors on known GPUs, calculated from their data sheets."""
 
@@ -279,7 +282,7 @@ class Bench:
         repeats = self.repeats if self.repeats is not None else 100 if device == "cuda" else 5
         if repeats < 1:
             raise ConfigurationError(f"repeats = {repeats}: expected at least 1")
-        settings = Settings(device, self.size, repeats, rows=self.rows)
+        settings = Settings(device, self.size, repeats, rows=self.rows, budget_s=60 * self.minutes)
         content = Measurement(settings, self.out, lambda words: console.print(words, highlight=False)).run()
         console.print(result_table(content))
         for name, words in content["failed"].items():

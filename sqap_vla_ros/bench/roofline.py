@@ -43,7 +43,7 @@ DATA_SHEETS = (
     Device("RTX 3090", 936e9, 71e12, 284e12, 24e9),
     Device("RTX 4090", 1008e9, 165e12, 661e12, 24e9),
     Device("RTX 5090", 1792e9, 209e12, 838e12, 32e9),
-    Device("Jetson AGX Orin 64 GB", 205e9, 42.5e12, 85e12, 64e9),
+    Device("Jetson AGX Orin", 205e9, 42.5e12, 85e12, 64e9),
     Device("Jetson AGX Thor", 273e9, 258e12, 517e12, 128e9),
     Device("H100 SXM", 3350e9, 989e12, 1979e12, 80e9),
     Device("H200", 4800e9, 989e12, 1979e12, 141e9),

@@ -2,9 +2,12 @@
 
 import gc
 import json
+import math
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,12 @@ from sqap_vla_ros.bench.measure import Memory, Timing, device_name, measure, mea
 from sqap_vla_ros.bench.networks import random_network
 from sqap_vla_ros.bench.plot import plot
 from sqap_vla_ros.bench.roofline import STAGES, Device, floors_s, plan_products
-from sqap_vla_ros.bench.rows import ROWS, Prepared, Row, prepare_eager, prepare_plain, prepare_static
+from sqap_vla_ros.bench.rows import ROWS, Prepared, Row, plain_samples, prepare_eager, prepare_plain, prepare_static
 from sqap_vla_ros.bench.selection import time_selection
 from sqap_vla_ros.cogact.model import CogACT
 from sqap_vla_ros.errors import in_one_line
 from sqap_vla_ros.fast.blocks import FusedTowerBlock
-from sqap_vla_ros.fast.fuse import make_fast
+from sqap_vla_ros.fast.fuse import halved_action_head, make_fast
 from sqap_vla_ros.quantization.kernels import kernels_run_on
 
 RESULT = "bench.json"
@@ -48,7 +51,7 @@ class Settings:
     repeats: int = 100
     text_tokens: int = 24
     rows: tuple[str, ...] = ()
-    budget_s: float = 420.0
+    budget_s: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Measured:
         stages: Parts of that.
         floors_ms: Least time per stage at the device's measured rates.
         peak_gib: Most memory while making and planning; of SQAP without any other policy's network.
+        chunk_error: Of the samples, relative to those of the plain path on the same network; None: not compared.
     """
 
     plan: Timing
@@ -68,6 +72,7 @@ class Measured:
     stages: dict[str, Timing]
     floors_ms: dict[str, float]
     peak_gib: float | None
+    chunk_error: float | None
 
 
 class Bench:
@@ -90,7 +95,10 @@ class Bench:
         self._noise = torch.from_numpy(generator.standard_normal((1, 16, 7), np.float32))
         self._measured: dict[str, Measured] = {}
         self._failed: dict[str, str] = {}
+        self._traces: dict[str, str] = {}
         self._more: dict[str, Any] = {}
+        self._model: CogACT | None = None
+        self._made_for: tuple[str, bool] | None = None
 
     def run(self) -> dict[str, Any]:
         """Measure everything; a policy that fails is noted with its error.
@@ -103,8 +111,7 @@ class Bench:
         rates = measured_rates(self._device)
         self._more["rates"] = asdict(rates)
         names = [name for name in ROWS if not self._settings.rows or name in self._settings.rows]
-        model: CogACT | None = None
-        for name, before in zip(names, [None, *names], strict=False):
+        for name in names:
             row = ROWS[name]
             if time.monotonic() - started > self._settings.budget_s:
                 self._failed[name] = f"not begun within {self._settings.budget_s:g} s"
@@ -114,26 +121,41 @@ class Bench:
                 continue
             self._say(f"{name}: {row.numbers} network, {row.how}")
             try:
-                if before is None or model is None or ROWS[before].numbers != row.numbers:
-                    model = None
-                gc.collect()
-                memory = Memory(self._device)
-                if model is None:
-                    model = random_network(row.numbers, self._settings.size, self._depth, self._device)
-                self._measured[name] = self._measure(model, row, memory, rates)
+                self._measured[name] = self._measure(row, rates)
             except Exception as error:  # one policy that does not run here must not cost the others
                 self._failed[name] = in_one_line(error)
+                self._traces[name] = traceback.format_exc()
                 self._say(f"{name} failed: {self._failed[name]}")
-                model = None
+                self._model = None
             self._write()
         return self._write()
 
-    def _measure(self, model: CogACT, row: Row, memory: Memory, rates: Device) -> Measured:
-        settings, products = (
-            self._settings,
-            plan_products(row.form, self._settings.text_tokens, size=self._settings.size, depth=self._depth),
-        )
+    def _network(self, row: Row) -> tuple[CogACT, Memory]:
+        """The network of a row, made anew unless the last one is such; and the memory since then."""
+        # Fusing is in place, and on a GPU alone.
+        wanted = row.numbers, row.how == "static" and self._device.type == "cuda"
+        if self._model is None or self._made_for != wanted:
+            self._model = None
+            gc.collect()
+            memory = Memory(self._device)
+            self._model = random_network(row.numbers, self._settings.size, self._depth, self._device)
+            self._made_for = wanted
+        else:
+            gc.collect()
+            memory = Memory(self._device)
+        return self._model, memory
+
+    def _measure(self, row: Row, rates: Device) -> Measured:
+        settings = self._settings
+        model, memory = self._network(row)
+        wanted = None
+        if row.how == "static" and not _is_fused(model):
+            wanted = plain_samples(model, row, self._camera, self._ids, self._noise)
+        products = plan_products(row.form, settings.text_tokens, size=settings.size, depth=self._depth)
         prepared = self._prepared(model, row)
+        error = None
+        if wanted is not None and prepared.samples is not None:
+            error = float(np.linalg.norm(prepared.samples() - wanted) / np.linalg.norm(wanted))
         wall = measure(prepared.plan, settings.repeats, self._device, wall=True)
         peak = memory.peak_gib
         device = None
@@ -144,7 +166,7 @@ class Bench:
             self._more["context_gib"] = memory.context_gib
             self._more["selection"] = asdict(time_selection(settings.repeats, self._device))
         floors = {name: 1e3 * seconds for name, seconds in floors_s(products, rates).items()}
-        return Measured(wall, device, stages, floors, peak)
+        return Measured(wall, device, stages, floors, peak, error)
 
     def _prepared(self, model: CogACT, row: Row) -> Prepared:
         inputs = self._camera, self._ids, self._noise
@@ -152,11 +174,11 @@ class Bench:
             return prepare_eager(EagerReference(model), self._device, *inputs)
         if row.how == "plain":
             return prepare_plain(model, row, *inputs)
-        if self._device.type == "cuda":
-            if not isinstance(model.vision.dino.blocks[0], FusedTowerBlock):
-                self._more["action_head_half_difference"] = make_fast(model)
         if row.how == "compiled":
+            model.action_head, _ = halved_action_head(model.action_head)
             _compile(model)
+        elif self._device.type == "cuda" and not _is_fused(model):
+            self._more["action_head_half_difference"] = make_fast(model)
         return prepare_static(model, row, *inputs)
 
     def _write(self) -> dict[str, Any]:
@@ -164,11 +186,13 @@ class Bench:
         content = {
             "device": device_name(self._device),
             "torch": torch.__version__,
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "depth": "as published" if self._depth is None else f"{self._depth} blocks of each kind",
             "settings": asdict(settings),
             "figures": _figures(self._measured, self._more),
             "rows": {name: asdict(measured) for name, measured in self._measured.items()},
             "failed": self._failed,
+            "traces": self._traces,
             **self._more,
         }
         self._out.mkdir(parents=True, exist_ok=True)
@@ -176,6 +200,10 @@ class Bench:
         if self._measured:
             plot(content, self._out / "bench.png")
         return content
+
+
+def _is_fused(model: CogACT) -> bool:
+    return isinstance(model.vision.dino.blocks[0], FusedTowerBlock)
 
 
 def _compile(model: CogACT) -> None:
@@ -196,6 +224,8 @@ def _figures(measured: dict[str, Measured], more: dict[str, Any]) -> dict[str, f
         figures[f"roofline_{name}_ms"] = sum(row.floors_ms.values())
         if row.device is not None:
             figures[f"{name}_device_ms"] = row.device.median_ms
+        if row.chunk_error is not None:
+            figures[f"chunk_error_{name}"] = row.chunk_error
         if row.peak_gib is not None:
             figures[f"peak_gib_{name}"] = row.peak_gib
         reference = measured.get("fp16_graph")
@@ -205,6 +235,8 @@ def _figures(measured: dict[str, Measured], more: dict[str, Any]) -> dict[str, f
                 figures[f"llm_speedup_{name}"] = (
                     reference.stages["language"].median_ms / row.stages["language"].median_ms
                 )
+    if more.get("context_gib") is not None:
+        figures["context_gib"] = more["context_gib"]
     if "selection" in more:
         figures["selection_us"] = 1e3 * more["selection"]["median_ms"]
     return figures
@@ -219,5 +251,9 @@ def result_table(content: dict[str, Any]) -> Table:
         floor, plan = sum(row["floors_ms"].values()), row["plan"]["median_ms"]
         stages = [row["stages"].get(stage, {}).get("median_ms") for stage in STAGES]
         numbers = [plan, *stages, floor, plan / floor, row["peak_gib"]]
-        table.add_row(name, *("" if number is None else f"{number:.3g}" for number in numbers))
+        table.add_row(name, *("" if number is None else _short(number) for number in numbers))
     return table
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"

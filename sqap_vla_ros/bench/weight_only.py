@@ -22,6 +22,8 @@ class WeightOnlyLinear(nn.Module):
         super().__init__()
         # Of any byte, neither nibble is larger than 7 when the upper bit of each is cleared.
         weights = torch.randint(0, 256, (rows, columns // 2), dtype=torch.uint8, device=device) & 0x77
+        self.weights: Tensor
+        self.scales: Tensor
         self.register_buffer("weights", weights, persistent=False)
         self.register_buffer("scales", torch.full((rows, 1), columns**-0.5 / 4, device=device), persistent=False)
 

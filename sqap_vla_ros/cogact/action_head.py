@@ -106,21 +106,30 @@ class Attention(nn.Module):
         return self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
 
 
+class Mlp(nn.Module):
+    """Two linear layers around a GELU."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(batch, tokens, width) -> the same."""
+        return self.fc2(functional.gelu(self.fc1(hidden), approximate="tanh"))
+
+
 class Block(nn.Module):
     """Attention and MLP, each on a layer norm without parameters."""
 
     def __init__(self, shape: ActionHeadShape) -> None:
         super().__init__()
         self.attn = Attention(shape.width, shape.heads)
-        self.mlp = nn.ModuleDict(
-            {"fc1": nn.Linear(shape.width, shape.hidden), "fc2": nn.Linear(shape.hidden, shape.width)}
-        )
+        self.mlp = Mlp(shape.width, shape.hidden)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(batch, tokens, width) -> the same."""
         hidden = hidden + self.attn(_norm(hidden))
-        inner = functional.gelu(self.mlp["fc1"](_norm(hidden)), approximate="tanh")
-        return hidden + self.mlp["fc2"](inner)
+        return hidden + self.mlp(_norm(hidden))
 
 
 class ConditionEmbedder(nn.Module):

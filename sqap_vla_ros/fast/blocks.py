@@ -95,8 +95,8 @@ class FusedHeadBlock(nn.Module):
         queries, keys, values = fused.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(queries, keys, values)
         flat = _few(self.attn.proj, mixed.transpose(1, 2).reshape(-1, width), residual=flat)
-        inner = _few(self.mlp["fc1"], flat, epsilon=EPSILON, gelu=True)
-        return _few(self.mlp["fc2"], inner, residual=flat).view(hidden.shape)
+        inner = _few(self.mlp.fc1, flat, epsilon=EPSILON, gelu=True)
+        return _few(self.mlp.fc2, inner, residual=flat).view(hidden.shape)
 
 
 def _few(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sqap_vla_ros.cogact.action_head import ActionHead
+from sqap_vla_ros.cogact.action_head import ActionHead, Block
 from sqap_vla_ros.cogact.diffusion import Ddim, sample
 from sqap_vla_ros.cogact.language import EPSILON, DecoderLayer
 from sqap_vla_ros.cogact.model import CogACT
@@ -42,7 +42,7 @@ def _fused_decoder_layer(layer: nn.Module) -> nn.Module:
             FloatLinear([mlp.gate_proj, mlp.up_proj]),
             FloatLinear([mlp.down_proj]),
         ]
-        gains = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+        gains: tuple[Tensor | None, Tensor | None] = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
         rows = tuple(linear.out_features for linear in (attention.q_proj, attention.k_proj, attention.v_proj))
     elif isinstance(layer, QuantDecoderLayer):
         groups = layer.attention_input, layer.attention_output, layer.mlp_input, layer.mlp_output
@@ -113,7 +113,6 @@ def _is_plain(linear: QuantLinear) -> bool:
     return len(groups) == 1 and not unusual and linear.input_format.granularity == "token"
 
 
-@torch.inference_mode()
 def halved_action_head(head: ActionHead) -> tuple[ActionHead, float]:
     """The action head in float16, where that changes its chunks by less than 1 %; else the one that was given.
 
@@ -124,18 +123,25 @@ def halved_action_head(head: ActionHead) -> tuple[ActionHead, float]:
     shape, device = head.shape, head.positional_embedding.device
     noise = torch.randn(3, shape.horizon, shape.action_dim, generator=generator).to(device)
     condition = torch.randn(3, 1, shape.token_size, generator=generator).to(device)
-    exact = sample(Ddim(), head, noise, condition)
-    halved = copy.deepcopy(head).half()
-    found = sample(Ddim(), halved, noise, condition)
+    with torch.inference_mode():
+        exact = sample(Ddim(), head, noise, condition)
+    try:
+        # Away from the device: both at once would be the most memory that a compressed network ever takes there.
+        halved = copy.deepcopy(head.cpu()).half().to(device)
+        with torch.inference_mode():
+            found = sample(Ddim(), halved, noise, condition)
+    except Exception:
+        head.to(device)  # the caller plans with it
+        raise
     difference = float(((found - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)).max())
-    return halved if difference < _HEAD_TOLERANCE else head, difference
+    return halved if difference < _HEAD_TOLERANCE else head.to(device), difference
 
 
 def fuse_action_head(head: ActionHead) -> None:
     """Fuse the blocks of an action head in half precision, on a device where the kernels run."""
-    blocks = head.blocks
-    for index in range(len(blocks)):
-        blocks[index] = FusedHeadBlock(blocks[index]).eval()
+    for index, block in enumerate(head.blocks):
+        if isinstance(block, Block):
+            head.blocks[index] = FusedHeadBlock(block).eval()
 
 
 def make_fast(model: CogACT) -> float:

@@ -1,6 +1,5 @@
 """Plans as CUDA graphs: hundreds of kernels in one launch, over memory that never moves."""
 
-import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -11,14 +10,13 @@ from torch import Tensor
 from sqap_vla_ros.cogact.diffusion import Ddim
 from sqap_vla_ros.cogact.model import CogACT
 from sqap_vla_ros.cogact.static_forward import StaticForward, StaticPlan
-from sqap_vla_ros.errors import in_one_line
+from sqap_vla_ros.fast.failures import warn
 from sqap_vla_ros.pruning.config import SqapConfig
 
 # Texts are padded to a multiple of this: one graph serves instructions of about the same length.
 BUCKET = 8
 _WARM_UPS = 3
-
-_LOG = logging.getLogger(__name__)
+WITHOUT_GRAPHS = "planning without CUDA graphs from now on, which is slower"
 
 
 class Graph:
@@ -83,7 +81,7 @@ class GraphedPlans:
         except Exception as error:  # whatever a driver, a compiler or an allocator may say
             self._failed = True
             self._recorded.clear()
-            warn(error)
+            warn(WITHOUT_GRAPHS, error)
             return None
 
     def _graph_for(self, text_tokens: int) -> tuple[StaticForward, Graph]:
@@ -94,26 +92,3 @@ class GraphedPlans:
             )
             self._recorded[room] = forward, Graph(forward.run, self._model.device)
         return self._recorded[room]
-
-
-def warn(error: Exception) -> None:
-    """Log that a GPU failed, and what to do."""
-    _LOG.warning("planning without CUDA graphs from now on, which is slower: %s", advice(error))
-
-
-def advice(error: Exception) -> str:
-    """What went wrong on a GPU, and what to do about it."""
-    words = in_one_line(error)
-    said = words.lower()
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return (
-            f"the GPU is out of memory ({words}); end what else holds it (`nvidia-smi` lists it), or use a compressed "
-            "checkpoint (`sqap-vla compress`)"
-        )
-    if "driver" in said and ("insufficient" in said or "too old" in said):
-        return f"the GPU's driver is too old for this build of torch ({words}); update the driver, or install TORCH=cpu"
-    if "no kernel image" in said:
-        return (
-            f"this build of torch has no code for this GPU ({words}); install one that supports it, or use device: cpu"
-        )
-    return f"{words}; report it with the GPU's name and the driver's version (`nvidia-smi`)"

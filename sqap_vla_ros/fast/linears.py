@@ -5,7 +5,7 @@ The float and the integer linear layer are called alike, so that a block of a ne
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class FloatLinear(nn.Module):
 
     def __init__(self, linears: Sequence[nn.Linear], layer_scale: Tensor | None = None) -> None:
         super().__init__()
-        biases = [linear.bias for linear in linears if linear.bias is not None]
+        biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
         self.weight = nn.Parameter(torch.cat([linear.weight for linear in linears]), requires_grad=False)
         self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
         self.layer_scale = nn.Parameter(layer_scale, requires_grad=False) if layer_scale is not None else None
@@ -92,6 +92,9 @@ class IntegerLinear(nn.Module):
 
     def __init__(self, weights: Tensor, scales: Tensor, bias: Tensor | None, input_format: InputFormat) -> None:
         super().__init__()
+        self.weights: Tensor
+        self.scales: Tensor
+        self.bias: Tensor | None
         self.register_buffer("weights", weights, persistent=False)
         self.register_buffer("scales", scales, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
@@ -130,7 +133,11 @@ class IntegerLinear(nn.Module):
         return output.view(*values.shape[:-1], len(self.scales))
 
 
-Fused = FloatLinear | IntegerLinear
+class Fused(Protocol):
+    """Any of them: a block of a network does not ask which."""
+
+    def __call__(self, values: Tensor, prologue: Prologue = NOTHING, residual: Tensor | None = None) -> Tensor:
+        """As `FloatLinear.forward`."""
 
 
 def reference_codes(values: Tensor, prologue: Prologue, input_format: InputFormat) -> tuple[Tensor, Tensor]:

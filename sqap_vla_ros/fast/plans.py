@@ -12,8 +12,9 @@ from sqap_vla_ros.cogact.model import CogACT, Prediction
 from sqap_vla_ros.cogact.preprocessing import MODEL_IMAGE_PX, model_image_affine, resize
 from sqap_vla_ros.cogact.statistics import normalised_actions
 from sqap_vla_ros.cogact.token_choice import TokenDropping
+from sqap_vla_ros.fast.failures import warn
 from sqap_vla_ros.fast.fuse import make_fast
-from sqap_vla_ros.fast.graphs import GraphedPlans, warn
+from sqap_vla_ros.fast.graphs import WITHOUT_GRAPHS, GraphedPlans
 from sqap_vla_ros.geometry.patches import ring_centre
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.pruning.config import SqapConfig
@@ -89,7 +90,7 @@ def record_fast_plans(
         on_progress("fusing the network's layers")
         difference = make_fast(model)
     except Exception as error:  # as `GraphedPlans`
-        warn(error)
+        warn(WITHOUT_GRAPHS, error)
         return None
     dtype = str(model.action_head.positional_embedding.dtype).removeprefix("torch.")
     on_progress(f"action head in {dtype}: float16 changes its chunks by {difference:.1e}, relative")

@@ -4,14 +4,29 @@ import pytest
 import torch
 from torch import Tensor
 
+from sqap_vla_ros.cogact.published import DINO, SIGLIP
 from sqap_vla_ros.quantization.integers import pack_nibbles, unpack_nibbles
 from sqap_vla_ros.quantization.kernels.gemm import int8_gemm, pack_halves, packed_gemm, tile_for
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+LANGUAGE_SHAPES = [(12288, 4096), (4096, 4096), (22016, 4096), (4096, 11008)]
 # (tokens, N, K): a down-projection, kept tokens at the LLM's width, one token, the towers' MLP (ragged everywhere), the
 # action heads, and a shape of each other tile.
 SHAPES = [(17, 64, 11008), (154, 130, 4096), (1, 70, 4096), (33, 100, 4304), (17, 72, 1152), (18, 64, 384)]
 SHAPES += [(65, 2050, 64), (193, 2050, 64), (3, 5, 6)]
+if DEVICE.type == "cuda":
+    # All that CogACT has, fused: the language model's with all tokens, with those that stay, and with one.
+    SHAPES += [(n, o, k) for n in (280, 178, 1) for o, k in LANGUAGE_SHAPES]
+    SHAPES += [
+        shape
+        for tower, tokens in ((DINO, 261), (SIGLIP, 256))
+        for shape in (
+            (tokens, 3 * tower.width, tower.width),
+            (tokens, tower.width, tower.width),
+            (tokens, tower.hidden, tower.width),
+            (tokens, tower.width, tower.hidden),
+        )
+    ]
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
@@ -25,7 +40,8 @@ def codes_of(bits: int, rows: int, columns: int) -> Tensor:
 
 
 def exact(codes: Tensor, weights: Tensor) -> Tensor:
-    return (codes.cpu().long() @ weights.cpu().long().T).to(DEVICE)
+    # Products of float64 are exact here: no sum exceeds 2^53.
+    return (codes.double() @ weights.double().T).long()
 
 
 def ones(rows: int) -> Tensor:

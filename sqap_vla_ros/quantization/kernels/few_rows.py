@@ -1,4 +1,4 @@
-"""A linear layer for few tokens, with what surrounds it in the same launch: the action head's 34 tokens, a hundred times.
+"""A linear layer for few tokens, with what surrounds it in the same launch: the action head's 34, a hundred times.
 
 With so few tokens a launch costs more than its arithmetic. A program takes all tokens and a few outputs, so that the
 weights, all that counts, are read once by as many programs as possible; each program computes the norms anew.
@@ -42,8 +42,8 @@ def few_rows_linear(
     whole = values.is_contiguous() and weight.is_contiguous() and (residual is None or residual.is_contiguous())
     if not whole or weight.shape[1] != channels or bias.shape != (outputs,):
         raise ValueError(
-            f"values {tuple(values.shape)}, weight {tuple(weight.shape)}, bias {tuple(bias.shape)}: expected contiguous "
-            "(tokens, K), (N, K), and (N,)"
+            f"values {tuple(values.shape)}, weight {tuple(weight.shape)}, bias {tuple(bias.shape)}: "
+            "expected contiguous (tokens, K), (N, K), and (N,)"
         )
     if residual is not None and residual.shape != (tokens, outputs):
         raise ValueError(f"residual of shape {tuple(residual.shape)}: expected ({tokens}, {outputs}), as the output")
