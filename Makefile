@@ -27,7 +27,7 @@ demo: ## a simulated arm, driven from its camera images over ROS 2; no ROS neede
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m sqap_vla_ros.simulation.demo
 
 test: ## all tests
-	@$(BOOTSTRAP) --kernels
+	@$(BOOTSTRAP) --for-tests
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m pytest
 
 test-kilted: ## the tests of the node, under ROS 2 Kilted

@@ -191,7 +191,7 @@ class Doctor:
         console.print(findings_table("live" if self.live else str(self.bag), findings))
         console.print(verdict(findings), style="bold", highlight=False)
         if findings is not lacking:
-            console.print(f"written to {self.out}")
+            console.print(f"written to {self.out}", markup=False)
         if has_problem(findings):
             sys.exit(1)
 

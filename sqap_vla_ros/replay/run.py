@@ -61,8 +61,14 @@ class _Planner:
         self._previous = None
 
     def plan(self, observation: Observation, recorded_actions: NDArray[np.float64] | None = None) -> None:
-        """Plan one tick."""
-        chunk = self._policy.plan(observation)
+        """Plan one tick; one that the policy or the baseline cannot plan is refused, as the node would do."""
+        try:
+            chunk = self._policy.plan(observation)
+            baseline = self._baseline.plan(observation) if self._baseline else None
+        except ValueError as error:  # samples that are not finite
+            self.plan_s = 0.0
+            self._results.add_refusal(observation.stamp_ns, str(error))
+            return
         self.plan_s = sum(chunk.timings_s.values())
         motion = planned_motion(chunk, self._robot)
         truth = self._truth.motion(observation.stamp_ns, observation.T_base_tool, self.recorded_ns)
@@ -73,7 +79,6 @@ class _Planner:
             "jerk_m_s3": mean_jerk(motion),
             "overlap_m": overlap_m(self._previous, motion) if self._previous else None,
         }
-        baseline = self._baseline.plan(observation) if self._baseline else None
         if baseline:
             other = planned_motion(baseline, self._robot)
             from_truth = difference(other, truth)
@@ -184,7 +189,7 @@ def _replay_recorded(
     on_message: Callable[[int], None],
 ) -> None:
     planned = recorded_stamps_ns(bag, topics)
-    results.recorded_chunks = len(planned)
+    results.recorded_chunks = planned.total()
     epoch = None
     for tick in recorded_ticks(bag, topics, planned, on_message):
         if not isinstance(tick, RecordedTick):
