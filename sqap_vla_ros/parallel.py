@@ -13,7 +13,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import Connection
-from typing import TypeVar
+from multiprocessing.util import Finalize
+from typing import Any, TypeVar
 
 from sqap_vla_ros.errors import in_one_line
 
@@ -71,6 +72,12 @@ def _end_with(parent: Connection) -> None:
     threading.Thread(target=wait_for_its_end, daemon=True).start()
 
 
+def when_worker_ends(call: Callable[[], None]) -> None:
+    """Call something before this process ends, if it is a worker: while threads and libraries are still there."""
+    if multiprocessing.parent_process() is not None:
+        Finalize(None, call, exitpriority=0)
+
+
 def _in_directory(directory: str, function: Callable[[Job], Result], job: Job) -> Result:
     """Call a function where paths mean what they meant to whoever made the job: workers start anywhere."""
     os.chdir(directory)
@@ -88,7 +95,7 @@ def _on_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], workers:
         except Exception as error:  # whatever its several layers make of an address where nobody answers
             raise ParallelError(f"no Ray cluster at '{address}': {in_one_line(error)}") from None
     # No retries: a job that kills its machine would go on to kill the others.
-    remote = ray.remote(max_retries=0)(_in_directory)
+    remote: Any = ray.remote(max_retries=0)(_in_directory)
     waiting = iter(jobs)
     here = os.getcwd()
     running = [remote.remote(here, function, job) for job in islice(waiting, workers)]
