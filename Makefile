@@ -27,7 +27,7 @@ demo: ## a simulated arm, driven from its camera images over ROS 2; no ROS neede
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m sqap_vla_ros.simulation.demo
 
 test: ## all tests
-	@$(BOOTSTRAP) --kernels
+	@$(BOOTSTRAP) --for-tests
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m pytest
 
 test-kilted: ## the tests of the node, under ROS 2 Kilted
@@ -51,6 +51,7 @@ bench: ## the figures of the README, into benchmarks/results
 	@$(VENV)/bin/python -m benchmarks.fidelity
 	@$(VENV)/bin/python -m benchmarks.kinematics
 	@$(VENV)/bin/python -m benchmarks.continuity
+	@$(VENV)/bin/python -m benchmarks.deployment
 	@$(VENV)/bin/python -m benchmarks.readme
 
 workstation: ## on a robot's computer, with its ROS 2 sourced: what `colcon build` and `ros2 launch` need

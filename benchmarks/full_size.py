@@ -1,7 +1,6 @@
-"""CogACT-Base at its full size, with random weights: as a checkpoint on disk, and as shapes.
+"""CogACT-Base at its full size, with random weights, as a checkpoint on disk.
 
-Sizes of the published CogACT/CogACT-Base: DINOv2-L/14 with registers and SigLIP-so400m/14 at 224 pixels, Llama-2-7B,
-DiT-B. Random weights cost the same time and memory as trained ones.
+Random weights cost the same time and memory as trained ones.
 """
 
 import json
@@ -13,18 +12,13 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
-from sqap_vla_ros.cogact.action_head import ActionHeadShape, action_head_layout
+from sqap_vla_ros.cogact.action_head import action_head_layout
 from sqap_vla_ros.cogact.language import LanguageShape, language_layout
 from sqap_vla_ros.cogact.projector import projector_layout
+from sqap_vla_ros.cogact.published import DINO, HEADS, LANGUAGE, PROJECTOR_HIDDEN, SIGLIP
 from sqap_vla_ros.cogact.random_checkpoint import write_run_files
-from sqap_vla_ros.cogact.vision import TowerShape, tower_layout
+from sqap_vla_ros.cogact.vision import tower_layout
 from sqap_vla_ros.cogact.weights import Layout, Shape
-
-DINO = TowerShape("dino", 1024, 24, 16, 4096, grid=16, patch_px=14, registers=4)
-SIGLIP = TowerShape("siglip", 1152, 27, 16, 4304, grid=16, patch_px=14)
-PROJECTOR_HIDDEN = 8704
-LANGUAGE = LanguageShape(4096, 32, 32, 32, 128, 11008, 32064)
-HEAD = ActionHeadShape(768, 12, 12, 3072, 4096, action_dim=7, horizon=16)
 
 
 def layouts(language: LanguageShape = LANGUAGE) -> dict[str, Layout]:
@@ -36,7 +30,7 @@ def layouts(language: LanguageShape = LANGUAGE) -> dict[str, Layout]:
         ),
         "projector": projector_layout(DINO.width + SIGLIP.width, PROJECTOR_HIDDEN, language.width),
         "llm_backbone": language_layout(language),
-        "action_model": action_head_layout(HEAD),
+        "action_model": action_head_layout(HEADS["base"]),
     }
 
 

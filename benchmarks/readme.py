@@ -63,6 +63,14 @@ MEANINGS = {
         "episodes_per_task": ("episodes per task of `fp16` and `sqap`", ""),
         "tasks": ("tasks", ""),
     },
+    "deployment": {
+        "calculated_weights_gib_fp16": ("weights in bfloat16", "GiB"),
+        "calculated_weights_gib_w4a4": ("weights in W4A4, towers in 8 bits, action head in float16", "GiB"),
+    },
+    "gpu_h200": {
+        "context_gib": ("memory of the CUDA context, beside the peaks", "GiB"),
+        "selection_us": ("SQAP's choice of 154 of 256 tokens", "µs"),
+    },
     "demo": {
         "setup_and_run_minutes": ("`make demo` on a clean clone", "min"),
         "second_run_minutes": ("`make demo` again", "min"),
@@ -89,6 +97,17 @@ NOTES = {
         "Inverse kinematics along smooth paths, targets at most 0.05 m and 0.25 rad apart, solved within 1 mm, 0.1° "
         "and the joints' limits: six arms of robosuite's, four generated chains of six and seven joints. Processor "
         "time."
+    ),
+    "deployment": (
+        "**Calculated, not measured**: milliseconds below which no program plans with CogACT-Base (256 visual and 24 "
+        "text tokens, 10 diffusion steps), from the makers' data sheets: each product takes the time of its arithmetic "
+        "or of reading its weights, whichever is longer; 4-bit codes multiplied as 8-bit ones, as this project's "
+        "kernels do. The last column is the prune ratio up to which the quantised language model still gains at least "
+        "5 %: beyond it, reading the weights is what takes the time; 0: pruning gains nothing there."
+    ),
+    "gpu_h200": (
+        "CogACT-Base's full size, random weights, from the camera image to the actions; the floor is that of the rates "
+        "measured in the same run. ![Milliseconds per plan and stage](docs/gpu_h200.png)"
     ),
     "closed_loop": (
         "The small trained CogACT on LIBERO tasks, in simulation; initial states that are not in the demonstrations, "
@@ -122,6 +141,33 @@ NOTES = {
 # File -> first column's heading, and a figure's name with a star where the row's is (none: at its end) -> heading and
 # format.
 GRIDS = {
+    "deployment": (
+        "GPU",
+        {
+            "calculated_ms_fp16_": ("`fp16`", "{:.1f}"),
+            "calculated_ms_w8a8_": ("W8A8", "{:.1f}"),
+            "calculated_ms_w4a4_": ("W4A4", "{:.1f}"),
+            "calculated_ms_sqap-0.4_": ("SQAP at 0.4", "{:.1f}"),
+            "calculated_llm_ms_fp16_": ("language model: `fp16`", "{:.1f}"),
+            "calculated_llm_ms_w8a8_": ("W8A8", "{:.1f}"),
+            "calculated_llm_ms_w4a4_": ("W4A4", "{:.1f}"),
+            "calculated_llm_ms_sqap-0.4_": ("SQAP at 0.4", "{:.1f}"),
+            "calculated_pruning_pays_to_": ("pruning pays up to", "{:g}"),
+        },
+    ),
+    "gpu_h200": (
+        "policy",
+        {
+            "*_ms": ("plan, ms", "{:.2f}"),
+            "*_p99_ms": ("p99", "{:.2f}"),
+            "*_device_ms": ("on the device", "{:.2f}"),
+            "roofline_*_ms": ("floor", "{:.2f}"),
+            "e2e_speedup_*": ("speed-up", "{:.2f}×"),
+            "llm_speedup_*": ("language model", "{:.2f}×"),
+            "peak_gib_*": ("peak, GiB", "{:.2f}"),
+            "chunk_error_*": ("chunk against the plain path", "{:.1e}"),
+        },
+    ),
     "cpu_speed": (
         "policy",
         {

@@ -67,7 +67,7 @@ class Bootstrap:
         self.venv: Path = arguments.venv.resolve()
         self.extras: list[str] = sorted({"ros", *arguments.extras.split(",")} - {""})
         self.torch: str = arguments.torch
-        self.kernels: bool = arguments.kernels
+        self.for_tests: bool = arguments.for_tests
         self.python = self.venv / "bin" / "python"
         self.ros = HERE / f"ros-{arguments.distro}.txt"
         self.steps = Steps(self.venv / ".set-up")
@@ -86,8 +86,8 @@ class Bootstrap:
         messages = fingerprint(prefix, *linked, *build_inputs)
 
         keys = {"venv": interpreter, "packages": packages, "prefix": prefix, "tf2_msgs": tf2_msgs, "messages": messages}
-        if self.kernels:
-            keys["kernels"] = packages
+        if self.for_tests:
+            keys["for_tests"] = packages
         if not any(self.steps.due(name, key) for name, key in keys.items()):
             return
         rendering = system_packages.RENDERING if "sim" in self.extras else ()
@@ -99,8 +99,9 @@ class Bootstrap:
         self.steps.step("prefix", f"{name} as a ROS prefix", prefix, self.make_prefix)
         self.steps.step("tf2_msgs", "messages of tf2", tf2_msgs, lambda: self.build(HERE / "tf2_msgs"))
         self.steps.step("messages", "messages of sqap_vla (half a minute)", messages, lambda: self.build(ROOT))
-        if self.kernels:
-            self.steps.step("kernels", "Triton, to test the GPU's kernels anywhere", packages, self.install_triton)
+        if self.for_tests:
+            what = "Triton and Ray, to test the GPU's kernels and a cluster anywhere"
+            self.steps.step("for_tests", what, packages, self.install_what_tests_need)
 
     def make_venv(self) -> None:
         another_interpreter = (self.venv / ".set-up" / "venv.done").is_file()
@@ -129,9 +130,9 @@ class Bootstrap:
         options: list[str | Path] = ["--no-build-isolation", "--requirement", self.ros]
         self.steps.run([*pip, *options, "--editable", package], self.environment, PIP_ADVICE)
 
-    def install_triton(self) -> None:
+    def install_what_tests_need(self) -> None:
         pip: list[str | Path] = [self.python, "-m", "pip", "install", "--no-compile", "--constraint", CONSTRAINTS]
-        self.steps.run([*pip, "triton"], self.environment, PIP_ADVICE)
+        self.steps.run([*pip, "triton", "ray"], self.environment, PIP_ADVICE)
 
     def make_prefix(self) -> None:
         code = "import sysconfig, numpy; print(sysconfig.get_path('include'), numpy.get_include(), sep='\\n')"
@@ -183,7 +184,7 @@ def main() -> None:
     parser.add_argument("--venv", type=Path, help="default: .venv for jazzy, .venv-kilted for kilted")
     parser.add_argument("--torch", default="auto", help="auto, cpu, or a CUDA version as PyTorch names it (cu130)")
     parser.add_argument("--extras", default="ik,sim,test", help="of setup.py, comma-separated, beside ros")
-    parser.add_argument("--kernels", action="store_true", help="Triton, too, which torch's CPU build does not bring")
+    parser.add_argument("--for-tests", action="store_true", help="also what only tests need: Triton and Ray")
     arguments = parser.parse_args()
     check_interpreter()
     if arguments.venv is None:

@@ -13,7 +13,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import Connection
-from typing import TypeVar
+from multiprocessing.util import Finalize
+from typing import Any, TypeVar
+
+from sqap_vla_ros.errors import in_one_line
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -35,9 +38,11 @@ def run_jobs(
         ray_address: Of a Ray cluster ("auto": the running one), whose machines see the same files; empty: none.
 
     Raises:
-        ParallelError: A process died, or Ray is not installed.
+        ParallelError: A process died, there are no workers, or Ray is not installed or has no cluster there.
         Exception: What a job raised; the others are given up.
     """
+    if workers < 1:
+        raise ParallelError(f"{workers} workers cannot do anything; give 1 or more")
     if ray_address:
         yield from _on_cluster(function, jobs, workers, ray_address)
         return
@@ -67,21 +72,37 @@ def _end_with(parent: Connection) -> None:
     threading.Thread(target=wait_for_its_end, daemon=True).start()
 
 
+def when_worker_ends(call: Callable[[], None]) -> None:
+    """Call something before this process ends, if it is a worker: while threads and libraries are still there."""
+    if multiprocessing.parent_process() is not None:
+        Finalize(None, call, exitpriority=0)
+
+
+def _in_directory(directory: str, function: Callable[[Job], Result], job: Job) -> Result:
+    """Call a function where paths mean what they meant to whoever made the job: workers start anywhere."""
+    os.chdir(directory)
+    return function(job)
+
+
 def _on_cluster(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, address: str) -> Iterator[Result]:
     try:
         import ray
     except ImportError:
         raise ParallelError("jobs on a cluster need Ray; install the optional extra [ray]") from None
     if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=False)
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except Exception as error:  # whatever its several layers make of an address where nobody answers
+            raise ParallelError(f"no Ray cluster at '{address}': {in_one_line(error)}") from None
     # No retries: a job that kills its machine would go on to kill the others.
-    remote = ray.remote(max_retries=0)(function)
+    remote: Any = ray.remote(max_retries=0)(_in_directory)
     waiting = iter(jobs)
-    running = [remote.remote(job) for job in islice(waiting, workers)]
+    here = os.getcwd()
+    running = [remote.remote(here, function, job) for job in islice(waiting, workers)]
     try:
         while running:
             [ready], running = ray.wait(running, num_returns=1)
-            running += [remote.remote(job) for job in islice(waiting, 1)]
+            running += [remote.remote(here, function, job) for job in islice(waiting, 1)]
             try:
                 result = ray.get(ready)
             except ray.exceptions.RayTaskError as error:

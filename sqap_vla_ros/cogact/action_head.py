@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sqap_vla_ros.cogact.weights import Layout, Part, Shape, Source, attention_heads
 
-_EPSILON = 1e-6
+EPSILON = 1e-6
 _FREQUENCIES = 128
 
 Blocks = Callable[[Tensor], Tensor]
@@ -106,21 +106,30 @@ class Attention(nn.Module):
         return self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
 
 
+class Mlp(nn.Module):
+    """Two linear layers around a GELU."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(batch, tokens, width) -> the same."""
+        return self.fc2(functional.gelu(self.fc1(hidden), approximate="tanh"))
+
+
 class Block(nn.Module):
     """Attention and MLP, each on a layer norm without parameters."""
 
     def __init__(self, shape: ActionHeadShape) -> None:
         super().__init__()
         self.attn = Attention(shape.width, shape.heads)
-        self.mlp = nn.ModuleDict(
-            {"fc1": nn.Linear(shape.width, shape.hidden), "fc2": nn.Linear(shape.hidden, shape.width)}
-        )
+        self.mlp = Mlp(shape.width, shape.hidden)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(batch, tokens, width) -> the same."""
         hidden = hidden + self.attn(_norm(hidden))
-        inner = functional.gelu(self.mlp["fc1"](_norm(hidden)), approximate="tanh")
-        return hidden + self.mlp["fc2"](inner)
+        return hidden + self.mlp(_norm(hidden))
 
 
 class ConditionEmbedder(nn.Module):
@@ -184,7 +193,7 @@ class ActionHead(nn.Module):
 
         `blocks` stands in for `run_blocks`.
         """
-        return self._denoise(self.x_embedder["linear"](x), step + condition, blocks or self.run_blocks)
+        return self._denoise(self._embed_actions(x), step + condition, blocks or self.run_blocks).to(x.dtype)
 
     def predict_guided(
         self, x: Tensor, step: Tensor, conditions: Tensor, guidance: float, blocks: Blocks | None = None
@@ -202,9 +211,10 @@ class ActionHead(nn.Module):
             (batch, horizon, action_dim).
         """
         # Both halves of the batch denoise the same actions.
-        actions = self.x_embedder["linear"](x).repeat(2, 1, 1)
+        actions = self._embed_actions(x).repeat(2, 1, 1)
         steps = step if len(step) == 1 else step.repeat(2, 1)
-        conditional, unconditional = self._denoise(actions, steps + conditions, blocks or self.run_blocks).chunk(2)
+        predicted = self._denoise(actions, steps + conditions, blocks or self.run_blocks)
+        conditional, unconditional = predicted.to(x.dtype).chunk(2)
         return unconditional + guidance * (conditional - unconditional)
 
     def run_blocks(self, hidden: Tensor) -> Tensor:
@@ -212,6 +222,10 @@ class ActionHead(nn.Module):
         for block in self.blocks:
             hidden = block(hidden)
         return hidden
+
+    def _embed_actions(self, x: Tensor) -> Tensor:
+        # Also a head in half precision takes and gives what the sampler carries in float32.
+        return self.x_embedder["linear"](x.to(self.positional_embedding.dtype))
 
     def _denoise(self, actions: Tensor, condition: Tensor, blocks: Blocks) -> Tensor:
         hidden = torch.cat((condition[:, None], actions), dim=1) + self.positional_embedding
@@ -226,7 +240,7 @@ def step_features(t: Tensor) -> Tensor:
 
 
 def _norm(hidden: Tensor) -> Tensor:
-    return functional.layer_norm(hidden, hidden.shape[-1:], eps=_EPSILON)
+    return functional.layer_norm(hidden, hidden.shape[-1:], eps=EPSILON)
 
 
 def load_action_head(

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from sqap_vla_ros.quantization.kernels import kernels_run_on
+
 _ROPE_THETA = 10000.0
 
 Rotations = tuple[Tensor, Tensor]
@@ -63,7 +65,16 @@ def project_heads(layer: Any, hidden: Tensor, rotations: Rotations, head_width: 
     queries, keys, values = (
         projected.view(batch, count, -1, head_width).transpose(1, 2) for projected in layer.project(hidden)
     )
-    return _rotate(queries, rotations), _rotate(keys, rotations), values
+    return *rotate_heads(queries, keys, rotations), values
+
+
+def rotate_heads(queries: Tensor, keys: Tensor, rotations: Rotations) -> tuple[Tensor, Tensor]:
+    """Rotary positions, as Llama pairs its channels: the first half with the second."""
+    if kernels_run_on(queries.device):
+        from sqap_vla_ros.quantization.kernels import rotary
+
+        return rotary.rotate_heads(queries, keys, *rotations)
+    return _rotate(queries, rotations), _rotate(keys, rotations)
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -151,7 +162,6 @@ class Evidence:
 
 
 def _rotate(vectors: Tensor, rotations: Rotations) -> Tensor:
-    """Rotary positions, as Llama pairs its channels: the first half with the second."""
     cos, sin = (part[:, None] for part in rotations)
     first, second = vectors.chunk(2, dim=-1)
     return vectors * cos + torch.cat((-second, first), dim=-1) * sin

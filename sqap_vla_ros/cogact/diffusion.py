@@ -140,8 +140,18 @@ class Ddim:
     def __post_init__(self) -> None:
         ddim_timesteps(self.steps)
 
+    def embed_steps(self, head: ActionHead) -> Tensor:
+        """Embeddings of the steps, ascending in time: (steps, width)."""
+        return _embedded(head, ddim_schedule(self.steps))
+
     def trajectory(
-        self, head: ActionHead, noise: Tensor, z: Tensor, guidance: float, held: Held | None = None
+        self,
+        head: ActionHead,
+        noise: Tensor,
+        z: Tensor,
+        guidance: float,
+        held: Held | None = None,
+        embedded_steps: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """After each step, the actions x and the clean actions x0 that the network saw in them.
 
@@ -151,9 +161,10 @@ class Ddim:
             z: (batch, 1, token_size), cognition feature.
             guidance: Scale of classifier-free guidance; 1 or less: the plain conditional prediction.
             held: Actions that are given already; None: all are free.
+            embedded_steps: (steps, width), what `embed_steps` says, where it must not be computed again.
         """
         schedule = ddim_schedule(self.steps)
-        predict = _predictor(head, schedule, z, guidance, self.recompute_every)
+        predict = _predictor(head, schedule, z, guidance, self.recompute_every, embedded_steps)
         x = noise
         for i in reversed(range(self.steps)):
             x0, (scale_x, scale_noise) = _clean(schedule, i, x, predict(x, i), held)
@@ -200,24 +211,43 @@ Sampler = Ddim | Ddpm
 
 
 def sample(
-    sampler: Sampler, head: ActionHead, noise: Tensor, z: Tensor, guidance: float = 1.5, held: Held | None = None
+    sampler: Sampler,
+    head: ActionHead,
+    noise: Tensor,
+    z: Tensor,
+    guidance: float = 1.5,
+    held: Held | None = None,
 ) -> Tensor:
     """Draw action chunks, (batch, horizon, action_dim), normalised and not clipped; arguments as `Ddim.trajectory`."""
-    ((x, _),) = deque(sampler.trajectory(head, noise, z, guidance, held), maxlen=1)
+    return last_of(sampler.trajectory(head, noise, z, guidance, held))
+
+
+def last_of(trajectory: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    """The actions after a trajectory's last step."""
+    ((x, _),) = deque(trajectory, maxlen=1)
     return x
 
 
 def _predictor(
-    head: ActionHead, schedule: Schedule, z: Tensor, guidance: float, recompute_every: int
+    head: ActionHead,
+    schedule: Schedule,
+    z: Tensor,
+    guidance: float,
+    recompute_every: int,
+    embedded_steps: Tensor | None = None,
 ) -> Callable[[Tensor, int], Tensor]:
     """The noise predictor as a function of x and the index of the step; what does not change is embedded here, once."""
-    steps = head.embed_steps(torch.from_numpy(schedule.timesteps).to(z.device))
+    steps = _embedded(head, schedule) if embedded_steps is None else embedded_steps
     blocks = head.run_blocks if recompute_every == 1 else _reusing(head.run_blocks, recompute_every)
     if guidance > 1.0:
         conditions = head.embed_both_conditions(z)
         return lambda x, i: head.predict_guided(x, steps[i : i + 1], conditions, guidance, blocks)
     condition = head.embed_condition(z)
     return lambda x, i: head.predict(x, steps[i : i + 1], condition, blocks)
+
+
+def _embedded(head: ActionHead, schedule: Schedule) -> Tensor:
+    return head.embed_steps(torch.from_numpy(schedule.timesteps).to(head.positional_embedding.device))
 
 
 def _reusing(run_blocks: Blocks, recompute_every: int) -> Blocks:

@@ -1,8 +1,10 @@
 """CogACT as a policy: an observation in, an un-normalised action chunk out."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ from sqap_vla_ros.cogact.token_choice import TokenDropping, choose_tokens, prune
 from sqap_vla_ros.cogact.tokenizer import PromptTokenizer, load_tokenizer
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.config_files import ConfigurationError
+from sqap_vla_ros.fast.failures import advice, warn, why_torch_has_no_gpu
+from sqap_vla_ros.fast.plans import FastPlans, record_fast_plans
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy_config import PolicyConfig, PolicyMetadata
 from sqap_vla_ros.pruning.config import EfficientVlaConfig, PruningConfig, VlaCacheConfig
@@ -33,8 +37,10 @@ from sqap_vla_ros.quantization.store import read_manifest
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# For measuring layers, beside images that show nothing in particular.
-_MEASURED_INSTRUCTION = "pick up the object and put it down"
+_LOG = logging.getLogger(__name__)
+
+# For what is measured or recorded before anybody has said what to do.
+_INSTRUCTION = "pick up the object and put it down"
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,20 @@ class CogACTPolicy:
         self._dropping = None if isinstance(config.pruning, VlaCacheConfig) else config.pruning
         self._reuse = FrameReuse(config.pruning) if isinstance(config.pruning, VlaCacheConfig) else None
         self._text: tuple[str, torch.Tensor] | None = None
+        self._fast: FastPlans | None = None
+
+    def record_graphs(self, on_progress: Callable[[str], None]) -> None:
+        """On a GPU: plan by CUDA graphs from now on, where the policy allows it."""
+        _, sampler = self._draw(0)
+        if self._reuse is None and isinstance(sampler, Ddim):
+            self._fast = record_fast_plans(
+                self._model,
+                self._dropping,
+                sampler,
+                self._diffusion.guidance,
+                self._token_ids(_INSTRUCTION),
+                on_progress,
+            )
 
     def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
         """Plan a chunk; the same arguments give the same bits on the same machine and number of threads.
@@ -103,18 +123,22 @@ class CogACTPolicy:
             return selection.indices
 
         seed = observation.stamp_ns
-        noise, sampler = self._draw(seed)
-        prediction = self._model.plan(
-            observation.image,
-            self._token_ids(observation.instruction),
-            noise,
-            sampler=sampler,
-            guidance=self._diffusion.guidance,
-            held=held_actions(committed, self._statistics, noise.shape[1]) if committed else None,
-            select=select if dropping else None,
-            prune_before_layer=prune_before_layer(dropping) if dropping else 0,
-            reuse=self._reuse,
-        )
+        ids, (noise, sampler) = self._token_ids(observation.instruction), self._draw(seed)
+        held = held_actions(committed, self._statistics, noise.shape[1]) if committed else None
+        if self._fast is not None and (planned := self._fast.plan(observation, ids, noise, held)) is not None:
+            prediction, selection = planned
+        else:
+            prediction = self._model.plan(
+                observation.image,
+                ids,
+                noise,
+                sampler=sampler,
+                guidance=self._diffusion.guidance,
+                held=held,
+                select=select if dropping else None,
+                prune_before_layer=prune_before_layer(dropping) if dropping else 0,
+                reuse=self._reuse,
+            )
         if self._reuse is not None:
             selection = reuse_report(self._reuse.reused, self._grid, self._grid)
         return ActionChunk(
@@ -178,9 +202,6 @@ def load_cogact_policy(
             "checkpoint is empty; give a CogACT run directory, .pt file or Hub id "
             "(`sqap-vla random-checkpoint DIR` writes a small random one to try with)"
         )
-    device = choose_device(configuration.device)
-    if device == "cpu":
-        torch.set_num_threads(configuration.torch_threads or max(1, len(os.sched_getaffinity(0)) - 1))
     on_progress(f"opening checkpoint {configuration.checkpoint}")
     checkpoint = open_checkpoint(configuration.checkpoint)
     try:
@@ -195,21 +216,41 @@ def load_cogact_policy(
     tokenizer = load_tokenizer(
         checkpoint.directory, Path(configuration.tokenizer).expanduser() if configuration.tokenizer else None
     )
-    dtype = _DTYPES[config.precision if config.precision != "auto" else "float32" if device == "cpu" else "bfloat16"]
-    model, weights = _load_model(config, checkpoint, dtype, device, on_progress)
+    model, weights = _load_where_it_runs(config, configuration, checkpoint, on_progress)
     model, dropped = _with_layers_for(config.pruning, model, tokenizer, on_progress)
     # Chunks of networks with other layers are not to be compared: the policy's id tells them apart.
     name = "-".join((config.name, *(["without"] if dropped else []), *(str(layer) for layer in dropped)))
     on_progress("hashing the checkpoint")
     metadata = _metadata(name, config, configuration, checkpoint, model, weights, statistics)
-    return CogACTPolicy(config, model, tokenizer, statistics, metadata)
+    policy = CogACTPolicy(config, model, tokenizer, statistics, metadata)
+    if model.device.type == "cuda":
+        policy.record_graphs(on_progress)
+    return policy
+
+
+def _load_where_it_runs(
+    config: PolicyConfig, configuration: Configuration, checkpoint: Checkpoint, on_progress: Callable[[str], None]
+) -> tuple[CogACT, Weights]:
+    """As `_load_model`: on the device that is configured; with auto, on the CPU where the GPU fails."""
+    if choose_device(configuration.device) == "cuda":
+        try:
+            return _load_model(config, checkpoint, "cuda", on_progress)
+        except RuntimeError as error:  # of torch: no memory, no code for this GPU, a driver that fails
+            if configuration.device == "cuda":
+                raise ConfigurationError(f"device = cuda: {advice(error)}; or let device be auto or cpu") from error
+            warn("planning on the CPU, which takes seconds", error)
+        torch.cuda.empty_cache()
+    torch.set_num_threads(configuration.torch_threads or max(1, len(os.sched_getaffinity(0)) - 1))
+    return _load_model(config, checkpoint, "cpu", on_progress)
 
 
 def _load_model(
-    config: PolicyConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: str, on_progress: Callable[[str], None]
+    config: PolicyConfig, checkpoint: Checkpoint, device: str, on_progress: Callable[[str], None]
 ) -> tuple[CogACT, Weights]:
     """The network, and how its weights are to be described."""
-    number_format = str(dtype).removeprefix("torch.")
+    auto = "float32" if device == "cpu" else "bfloat16"
+    number_format = auto if config.precision == "auto" else config.precision
+    dtype = _DTYPES[number_format]
     if not checkpoint.is_compressed:
         on_progress(
             f"loading {checkpoint.weights.stat().st_size * 1e-9:.2f} GB of weights to {device} as {number_format}"
@@ -240,7 +281,7 @@ def _with_layers_for(
             dropped = pruning.drop_layers
         else:
             on_progress("measuring the importance of the language model's layers")
-            importance = layer_importance(model, drawn_frames(tokenizer.encode(_MEASURED_INSTRUCTION)))
+            importance = layer_importance(model, drawn_frames(tokenizer.encode(_INSTRUCTION)))
             dropped = least_important(importance, pruning.layer_ratio)
         if any(layer >= depth for layer in dropped):
             raise ConfigurationError(f"pruning.drop_layers = {list(dropped)}: the layers are 0 to {depth - 1}")
@@ -290,7 +331,19 @@ def choose_device(wanted: str) -> str:
     Raises:
         ConfigurationError: There is no CUDA GPU, and one was asked for.
     """
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise ConfigurationError("device = cuda, but torch finds no CUDA GPU here; use auto or cpu")
-    return "cuda" if available and wanted != "cpu" else "cpu"
+    if wanted == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    reason = why_torch_has_no_gpu()
+    if wanted == "cuda":
+        because = f" ({reason})" if reason else ""
+        raise ConfigurationError(f"device = cuda, but torch finds no CUDA GPU here{because}; use auto or cpu")
+    if reason:
+        _say_once(f"planning on the CPU, which takes seconds: {reason}")
+    return "cpu"
+
+
+@lru_cache
+def _say_once(words: str) -> None:
+    _LOG.warning(words)

@@ -4,6 +4,7 @@ The resize must be Pillow's: torch's antialiased bicubic on uint8 differs by up 
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -55,11 +56,17 @@ def normalise(model_images: Tensor) -> tuple[Tensor, Tensor]:
         float32 (batch, 3, 224, 224) for DINOv2 (ImageNet statistics) and for SigLIP (mean and deviation 0.5).
     """
     pixels = model_images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    dino_mean, dino_std, siglip_mean, siglip_std = _statistics(pixels.device)
+    return (pixels - dino_mean) / dino_std, (pixels - siglip_mean) / siglip_std
 
-    def normalised(mean: tuple[float, ...], deviation: tuple[float, ...]) -> Tensor:
-        return (pixels - pixels.new_tensor(mean)[:, None, None]) / pixels.new_tensor(deviation)[:, None, None]
 
-    return normalised(_DINO_MEAN, _DINO_STD), normalised(_SIGLIP_MEAN, _SIGLIP_STD)
+# Kept, because a CUDA graph can be captured only of what copies nothing from the host.
+@lru_cache
+@torch.inference_mode(False)
+def _statistics(device: torch.device) -> tuple[Tensor, ...]:
+    """Mean and deviation of each tower's channels, float32 (3, 1, 1)."""
+    values = (_DINO_MEAN, _DINO_STD, _SIGLIP_MEAN, _SIGLIP_STD)
+    return tuple(torch.tensor(value, device=device)[:, None, None] for value in values)
 
 
 def model_image_affine(width: int, height: int, *, deploy_crop: bool = False) -> NDArray[np.float64]:

@@ -39,6 +39,10 @@ def check_camera(evidence: Evidence, ring_level: Level) -> list[Finding]:
     def doubt(level: Level, words: str, advice: str) -> None:
         findings.append(Finding(level, "camera_info", words, advice))
 
+    if info.header.frame_id and evidence.image_frames and info.header.frame_id not in evidence.image_frames:
+        frame = next(iter(dict(evidence.image_frames.most_common(1))))
+        words = f"it is of frame '{info.header.frame_id}', the images are of '{frame}'"
+        doubt(Level.WARNING, words, f"is {topic} the calibration of another camera? Then the ring is wrong")
     sizes = {observation.image.shape[1::-1] for observation in evidence.observations}
     sizes |= {(width, height) for _, width, height in evidence.formats if width}
     if wrong := sorted(size for size in sizes if size != (camera.width, camera.height)):

@@ -20,6 +20,7 @@ from sqap_vla_ros.doctor.transforms import check_transforms
 from sqap_vla_ros.policy_config import PolicyConfig
 from sqap_vla_ros.pruning.config import SqapConfig
 from sqap_vla_ros.replay.bag import TRANSFORM_TYPE, Bag, BagDamage
+from sqap_vla_ros.replay.jobs import make_directory
 from sqap_vla_ros.replay.observations import Extrinsic
 
 PICTURE, FINDINGS = "tool.png", "doctor.json"
@@ -83,8 +84,9 @@ def examine(
         on_progress: Told in words what is going on.
 
     Raises:
-        ConfigurationError: There is no such policy file.
+        ConfigurationError: There is no such policy file, or the directory cannot be made.
     """
+    make_directory(out)
     configuration = evidence.configuration
     path = named_file("policies", policies[0])
     pruning = validate(PolicyConfig, read_yaml(path), str(path)).pruning
@@ -110,7 +112,6 @@ def examine(
     if checkpoint is not None and not has_problem(settings):
         age_s = _image_age_s(evidence)
         findings += check_policies(policies, configuration, checkpoint, evidence.observations, age_s, on_progress)
-    out.mkdir(parents=True, exist_ok=True)
     picture = write_picture(evidence, radius, out / PICTURE)
     described = {"source": source, "robot": configuration.robot_name, "picture": PICTURE if picture else ""}
     write_findings(out / FINDINGS, described, findings)

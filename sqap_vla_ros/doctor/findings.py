@@ -56,12 +56,12 @@ def verdict(findings: Sequence[Finding]) -> str:
 
 def findings_table(title: str, findings: Iterable[Finding]) -> Table:
     """One row per finding, in the order in which they were looked at."""
-    table = Table(title=title, box=SIMPLE_HEAD, show_lines=False)
+    table = Table(title=Text(title), box=SIMPLE_HEAD, show_lines=False)
     for heading in ("", "about", "what", "what to do"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
         level = Text(finding.level, _STYLES[finding.level])
-        table.add_row(level, finding.about, Text(finding.what), Text(finding.advice))
+        table.add_row(level, Text(finding.about), Text(finding.what), Text(finding.advice))
     return table
 
 

@@ -57,7 +57,12 @@ def check_policies(
             findings.append(Finding(level, f"policy {name}", str(error), advice))
             continue
         on_progress(f"planning with {policy.metadata.policy_id}")
-        seconds = _plan_seconds(policy, observations)
+        try:
+            seconds = _plan_seconds(policy, observations)
+        except ValueError as error:  # samples that are not finite
+            level = Level.PROBLEM if of_set_up else Level.WARNING
+            findings.append(Finding(level, f"policy {name}", str(error), "give another --checkpoint or policy"))
+            continue
         findings.append(_judge(name, policy, seconds, image_age_s, configuration, of_set_up))
         del policy  # before the next one is loaded
     return findings

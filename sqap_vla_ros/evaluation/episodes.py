@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.config_files import ConfigurationError
 from sqap_vla_ros.evaluation.variants import DISTURBANCES, Condition, Variant
+from sqap_vla_ros.parallel import when_worker_ends
 from sqap_vla_ros.reasons import ReasonCounter
 from sqap_vla_ros.simulation.tasks import Task
 
@@ -188,12 +189,16 @@ def scene_of(task: Task) -> Any:
     from sqap_vla_ros.simulation.libero import LiberoScene
 
     if task not in _scenes:
-        for other in _scenes.values():
-            other.close()
-        _scenes.clear()
+        _close_scenes()
         gc.collect()  # a scene is two gigabytes of textures and meshes, in reference cycles
         _scenes[task] = LiberoScene(task.suite, task.index)
+        when_worker_ends(_close_scenes)
     return _scenes[task]
+
+
+def _close_scenes() -> None:
+    while _scenes:
+        _scenes.popitem()[1].close()
 
 
 @lru_cache(maxsize=1)

@@ -26,6 +26,16 @@ def patch_coordinates(pixel: NDArray[np.float64], model_image_affine: NDArray[np
     return int(np.floor(x / PATCH_PX)), int(np.floor(y / PATCH_PX))
 
 
+def ring_centre(
+    tool_px: NDArray[np.float64] | None, model_image_affine: NDArray[np.float64], rows: int = 16, columns: int = 16
+) -> tuple[int, int] | None:
+    """The tool's patch (column, row), or None when there is no tool on the model image; arguments as `ring_tokens`."""
+    if tool_px is None or not np.isfinite(tool_px).all():
+        return None
+    column, row = patch_coordinates(tool_px, model_image_affine)
+    return (column, row) if 0 <= column < columns and 0 <= row < rows else None
+
+
 def ring_tokens(
     tool_px: NDArray[np.float64] | None,
     model_image_affine: NDArray[np.float64],
@@ -45,11 +55,10 @@ def ring_tokens(
     Returns:
         int64 (n,), ascending indices into the row-major grid; empty when the tool is not on the model image.
     """
-    if tool_px is None or not np.isfinite(tool_px).all():
+    centre = ring_centre(tool_px, model_image_affine, rows, columns)
+    if centre is None:
         return np.zeros(0, np.int64)
-    column, row = patch_coordinates(tool_px, model_image_affine)
-    if not (0 <= column < columns and 0 <= row < rows):
-        return np.zeros(0, np.int64)
+    column, row = centre
     ring_rows = np.arange(max(row - radius, 0), min(row + radius + 1, rows))
     ring_columns = np.arange(max(column - radius, 0), min(column + radius + 1, columns))
     return (ring_rows[:, None] * columns + ring_columns).ravel()

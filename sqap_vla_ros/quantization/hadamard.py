@@ -36,9 +36,16 @@ def rotate(values: Tensor, block: int) -> Tensor:
         (..., channels), in the same number format.
     """
     rows = 2 ** (int(math.log2(block)) // 2)
-    left, right = hadamard(rows).to(values), hadamard(block // rows).to(values)
+    left, right = (_hadamard_like(size, values.dtype, values.device) for size in (rows, block // rows))
     blocks = values.reshape(-1, rows, block // rows)
     return torch.matmul(torch.matmul(left, blocks), right).reshape(values.shape)
+
+
+# Kept on its device, because a CUDA graph can be captured only of what copies nothing from the host.
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _hadamard_like(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return hadamard(size).to(dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=16)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sqap_vla_ros.quantization.integers import largest_code
-from sqap_vla_ros.quantization.kernels import require_triton
+from sqap_vla_ros.quantization.kernels import kernels_run_on, require_triton
 from sqap_vla_ros.quantization.weight import QuantisedWeight, weight_from_codes
 
 Execution = Literal["auto", "reference", "onednn", "int_mm", "float_sums", "triton"]
@@ -169,6 +169,13 @@ def exact_on_cpu(bits: int) -> Literal["onednn", "int_mm", "float_sums"]:
     return "float_sums"
 
 
+def fastest_exact(bits: int, device: torch.device) -> Execution:
+    """The execution of "auto": Triton on a GPU where it runs."""
+    if device.type == "cpu":
+        return exact_on_cpu(bits)
+    return "triton" if kernels_run_on(device) else "float_sums"
+
+
 def make_product(
     weight: QuantisedWeight, bits: int, execution: Execution, device: torch.device | str = "cpu"
 ) -> Product:
@@ -177,11 +184,11 @@ def make_product(
     Args:
         weight: Codes and scales.
         bits: Of the inputs' codes.
-        execution: "auto": Triton on a GPU; on a CPU the fastest that is exact there.
+        execution: "auto": the fastest that is exact on the device.
         device: Where.
     """
     if execution == "auto":
-        execution = "triton" if torch.device(device).type == "cuda" else exact_on_cpu(bits)
+        execution = fastest_exact(bits, torch.device(device))
     if execution == "onednn":
         return OneDnn(weight, bits)
     if execution == "triton":

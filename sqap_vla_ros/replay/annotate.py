@@ -123,7 +123,7 @@ class _Recording:
         row, at_ns, recorded_ns = scene.row, scene.stamp_ns, scene.recorded_ns
         if row["instruction"] != self._instruction:
             self._instruction, self._epoch = row["instruction"], self._epoch + 1
-        seconds = self._seconds[at_ns]
+        seconds = float(self._seconds[scene.tick])
         chunk = chunk_message(row, self._base, self._policy_id, self._epoch, scene.tick, seconds)
         self.write(CHUNK_TOPIC, CHUNK_TYPE, recorded_ns, chunk)
         camera = self._scenes.camera_frame(scene.message)

@@ -1,7 +1,7 @@
 """Two replays of the same bags beside each other: do two policies plan the same, and which one is faster?
 
-Ticks are joined by bag and stamp. What one plans and the other does not is a difference too, so that a run that refuses
-the hard ticks cannot look the better one.
+Ticks are joined by bag, lap of the clock and stamp. What one plans and the other does not is a difference too, so that
+a run that refuses the hard ticks cannot look the better one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from sqap_vla_ros.replay.metric_words import METRIC_WORDS, as_text
 from sqap_vla_ros.replay.run_files import Run, RunError, find_runs
 
 Values = NDArray[np.float64]
+
+# Poses of one bag and stamp are the same but for rounding, also those that a recorded chunk tells.
+_SAME_PLACE_M = 1e-4
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,18 @@ def compare(a: Path, b: Path) -> Comparison:
     Raises:
         RunError: One holds no complete results, or they have no planned tick in common.
     """
-    runs_a, runs_b = find_runs(a), find_runs(b)
+    named_a, named_b = ({_name(run, directory): run for run in find_runs(directory)} for directory in (a, b))
     # Of one bag each, the bag may have been moved or be given under another name.
-    by_name = {run.name: run for run in runs_b}
-    if len(runs_a) == len(runs_b) == 1:
-        by_name = {runs_a[0].name: runs_b[0]}
-    pairs = [(run, by_name[run.name]) for run in runs_a if run.name in by_name]
+    if len(named_a) == len(named_b) == 1:
+        named_b = dict(zip(named_a, named_b.values(), strict=True))
+    pairs = [(run, named_b[name]) for name, run in named_a.items() if name in named_b]
     parts = [part for pair in pairs if (part := _common(*pair))]
     if not parts:
         raise RunError(f"{a} and {b}: no tick is planned in both; replay the same bags, at the same rate, into both")
     return Comparison(
-        names=(_policy(runs_a[0]), _policy(runs_b[0])),
+        names=(_policy(named_a), _policy(named_b)),
         bags=len(pairs),
-        missing_bags=[run.name for run in runs_a if run.name not in by_name],
+        missing_bags=[name for name in named_a if name not in named_b],
         ticks=sum(part.ticks for part in parts),
         missing_ticks=sum(int(one.planned.sum()) for one, _ in pairs) - sum(part.ticks for part in parts),
         displacement_m=np.concatenate([part.distances.mean(axis=1) for part in parts]),
@@ -109,6 +112,7 @@ def _common(a: Run, b: Run) -> _Part | None:
     if not stamps:
         return None
     ticks_a, ticks_b = (np.array([ticks[stamp] for stamp in stamps], int) for ticks in by_stamp)
+    _check_inputs(a, ticks_a, b, ticks_b)
     paths_a, kept_a = _paths_and_kept(a, ticks_a)
     paths_b, kept_b = _paths_and_kept(b, ticks_b)
     if (paths_a.shape, kept_a.shape) != (paths_b.shape, kept_b.shape):
@@ -117,16 +121,36 @@ def _common(a: Run, b: Run) -> _Part | None:
             for paths, kept in ((paths_a, kept_a), (paths_b, kept_b))
         )
         raise RunError(f"{a.directory} plans {of_a}, {b.directory} {of_b}: replay networks of the same size")
-    seconds = tuple(
-        np.array([of_run.get(stamp, np.nan) for stamp in stamps])
-        for of_run in (a.planning_seconds(), b.planning_seconds())
-    )
     return _Part(
         distances=np.linalg.norm((paths_a - paths_b).reshape(len(stamps), paths_a.shape[1] // 3, 3), axis=2),
         kept_overlap=(kept_a & kept_b).sum(axis=1) / np.maximum(kept_a.sum(axis=1), 1),
-        seconds=(seconds[0], seconds[1]),
+        seconds=(a.planning_seconds()[ticks_a], b.planning_seconds()[ticks_b]),
         columns={name: (a.column(name)[ticks_a], b.column(name)[ticks_b]) for name in METRIC_WORDS},
     )
+
+
+def _check_inputs(a: Run, ticks_a: NDArray[np.int64], b: Run, ticks_b: NDArray[np.int64]) -> None:
+    """Recordings of simulations may have the same stamps and nothing else in common.
+
+    Raises:
+        RunError: Not the same was planned on.
+    """
+    steps_s = a.column("time_step_s")[ticks_a], b.column("time_step_s")[ticks_b]
+    start_a, start_b = (
+        np.concatenate([poses for (poses,) in run.lists("T_base_tool")])[ticks][:, 3:12:4]
+        for run, ticks in ((a, ticks_a), (b, ticks_b))
+    )
+    told_a, told_b = (np.array(run.strings("instruction"))[ticks] for run, ticks in ((a, ticks_a), (b, ticks_b)))
+    for what, same in (
+        ("time steps", np.isclose(*steps_s).all()),
+        ("tool poses", np.allclose(start_a, start_b, rtol=0, atol=_SAME_PLACE_M)),
+        ("instructions", (told_a == told_b).all()),
+    ):
+        if not same:
+            raise RunError(
+                f"{a.directory} and {b.directory}: other {what} at the same stamps; replay the same bag with the same "
+                "robot and instruction into both"
+            )
 
 
 def _paths_and_kept(run: Run, ticks: NDArray[np.int64]) -> tuple[Values, NDArray[np.bool_]]:
@@ -146,7 +170,13 @@ def _metrics(parts: Sequence[_Part]) -> dict[str, tuple[float, float]]:
     return means
 
 
-def _policy(run: Run) -> str:
+def _name(run: Run, directory: Path) -> str:
+    """Of a bag: its own name, or of several that of its results, as bags of several folders may be called the same."""
+    return run.name if run.directory == directory else run.directory.name
+
+
+def _policy(runs: Mapping[str, Run]) -> str:
+    run = next(iter(runs.values()))
     return str(run.summary.get("policy", run.directory.name))
 
 
@@ -183,7 +213,7 @@ def verdict(comparison: Comparison, found: Sequence[str]) -> str:
 
 def comparison_table(comparison: Comparison) -> Table:
     """Figures of A and B, and of the difference between them."""
-    table = Table(title=f"A: {comparison.names[0]}   B: {comparison.names[1]}", title_justify="left")
+    table = Table(title=Text(f"A: {comparison.names[0]}   B: {comparison.names[1]}"), title_justify="left")
     for name in ("", "A", "B"):
         table.add_column(name, justify="right" if name else "left")
     for words, values in (

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from sqap_vla_ros.config import Configuration, Group
+from sqap_vla_ros.config_files import ConfigurationError, named_file
 from sqap_vla_ros.replay.bag import BagError
 from sqap_vla_ros.replay.observations import Extrinsic
 from sqap_vla_ros.replay.sequential import STORAGE_SUFFIXES, storage_files
@@ -61,27 +62,67 @@ class ReplayJob(Group):
             raise ValueError("as recorded means the ticks and inputs of the recording: without rate, delay, extrinsic")
         return self
 
+    @model_validator(mode="after")
+    def _baseline_is_another(self) -> "ReplayJob":
+        if self.baseline == self.configuration:
+            raise ValueError("the baseline is the policy itself; give another policy or --baseline-checkpoint")
+        return self
+
     def is_done(self) -> bool:
-        """Whether the directory holds the results of this job, of the bag as it is now."""
+        """Whether the directory holds the results of this job: of bag, policy files and checkpoints as they are now."""
+        if not all((self.out / name).exists() for name in (*_TABLES, "report.html")):
+            return False
         try:
             return bool(json.loads((self.out / JOB_FILE).read_text(encoding="utf-8")) == self._mark())
         except (OSError, ValueError):
             return False
-
-    def begin(self) -> None:
-        """Remove what an earlier replay left in the directory, so that nothing of it is taken for this one's."""
-        for name in _RESULTS:
-            (self.out / name).unlink(missing_ok=True)
-        for name in _RESULT_FOLDERS:
-            shutil.rmtree(self.out / name, ignore_errors=True)
 
     def finish(self) -> None:
         """Mark the directory as complete."""
         (self.out / JOB_FILE).write_text(json.dumps(self._mark(), indent=2) + "\n", encoding="utf-8")
 
     def _mark(self) -> dict[str, Any]:
-        files = [self.bag] if self.bag.is_file() else sorted(self.bag.iterdir())
-        return {**self.model_dump(mode="json"), "bag_bytes": sum(file.stat().st_size for file in files)}
+        settings = [configuration for configuration in (self.configuration, self.baseline) if configuration]
+        return {
+            **self.model_dump(mode="json"),
+            "bag_files": _state(self.bag),
+            "policy_files": [named_file("policies", each.policy).read_text(encoding="utf-8") for each in settings],
+            "checkpoint_files": [_state(Path(each.checkpoint)) if each.checkpoint else [] for each in settings],
+        }
+
+
+def _state(path: Path) -> list[list[str | int]]:
+    """Name, bytes and time of change (ns) of a file, or of all in a directory; nothing where there is none."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    # SQLite makes one of these while it reads.
+    files = [file for file in files if not file.name.endswith("-shm")]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory for results, unless it is there.
+
+    Raises:
+        ConfigurationError: It cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"--out {directory}: {error.strerror}; give a directory that can be written") from None
+
+
+def begin_results(directory: Path) -> None:
+    """Make a directory, without what an earlier replay left in it, so that nothing of it is taken for this one's.
+
+    Raises:
+        ConfigurationError: It cannot be made.
+    """
+    make_directory(directory)
+    for name in _RESULTS:
+        (directory / name).unlink(missing_ok=True)
+    for name in _RESULT_FOLDERS:
+        if not (directory / name / JOB_FILE).exists():  # results of a bag of that name, one of several
+            shutil.rmtree(directory / name, ignore_errors=True)
 
 
 def find_bags(paths: Sequence[Path]) -> list[Path]:

@@ -17,7 +17,7 @@ from sqap_vla_ros.parallel import run_jobs
 from sqap_vla_ros.policy import Policy, load_policy
 from sqap_vla_ros.replay.annotate import write_annotated
 from sqap_vla_ros.replay.bag import Bag
-from sqap_vla_ros.replay.jobs import ERROR_FILE, ReplayJob
+from sqap_vla_ros.replay.jobs import ERROR_FILE, ReplayJob, begin_results
 from sqap_vla_ros.replay.report import write_report
 from sqap_vla_ros.replay.results import ReplayResults
 from sqap_vla_ros.replay.run import replay
@@ -78,7 +78,7 @@ def replay_bag(
         def show(what: str) -> Callable[[int], None]:
             return lambda at_ns: on_progress(what, (at_ns - bag.start_ns) * 1e-9, bag.duration_s)
 
-        job.begin()
+        begin_results(job.out)
         settings = {
             "bag": str(job.bag),
             "bag_seconds": bag.duration_s,
@@ -127,8 +127,7 @@ def try_replay_bag(job: ReplayJob) -> Outcome:
     try:
         return Outcome(job, replay_bag(job))
     except Exception as error:
-        job.begin()
-        job.out.mkdir(parents=True, exist_ok=True)
+        begin_results(job.out)
         (job.out / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
         return Outcome(job, None, in_one_line(error))
 

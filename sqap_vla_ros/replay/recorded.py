@@ -1,6 +1,7 @@
 """The ticks of a live recording, with the inputs that they were planned on: image, instruction, tool pose and ring."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +43,8 @@ class RecordedTick:
     committed_steps: int
 
 
-def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> frozenset[int]:
-    """Stamps of the chunks that were published in a live recording, up to its damage.
+def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> Counter[int]:
+    """Stamps of the chunks that were published in a live recording, up to its damage, and how often each was.
 
     Raises:
         BagError: The bag holds no chunks and masks.
@@ -51,15 +52,15 @@ def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> frozenset[int]:
     if not (topics.chunk and topics.token_mask):
         raise BagError(f"{bag.path}: no ActionChunk and TokenMask topics in it: replay without --as-recorded")
     chunks_alone = BagTopics(image="", camera_info="", instruction="", chunk=topics.chunk, token_mask="")
-    stamps_ns = set()
+    stamps_ns = Counter[int]()
     with suppress(BagDamage):  # whoever reads the ticks meets it again
         for _, _, chunk in bag.messages(chunks_alone):
-            stamps_ns.add(stamp_ns(chunk))
-    return frozenset(stamps_ns)
+            stamps_ns[stamp_ns(chunk)] += 1
+    return stamps_ns
 
 
 def recorded_ticks(
-    bag: Bag, topics: BagTopics, planned: frozenset[int], on_progress: Callable[[int], None]
+    bag: Bag, topics: BagTopics, planned: Container[int], on_progress: Callable[[int], None]
 ) -> Iterator[RecordedTick | tuple[int, str]]:
     """The ticks of a live recording that has image, chunk and token mask of them; `planned` are the chunks' stamps.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 
-from sqap_vla_ros.replay.annotate import ANNOTATED, OVERLAY_TOPIC
+from sqap_vla_ros.replay.annotate import ANNOTATED, CHUNK_TOPIC, OVERLAY_TOPIC
 from sqap_vla_ros.replay.metric_words import AGAINST
 from sqap_vla_ros.replay.run_files import Run
 from sqap_vla_ros.stamps import stamp_ns
@@ -53,7 +53,7 @@ def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequen
         ticks: Which.
         chosen: From `worst_ticks`, for their rank.
     """
-    pictures = _pictures(run, {int(run.stamps_ns[tick]) for tick in ticks})
+    pictures = _pictures(run, frozenset(ticks))
     shown = []
     for tick in ticks:
         row = run.row(tick)
@@ -65,26 +65,30 @@ def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequen
         ]
         time_s = (row["stamp_ns"] - run.stamps_ns[0]) * 1e-9
         lines = [*distances, row["no_ring_reason"], f"“{row['instruction']}” · stamp {row['stamp_ns']} ns"]
-        picture = pictures.get(row["stamp_ns"], "")
+        picture = pictures.get(tick, "")
         shown.append(Tick(tick, f"{time_s:.2f} s", [line for line in lines if line], picture))
     return shown
 
 
-def _pictures(run: Run, stamps: set[int]) -> dict[int, str]:
-    """Of the annotated recording, by stamp, small, as base64."""
+def _pictures(run: Run, ticks: frozenset[int]) -> dict[int, str]:
+    """Of the annotated recording, by tick, small, as base64."""
     folder = run.directory / ANNOTATED
     pictures: dict[int, str] = {}
-    if not stamps or not folder.is_dir():
+    if not ticks or not folder.is_dir():
         return pictures
     with AnyReader([folder]) as reader:
-        connections = [connection for connection in reader.connections if connection.topic == OVERLAY_TOPIC]
+        topics = (CHUNK_TOPIC, OVERLAY_TOPIC)
+        connections = [connection for connection in reader.connections if connection.topic in topics]
         if not connections:
             return pictures
+        latest: Any = None  # chunk: its sequence is the tick, and the picture follows it
         for connection, _, raw in reader.messages(connections):
             message: Any = reader.deserialize(raw, connection.msgtype)
-            if stamp_ns(message) in stamps:
-                pictures[stamp_ns(message)] = _small(message.data)
-            if len(pictures) == len(stamps):
+            if connection.topic == CHUNK_TOPIC:
+                latest = message
+            elif latest is not None and latest.sequence in ticks and stamp_ns(message) == stamp_ns(latest):
+                pictures[latest.sequence] = _small(message.data)
+            if len(pictures) == len(ticks):
                 break
     return pictures
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -174,7 +175,8 @@ class ReplayResults:
                 "published": self.recorded_chunks,
                 "compared": self._compared,
                 "identical_bit_for_bit": self._identical,
-                "largest_difference": self._largest_difference,
+                # JSON knows no infinity.
+                "largest_difference": self._largest_difference if np.isfinite(self._largest_difference) else None,
             }
         partial = self.directory / "summary.json.partial"
         partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -185,7 +187,8 @@ class ReplayResults:
         if recorded is None:
             return None
         same_shape = recorded.shape == chunk.actions.shape
-        difference = float(np.abs(recorded - chunk.actions).max()) if same_shape else float("inf")
+        difference = float(np.abs(recorded - chunk.actions).max()) if same_shape else np.inf
+        difference = np.inf if np.isnan(difference) else difference
         self._compared += 1
         self._identical += same_shape and recorded.tobytes() == chunk.actions.tobytes()
         self._largest_difference = max(self._largest_difference, difference)
@@ -205,10 +208,11 @@ class ReplayResults:
 
 
 def _metrics(ticks: Path) -> dict[str, dict[str, float | int]]:
-    """Of every metric that has values: mean, p50, p95, the worst value and the stamp of its tick."""
+    """Of every metric that has finite values: mean, p50, p95, the worst value and the stamp of its tick."""
     metrics: dict[str, dict[str, float | int]] = {}
     for name, more_is_better in METRICS.items():
-        table = pq.read_table(ticks, columns=["stamp_ns", name]).drop_null()
+        table = pq.read_table(ticks, columns=["stamp_ns", name])
+        table = table.filter(pc.is_finite(table[name]))  # a recorded pose may be any number
         if len(table):
             values = table[name].to_numpy()
             worst = int(values.argmin() if more_is_better else values.argmax())

@@ -67,8 +67,14 @@ class _Planner:
         recorded_actions: NDArray[np.float64] | None = None,
         committed: CommittedActions | None = None,
     ) -> None:
-        """Plan one tick."""
-        chunk = self._policy.plan(observation, committed)
+        """Plan one tick; one that the policy or the baseline cannot plan is refused, as the node would do."""
+        try:
+            chunk = self._policy.plan(observation, committed)
+            baseline = self._baseline.plan(observation, committed) if self._baseline else None
+        except ValueError as error:  # samples that are not finite
+            self.plan_s = 0.0
+            self._results.add_refusal(observation.stamp_ns, str(error))
+            return
         self.plan_s = sum(chunk.timings_s.values())
         motion = planned_motion(chunk, self._robot)
         truth = self._truth.motion(observation.stamp_ns, observation.T_base_tool, self.recorded_ns)
@@ -79,7 +85,6 @@ class _Planner:
             "jerk_m_s3": mean_jerk(motion),
             "overlap_m": overlap_m(self._previous, motion) if self._previous else None,
         }
-        baseline = self._baseline.plan(observation, committed) if self._baseline else None
         if baseline:
             other = planned_motion(baseline, self._robot)
             from_truth = difference(other, truth)
@@ -191,7 +196,7 @@ def _replay_recorded(
     on_message: Callable[[int], None],
 ) -> None:
     planned = recorded_stamps_ns(bag, topics)
-    results.recorded_chunks = len(planned)
+    results.recorded_chunks = planned.total()
     epoch: int | None = None
     before: RecordedTick | None = None
     for tick in recorded_ticks(bag, topics, planned, on_message):

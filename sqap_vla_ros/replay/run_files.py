@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sqap_vla_ros.observation_assembly import CLOCK_JUMP_NS
+
 
 class RunError(ValueError):
     """A directory that holds no results of a replay; the message says which, why, and what to do."""
@@ -94,20 +96,31 @@ class Run:
             self._group, self._rows = group, self._ticks.read_row_group(group, use_threads=False).to_pylist()
         return self._rows[tick - self._first_ticks[group]]
 
-    def planned_by_stamp(self) -> dict[int, int]:
-        """Stamp (ns) to tick, of those with a plan; the last one where the clock was set back."""
-        return {int(self.stamps_ns[tick]): int(tick) for tick in np.flatnonzero(self.planned)}
+    @cached_property
+    def laps(self) -> NDArray[np.int64]:
+        """int64 (ticks,), how often the clock was set back before: in each lap the same stamps may come again."""
+        laps, lap = Laps(), np.empty(len(self.stamps_ns), np.int64)
+        for tick, at_ns in enumerate(self.stamps_ns.tolist()):
+            lap[tick] = laps.at(at_ns)
+        return lap
 
-    def planning_seconds(self, policy: str = "policy") -> dict[int, float]:
-        """Stamp (ns) to seconds that planning took, of "policy" or "baseline"; empty without that one."""
-        seconds: dict[int, float] = {}
+    def planned_by_stamp(self) -> dict[tuple[int, int], int]:
+        """Lap and stamp (ns) to tick, of those with a plan."""
+        return {(int(self.laps[tick]), int(self.stamps_ns[tick])): int(tick) for tick in np.flatnonzero(self.planned)}
+
+    def planning_seconds(self) -> NDArray[np.float64]:
+        """Seconds that the policy took to plan, float64 (ticks,), NaN where it did not."""
+        parts: list[NDArray[np.float64]] = [np.empty(0)]
         try:
             for part in pq.ParquetFile(self.directory / "timings.parquet").iter_batches(use_threads=False):
-                wanted = pc.and_(pc.equal(part["policy"], policy), pc.equal(part["stage"], "total"))
-                total = part.filter(wanted)
-                seconds.update(zip(total["stamp_ns"].to_pylist(), total["seconds"].to_pylist(), strict=True))
+                wanted = pc.and_(pc.equal(part["policy"], "policy"), pc.equal(part["stage"], "total"))
+                parts.append(part.filter(wanted)["seconds"].to_numpy())
         except (OSError, pa.ArrowException) as error:
             raise RunError(f"{self.directory}/timings.parquet: cannot be read: {error}; replay again") from None
+        seconds, total = np.full(len(self.planned), np.nan), np.concatenate(parts)
+        if len(total) != self.planned.sum():
+            raise RunError(f"{self.directory}: timings.parquet is not that of ticks.parquet; replay again")
+        seconds[self.planned] = total
         return seconds
 
     def _table(self, name: str) -> pa.ChunkedArray:
@@ -115,6 +128,20 @@ class Run:
             return self._ticks.read(columns=[name], use_threads=False)[name]
         except KeyError:
             raise RunError(f"{self.directory}/ticks.parquet: has no column '{name}'; replay the bag again") from None
+
+
+class Laps:
+    """Counts how often stamps went back by more than a late frame does."""
+
+    def __init__(self) -> None:
+        self._lap = self._newest_ns = 0
+
+    def at(self, stamp_ns: int) -> int:
+        """The lap of the next stamp."""
+        if stamp_ns < self._newest_ns - CLOCK_JUMP_NS:
+            self._lap, self._newest_ns = self._lap + 1, stamp_ns
+        self._newest_ns = max(self._newest_ns, stamp_ns)
+        return self._lap
 
 
 def _as_array(column: pa.ChunkedArray, width: int) -> NDArray[np.float64]:

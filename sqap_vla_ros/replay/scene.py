@@ -20,7 +20,7 @@ from sqap_vla_ros.overlay import Overlay
 from sqap_vla_ros.replay.bag import BagTopics
 from sqap_vla_ros.replay.messages import token_grid
 from sqap_vla_ros.replay.observations import Extrinsic
-from sqap_vla_ros.replay.run_files import Run
+from sqap_vla_ros.replay.run_files import Laps, Run
 from sqap_vla_ros.stamps import stamp_ns
 
 WAIT_NS = 10**9
@@ -68,6 +68,9 @@ class SceneReader:
             self._tree.add(extrinsic.parent, extrinsic.child, 0, extrinsic.T_parent_child, static=True)
         self._camera: CameraModel | None = None
         self._ticks = run.planned_by_stamp()
+        # Laps are counted as the run's are: by the images that it has ticks of.
+        self._laps, self._lap = Laps(), 0
+        self._stamps = frozenset(run.stamps_ns.tolist())
         self._latest: int | None = None
         self._newest_ns = 0
         self._waiting: deque[tuple[int, Any]] = deque()
@@ -108,7 +111,8 @@ class SceneReader:
 
     def _scene(self, recorded_ns: int, message: Any) -> Scene:
         at_ns = stamp_ns(message)
-        own = self._ticks.get(at_ns)
+        self._lap = self._laps.at(at_ns) if at_ns in self._stamps else self._lap
+        own = self._ticks.get((self._lap, at_ns))
         self._latest = self._latest if own is None else own
         row = None if self._latest is None else self._run.row(self._latest)
         overlay = Overlay() if row is None else self._overlay(row, at_ns, self.camera_frame(message))

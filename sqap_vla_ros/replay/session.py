@@ -7,9 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from sqap_vla_ros.config import Configuration
-from sqap_vla_ros.replay.jobs import ReplayJob
+from sqap_vla_ros.replay.jobs import ReplayJob, begin_results
 from sqap_vla_ros.replay.many import Outcome, replay_bag, replay_bags, write_overview
 from sqap_vla_ros.replay.report import write_report
 
@@ -30,7 +31,7 @@ def replay_one(job: ReplayJob, console: Console, *, resume: bool) -> None:
         BagError, ConfigurationError, CheckpointError, TokenizerError: See `replay_bag`.
     """
     if resume and job.is_done():
-        console.print(f"the results in {job.out} are complete", soft_wrap=True)
+        console.print(f"the results in {job.out} are complete", soft_wrap=True, markup=False)
         return
     with _progress(console) as progress:
         task = progress.add_task("replaying", total=None)
@@ -54,8 +55,7 @@ def replay_many(
         ParallelError, ConfigurationError, CheckpointError, TokenizerError: See `replay_bags`.
     """
     out = jobs[0].out.parent
-    for name in ("summary.json", "report.html"):  # an overview of an earlier run is none of this one
-        (out / name).unlink(missing_ok=True)
+    begin_results(out)  # an overview of an earlier run, or the results of a single bag, are none of this one
     outcomes: list[Outcome] = []
     with _progress(console) as progress:
         task = progress.add_task("bags", total=len(jobs))
@@ -69,7 +69,7 @@ def replay_many(
     if any(outcome.summary for outcome in outcomes):
         write_report(out)
     console.print(_overview_table(outcomes))
-    console.print(f"written to {out}", soft_wrap=True)
+    console.print(f"written to {out}", soft_wrap=True, markup=False)
     return outcomes
 
 
@@ -79,30 +79,35 @@ def _progress(console: Console) -> Progress:
 
 
 def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:
-    table = Table(title=f"{summary['policy']} on {summary['bag']}", show_header=False)
-    table.add_row("ticks planned", str(summary["ticks_planned"]))
-    table.add_row("ticks with ring", str(summary["ticks_with_ring"]))
+    table = Table(title=Text(f"{summary['policy']} on {summary['bag']}"), show_header=False)
+
+    def add_row(*cells: str) -> None:
+        table.add_row(*map(Text, cells))  # a path or a message may have brackets
+
+    add_row("ticks planned", str(summary["ticks_planned"]))
+    add_row("ticks with ring", str(summary["ticks_with_ring"]))
     for reason, count in summary["no_ring_reasons"].items():
-        table.add_row("  without ring", f"{count}: {reason}")
-    table.add_row("ticks refused", str(summary["ticks_refused"]))
+        add_row("  without ring", f"{count}: {reason}")
+    add_row("ticks refused", str(summary["ticks_refused"]))
     for reason, count in summary["refusals"].items():
-        table.add_row("  refused", f"{count}: {reason}")
+        add_row("  refused", f"{count}: {reason}")
     for policy, stages in summary["seconds"].items():
         for stage, seconds in stages.items():
             words = f"median {seconds['p50'] * 1e3:.1f} ms, p99 {seconds['p99'] * 1e3:.1f} ms"
-            table.add_row(f"{policy}: {stage}", words)
+            add_row(f"{policy}: {stage}", words)
     for metric, values in summary["metrics"].items():
-        table.add_row(metric, f"mean {values['mean']:.4g}, p95 {values['p95']:.4g}")
+        add_row(metric, f"mean {values['mean']:.4g}, p95 {values['p95']:.4g}")
     if recorded := summary.get("recorded"):
-        table.add_row(
+        largest = recorded["largest_difference"]
+        add_row(
             "same as recorded",
             f"{recorded['identical_bit_for_bit']} of {recorded['compared']} bit for bit "
             f"({recorded['published']} were published), "
-            f"largest difference {recorded['largest_difference']:.3g}",
+            f"largest difference {'not finite' if largest is None else format(largest, '.3g')}",
         )
     if summary["bag_damage"]:
-        table.add_row("bag damaged", summary["bag_damage"])
-    table.add_row("written to", str(job.out))
+        add_row("bag damaged", summary["bag_damage"])
+    add_row("written to", str(job.out))
     return table
 
 
@@ -110,15 +115,15 @@ def _overview_table(outcomes: Sequence[Outcome]) -> Table:
     table = Table("bag", "planned", "refused", "with ring", "median plan [ms]", "remarks")
     for outcome in outcomes:
         if (summary := outcome.summary) is None:
-            table.add_row(outcome.job.out.name, "", "", "", "", f"failed: {outcome.error}")
+            table.add_row(Text(outcome.job.out.name), "", "", "", "", Text(f"failed: {outcome.error}"))
             continue
         total = summary["seconds"].get("policy", {}).get("total")
         table.add_row(
-            outcome.job.out.name,
+            Text(outcome.job.out.name),
             str(summary["ticks_planned"]),
             str(summary["ticks_refused"]),
             str(summary["ticks_with_ring"]),
             f"{total['p50'] * 1e3:.1f}" if total else "",
-            summary["bag_damage"],
+            Text(summary["bag_damage"]),
         )
     return table

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Configuration, load_configuration
 from sqap_vla_ros.geometry.transforms import vector_from_rotation
+from sqap_vla_ros.parallel import when_worker_ends
 from sqap_vla_ros.policy import Policy, load_policy
 from sqap_vla_ros.pruning.selection import keep_all
 from sqap_vla_ros.simulation.closed_loop import FRAME_NS, ClosedLoop
@@ -158,7 +159,9 @@ def missing_jobs(
 @lru_cache(maxsize=len(TASKS))
 def _scene(task: Task) -> LiberoScene:
     """Loading takes seconds, a reset a tenth of one."""
-    return LiberoScene(task.suite, task.index)
+    scene = LiberoScene(task.suite, task.index)
+    when_worker_ends(scene.close)
+    return scene
 
 
 @lru_cache(maxsize=1)

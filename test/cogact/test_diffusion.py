@@ -114,7 +114,7 @@ def test_reused_blocks_add_what_they_added_when_they_last_ran(head, io, guidance
 
     hooks = [head.final_layer["linear"].register_forward_hook(count)]
     for block in head.blocks:
-        hooks += [part.register_forward_hook(output_kept) for part in (block.attn, block.mlp["fc2"])]
+        hooks += [part.register_forward_hook(output_kept) for part in (block.attn, block.mlp.fc2)]
     expected = sample(Ddim(10), head, io["ddim_noise"], io["ddim_z"], guidance)
     for hook in hooks:
         hook.remove()

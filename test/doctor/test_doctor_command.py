@@ -125,3 +125,12 @@ def test_the_picture_shows_the_tool_and_its_ring_where_they_are(tmp_path: Path) 
 
 def test_without_an_image_there_is_no_picture(tmp_path: Path) -> None:
     assert not write_picture(evidence(seconds=0.0), 2, tmp_path / "tool.png")
+
+
+def test_findings_that_cannot_be_written_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    bag = write_bag(tmp_path / "bag")
+    assert doctor(monkeypatch, bag, "--robot", robot_file(tmp_path), "--out", tmp_path / "out") == 2
+    assert "give a directory that can be written" in " ".join(capsys.readouterr().err.split())

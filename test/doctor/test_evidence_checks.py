@@ -36,6 +36,11 @@ def changed(**fields: Any) -> Any:
     return spoil
 
 
+def of_another_camera(message: Any) -> None:
+    """Gives a message another frame."""
+    message.header = type(message.header)(stamp=message.header.stamp, frame_id="wrist")
+
+
 def k(fx: float = FOCAL_PX, fy: float = FOCAL_PX, cx: float = WIDTH / 2, cy: float = HEIGHT / 2) -> np.ndarray:
     return np.array([fx, 0, cx, 0, fy, cy, 0, 0, 1.0])
 
@@ -61,6 +66,7 @@ def test_nothing_is_wrong_with_a_set_up_in_which_all_is_well() -> None:
         ({"info_spoilt": changed(k=np.zeros(9))}, "camera_info", PROBLEM, "not calibrated"),
         ({"info_spoilt": changed(distortion_model="fisheye9")}, "camera_info", PROBLEM, "fisheye9"),
         ({"info_spoilt": changed(width=640, height=480)}, "camera_info", PROBLEM, "those that come are 160x120"),
+        ({"info_spoilt": of_another_camera}, "camera_info", WARNING, "of frame 'wrist', the images are of 'camera'"),
         ({"info_spoilt": changed(k=k(fy=160))}, "camera_info", WARNING, "pixels of real cameras are square"),
         ({"info_spoilt": changed(k=k(cx=30))}, "camera_info", WARNING, "far from the middle"),
         ({"info_spoilt": changed(k=k(cx=300))}, "camera_info", PROBLEM, "off the image"),

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from synthetic_evidence import configuration, evidence, levels, words
 
+from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.cogact.checkpoint import open_checkpoint
+from sqap_vla_ros.cogact.policy import CogACTPolicy
 from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.doctor import machine, speed
 from sqap_vla_ros.doctor.findings import Finding, Level, findings_table, has_problem, verdict, write_findings
@@ -89,6 +91,18 @@ def test_plans_of_each_policy_are_measured(run_directory: Path, observations: tu
     findings = judged(run_directory, observations, 0.0, freshness__image=5.0)
     assert [finding.about for finding in findings] == ["policy sqap", "policy fp16"]
     assert "a plan takes " in findings[0].what and "GiB of weights" in findings[1].what
+
+
+def test_a_policy_whose_plans_are_not_finite_is_a_problem(
+    run_directory: Path, observations: tuple[Observation, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: CogACTPolicy, observation: Observation) -> ActionChunk:
+        raise ValueError("the samples are not finite")
+
+    monkeypatch.setattr(CogACTPolicy, "plan", fail)
+    findings = judged(run_directory, observations, 0.0)
+    assert [finding.level for finding in findings] == [PROBLEM, WARNING]
+    assert "not finite" in findings[0].what
 
 
 def test_a_plan_that_outlives_its_image_is_a_problem_of_the_policy_that_is_to_run(

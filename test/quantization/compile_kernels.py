@@ -15,11 +15,22 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from sqap_vla_ros.quantization.kernels import activations, gemm
+from sqap_vla_ros.quantization.kernels import activations, few_rows, gemm, rotary, selection, weight_only
 
-KERNELS = (activations.rotate_quantise_kernel, gemm.gemm_kernel)
+KERNELS = (
+    activations.rotate_quantise_kernel,
+    few_rows.few_rows_kernel,
+    gemm.gemm_kernel,
+    rotary.rotary_kernel,
+    selection.row_attention_kernel,
+    selection.choose_tokens_kernel,
+    weight_only.weight_only_kernel,
+)
 _TYPES = {
+    torch.bool: "i1",
+    torch.uint8: "u8",
     torch.int8: "i8",
+    torch.int64: "i64",
     torch.int32: "i32",
     torch.float16: "fp16",
     torch.bfloat16: "bf16",
@@ -39,7 +50,32 @@ def call_wrappers() -> None:
         halves = gemm.pack_halves(torch.ones(outputs, channels // 2, dtype=torch.uint8))
         gemm.packed_gemm(codes, scales, halves, w_scales)
     weights = torch.ones(outputs, channels, dtype=torch.int8)
-    gemm.int8_gemm(codes, scales, weights, w_scales, torch.ones(outputs), torch.bfloat16)
+    residual = torch.ones(tokens, outputs, dtype=torch.bfloat16)
+    gemm.int8_gemm(codes, scales, weights, w_scales, torch.ones(outputs), torch.bfloat16, residual)
+    call_wrappers_of_the_static_forward()
+
+
+def call_wrappers_of_the_static_forward() -> None:
+    """What the fused layers and the choice of tokens add."""
+    hidden = torch.ones(280, 4096, dtype=torch.bfloat16)
+    activations.rotate_quantise(hidden, 1, 4, epsilon=1e-5)
+    activations.rotate_quantise(torch.ones(280, 22016, dtype=torch.bfloat16), 256, 4, function="swiglu")
+    for channels in (1024, 1152):
+        patches = torch.ones(261, channels, dtype=torch.bfloat16)
+        gain = patches[0].clone()
+        activations.rotate_quantise(patches, 1, 8, epsilon=1e-6, gain=gain, shift=gain)
+    activations.rotate_quantise(torch.ones(256, 4304, dtype=torch.bfloat16), 1, 8, function="gelu")
+    tokens = torch.ones(34, 768, dtype=torch.float16)
+    few_rows.few_rows_linear(tokens, torch.ones(2304, 768, dtype=torch.float16), tokens.new_ones(2304), epsilon=1e-6)
+    inner = torch.ones(34, 3072, dtype=torch.float16)
+    few_rows.few_rows_linear(inner, torch.ones(768, 3072, dtype=torch.float16), tokens[0], residual=tokens)
+    weight_only.weight_only_gemm(hidden, torch.ones(12288, 2048, dtype=torch.uint8), torch.ones(12288, 1))
+    heads = torch.ones(1, 280, 3, 32, 128, dtype=torch.bfloat16).permute(2, 0, 3, 1, 4)
+    table = torch.ones(1, 280, 128, dtype=torch.bfloat16)
+    rotary.rotate_heads(heads[0], heads[1], table, table)
+    attention = selection.row_attention(heads[0], heads[1], torch.tensor([279]), 256)
+    centre, valid = torch.zeros(1, 2, dtype=torch.int32), torch.ones(1, dtype=torch.bool)
+    selection.choose_tokens(attention, centre, valid, keep=154, top_k=31, radius=2)
 
 
 def source(kernel: Any, args: tuple[Any, ...], constants: dict[str, Any]) -> ASTSource:
@@ -75,7 +111,9 @@ def summary(kernel: Any, capability: int, args: tuple[Any, ...], options: dict[s
     return {
         "kernel": kernel.__name__,
         "capability": capability,
-        "tensor_core": sorted(set(re.findall(r"(?:mma|tcgen05)[\w.:]*(?:s8|tf32)[\w.]*", compiled.asm["ptx"]))),
+        "tensor_core": sorted(
+            set(re.findall(r"(?:mma|tcgen05)[\w.:]*(?:s8|tf32|f16|bf16)[\w.]*", compiled.asm["ptx"]))
+        ),
         "shared_bytes": compiled.metadata.shared,
         "spilled_bytes": sum(map(int, re.findall(r"STACK:(\d+)", usage))),
     }

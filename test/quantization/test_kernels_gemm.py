@@ -4,14 +4,29 @@ import pytest
 import torch
 from torch import Tensor
 
+from sqap_vla_ros.cogact.published import DINO, SIGLIP
 from sqap_vla_ros.quantization.integers import pack_nibbles, unpack_nibbles
 from sqap_vla_ros.quantization.kernels.gemm import int8_gemm, pack_halves, packed_gemm, tile_for
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+LANGUAGE_SHAPES = [(12288, 4096), (4096, 4096), (22016, 4096), (4096, 11008)]
 # (tokens, N, K): a down-projection, kept tokens at the LLM's width, one token, the towers' MLP (ragged everywhere), the
 # action heads, and a shape of each other tile.
 SHAPES = [(17, 64, 11008), (154, 130, 4096), (1, 70, 4096), (33, 100, 4304), (17, 72, 1152), (18, 64, 384)]
 SHAPES += [(65, 2050, 64), (193, 2050, 64), (3, 5, 6)]
+if DEVICE.type == "cuda":
+    # All that CogACT has, fused: the language model's with all tokens, with those that stay, and with one.
+    SHAPES += [(n, o, k) for n in (280, 178, 1) for o, k in LANGUAGE_SHAPES]
+    SHAPES += [
+        shape
+        for tower, tokens in ((DINO, 261), (SIGLIP, 256))
+        for shape in (
+            (tokens, 3 * tower.width, tower.width),
+            (tokens, tower.width, tower.width),
+            (tokens, tower.hidden, tower.width),
+            (tokens, tower.width, tower.hidden),
+        )
+    ]
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
@@ -25,7 +40,8 @@ def codes_of(bits: int, rows: int, columns: int) -> Tensor:
 
 
 def exact(codes: Tensor, weights: Tensor) -> Tensor:
-    return (codes.cpu().long() @ weights.cpu().long().T).to(DEVICE)
+    # Products of float64 are exact here: no sum exceeds 2^53.
+    return (codes.double() @ weights.double().T).long()
 
 
 def ones(rows: int) -> Tensor:
@@ -108,3 +124,20 @@ def test_codes_with_an_offset_are_refused() -> None:
 def test_operands_that_are_not_contiguous_are_refused() -> None:
     with pytest.raises(ValueError, match="all of them contiguous"):
         int8_gemm(codes_of(8, 3, 64), ones(1).expand(3, 1), codes_of(8, 4, 64), ones(4))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_residual_is_added_before_the_output_is_rounded(packed: bool) -> None:
+    codes, weights = codes_of(4, 17, 96), codes_of(4, 70, 96)
+    x_scales, w_scales = torch.rand(17, 1, device=DEVICE) + 0.1, torch.rand(70, 1, device=DEVICE) / 50 + 0.01
+    bias, residual = torch.randn(70, device=DEVICE), torch.randn(17, 70, device=DEVICE).bfloat16()
+    operand = pack_halves(pack_nibbles(weights)) if packed else weights
+    gemm = packed_gemm if packed else int8_gemm
+    output = gemm(codes, x_scales, operand, w_scales, bias, torch.bfloat16, residual)
+    wanted = exact(codes, weights).float() * x_scales * w_scales.T + bias + residual
+    torch.testing.assert_close(output, wanted.bfloat16(), rtol=2 * torch.finfo(torch.bfloat16).eps, atol=1e-6)
+
+
+def test_a_residual_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"residual of shape \(4, 3\)"):
+        int8_gemm(codes_of(8, 3, 64), ones(3), codes_of(8, 4, 64), ones(4), residual=torch.ones(4, 3, device=DEVICE))

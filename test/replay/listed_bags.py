@@ -50,10 +50,13 @@ class ListedBag(Bag):
 
     def motion_messages(self, topics: BagTopics, gripper_command: str) -> Iterator[Entry]:
         """All of the list."""
-        return self.messages(topics)
+        return self._all()
 
     def messages(self, topics: BagTopics) -> Iterator[Entry]:
-        """All of the list."""
+        """Those of the topics."""
+        return (entry for entry in self._all() if entry[0] in topics.names)
+
+    def _all(self) -> Iterator[Entry]:
         for entry in self._entries:
             self.read += 1
             yield entry

@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from synthetic_bags import START_NS, tool_x_m
@@ -32,20 +35,24 @@ def write_run(
     selection: TokenSelection = KEPT,
     refused: tuple[int, ...] = (),
     damage: str = "",
+    laps: int = 1,
+    lap_seconds: float = 0.0,
+    changed: Mapping[str, Any] | None = None,
 ) -> Path:
     """Plans along the tool's way, off by `offset_m` to the side; the worst tick is the sixth, by twice as much.
 
-    The tool's way is known up to the last three ticks; the baseline plans along it.
+    The tool's way is known up to the last three ticks; the baseline plans along it. After each of several laps the
+    clock is set back to the beginning, and a plan takes `lap_seconds` longer. `changed` fields are of every chunk.
     """
     settings = {"bag": f"recordings/{name}", "bag_seconds": 1.0, "policy": "sqap-1234", "weights": "w4a4"}
     with ReplayResults(directory, {**settings, "robot": "synthetic"}) as results:
         results.baseline = "fp16-1234" if baseline else ""
-        for tick in range(ticks):
+        for lap, tick in product(range(laps), range(ticks)):
             at_ns = stamp_ns(tick)
             if tick in refused:
                 results.add_refusal(at_ns, "no transform <base> -> <tool>")
                 continue
-            plan = chunk(at_ns, selection, seconds)
+            plan = replace(chunk(at_ns, selection, seconds + lap * lap_seconds), **(changed or {}))
             other = chunk(at_ns, OTHER_KEPT, 2 * seconds) if baseline else None
             results.add_tick(plan, measured(tick, ticks, offset_m, baseline), None, other)
     results.write_summary(damage)

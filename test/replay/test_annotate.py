@@ -8,7 +8,8 @@ import pytest
 from replayed_runs import HORIZON, KEPT, stamp_ns, write_run
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
-from synthetic_bags import FOCAL_PX, HEIGHT, START_NS, WIDTH, tool_x_m, write_bag
+from synthetic_bags import FOCAL_PX, HEIGHT, START_NS, WIDTH, tool_x_m, write_bag, write_messages
+from synthetic_bags import messages as bag_messages
 
 from sqap_vla_ros import stamps
 from sqap_vla_ros.config import Configuration, validate
@@ -46,6 +47,13 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of ten plans, the third refused."""
     folder = tmp_path_factory.mktemp("annotated")
     return annotated(write_bag(folder / "bag"), write_run(folder / "run", offset_m=OFFSET_M, refused=(2,)))
+
+
+def test_after_the_clock_was_set_back_an_image_has_its_own_plan(tmp_path: Path) -> None:
+    lap = bag_messages(1.6)
+    bag = write_messages(tmp_path / "bag", [*lap, *((at_ns + 2 * 10**9, *rest) for at_ns, *rest in lap)])
+    written = annotated(bag, write_run(tmp_path / "run", ticks=16, laps=2))
+    assert [chunk.sequence for _, chunk in messages(written, CHUNK_TOPIC)] == list(range(32))
 
 
 @pytest.mark.parametrize("topic", [CHUNK_TOPIC, MASK_TOPIC, PATH_TOPIC, OVERLAY_TOPIC])

@@ -1,6 +1,8 @@
 """Two replays compared: the figures, the verdict, the exit code."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +85,38 @@ def test_bags_are_joined_by_name_and_missing_ones_count(tmp_path: Path) -> None:
     comparison = compare(tmp_path / "a", tmp_path / "b")
     assert (comparison.bags, comparison.ticks) == (1, 10)
     assert failures(comparison, None, None) == ["bags that only A has: kitchen"]
+
+
+def test_bags_of_several_folders_that_are_called_the_same_are_told_apart(tmp_path: Path) -> None:
+    names = ("monday-bag", "tuesday-bag")
+    for number, name in enumerate(names):
+        write_run(tmp_path / name, "bag", ticks=10 - number, offset_m=0.001 * number)
+    (tmp_path / "summary.json").write_text(json.dumps({"bags": dict.fromkeys(names), "failed": {}}))
+    comparison = compare(tmp_path, tmp_path)
+    assert (comparison.bags, comparison.ticks, comparison.missing_ticks) == (2, 19, 0)
+    assert comparison.displacement_m.max() == 0
+
+
+def test_stamps_that_come_again_after_the_clock_was_set_back_are_ticks_of_their_own(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", ticks=20, laps=2, lap_seconds=0.4)
+    comparison = compare(run, run)
+    assert (comparison.ticks, comparison.missing_ticks) == (40, 0)
+    assert sorted(set(comparison.seconds[0].round(6))) == [0.1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"T_base_tool": np.eye(4)}, "tool poses"),
+        ({"instruction": "open the drawer"}, "instructions"),
+        ({"time_step_s": 0.2}, "time steps"),
+    ],
+)
+def test_runs_with_the_same_stamps_and_other_inputs_cannot_be_compared(
+    tmp_path: Path, changed: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(RunError, match=words):
+        compare(write_run(tmp_path / "a"), write_run(tmp_path / "b", changed=changed))
 
 
 def test_replays_of_many_bags_that_were_interrupted_are_not_compared(tmp_path: Path) -> None:

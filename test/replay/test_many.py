@@ -2,7 +2,9 @@
 
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +15,12 @@ from synthetic_bags import write_bag
 from sqap_vla_ros import cli
 from sqap_vla_ros.config import Configuration, validate
 from sqap_vla_ros.config_files import ConfigurationError
+from sqap_vla_ros.parallel import ParallelError
 from sqap_vla_ros.replay import many
 from sqap_vla_ros.replay.bag import BagError
 from sqap_vla_ros.replay.jobs import ReplayJob, find_bags, run_names
 from sqap_vla_ros.replay.many import replay_bag, replay_bags
+from sqap_vla_ros.replay.run_files import find_runs
 
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
 
@@ -96,6 +100,35 @@ def test_results_of_a_bag_that_has_grown_are_not_taken_for_it(tmp_path: Path) ->
     replay_bag(job)
     (job.bag / "bag_1.mcap").write_bytes(b"more")
     assert not job.is_done()
+
+
+def test_results_of_a_policy_file_or_checkpoint_that_was_changed_are_not_taken_for_these(tmp_path: Path) -> None:
+    policy, checkpoint = tmp_path / "mine.yaml", tmp_path / "run"
+    policy.write_text("name: mine")
+    checkpoint.mkdir()
+    (checkpoint / "weights.pt").write_bytes(b"first")
+    configuration = CONFIGURATION.model_copy(update={"policy": str(policy), "checkpoint": str(checkpoint)})
+    bag = write_bag(tmp_path / "bag", seconds=0.2)
+    job = validate(ReplayJob, {"bag": bag, "out": tmp_path / "out", "configuration": configuration}, "test")
+    replay_bag(job)
+    assert job.is_done()
+    (checkpoint / "weights.pt").write_bytes(b"trained further")
+    assert not job.is_done()
+    replay_bag(job)
+    policy.write_text("name: mine\npruning: {method: none}")
+    assert not job.is_done()
+
+
+def test_results_of_which_a_file_was_removed_are_not_complete(tmp_path: Path) -> None:
+    job = job_of(write_bag(tmp_path / "bag", seconds=0.2), tmp_path / "out")
+    replay_bag(job)
+    (job.out / "summary.json").unlink()
+    assert not job.is_done()
+
+
+def test_a_policy_is_not_its_own_baseline(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="the baseline is the policy itself"):
+        job_of(tmp_path / "bag", tmp_path / "out", baseline=CONFIGURATION)
 
 
 def test_a_replay_that_fails_leaves_nothing_of_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +213,32 @@ def test_the_command_replays_a_folder_reports_what_failed_and_goes_on_from_there
     assert made == {name: (tmp_path / "out" / name / "summary.json").stat().st_mtime_ns for name in ("a", "b")}
 
 
+def test_many_bags_may_go_where_the_results_of_one_lie(
+    tmp_path: Path, robot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bags = [write_bag(tmp_path / "bags" / name, seconds=0.2) for name in ("a", "annotated")]
+    options = ["--robot", robot, "--out", tmp_path / "out", "--workers", 1]
+    assert run_cli([bags[0], *options], monkeypatch) == 0
+    assert run_cli([tmp_path / "bags", *options], monkeypatch) == 0
+    assert [run.name for run in find_runs(tmp_path / "out")] == ["a", "annotated"]
+
+    assert run_cli([bags[1], "--robot", robot, "--out", tmp_path / "out"], monkeypatch) == 0
+    assert [run.name for run in find_runs(tmp_path / "out")] == ["annotated"]
+
+
+def test_brackets_in_a_path_are_no_markup(
+    tmp_path: Path, robot: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    folder = tmp_path / "runs[" / "old]"
+    bags = [write_bag(folder / name, seconds=0.2) for name in ("a", "b[red]")]
+    assert run_cli([bags[1], "--robot", robot, "--out", tmp_path / "one"], monkeypatch) == 0
+    assert str(bags[1]) in capsys.readouterr().out
+    assert run_cli([folder, "--robot", robot, "--out", tmp_path / "[/many]", "--workers", 1], monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "b[red]" in said and "[/many]" in said
+
+
 def test_an_extrinsic_a_rate_and_a_delay_reach_the_replay(
     tmp_path: Path, robot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +271,32 @@ def test_a_users_mistake_is_one_sentence(
     assert run_cli([bag, "--robot", robot, "--out", tmp_path / "out", *options], monkeypatch) == 2
     assert words in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("bags", [1, 2])
+def test_results_that_cannot_be_written_are_one_sentence(
+    tmp_path: Path, robot: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bags: int
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    paths = [write_bag(tmp_path / f"bag{number}", seconds=0.2) for number in range(bags)]
+    assert run_cli([*paths, "--robot", robot, "--out", tmp_path / "out", "--workers", 1], monkeypatch) == 2
+    assert "give a directory that can be written" in " ".join(capsys.readouterr().err.split())
+
+
+def test_without_workers_nothing_is_done(tmp_path: Path) -> None:
+    job = job_of(tmp_path / "bag", tmp_path / "out")
+    with pytest.raises(ParallelError, match="-1 workers"):
+        list(replay_bags([job], workers=-1, ray_address="", resume=False))
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody_answers(**_: object) -> None:
+        raise ConnectionError("could not find any running Ray instance")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=nobody_answers)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(ParallelError, match="no Ray cluster at 'auto'"):
+        list(replay_bags([job_of(tmp_path / "bag", tmp_path / "out")], workers=1, ray_address="auto", resume=False))
 
 
 def test_bags_are_replayed_on_a_ray_cluster(tmp_path: Path) -> None:

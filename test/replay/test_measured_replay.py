@@ -20,6 +20,7 @@ from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy import Policy, load_policy
 from sqap_vla_ros.pruning.selection import Reason, selection_of
 from sqap_vla_ros.replay.bag import Bag
+from sqap_vla_ros.replay.observations import observations
 from sqap_vla_ros.replay.results import ReplayResults
 from sqap_vla_ros.replay.run import replay
 
@@ -166,6 +167,20 @@ def test_the_worst_agreement_is_the_least(tmp_path: Path) -> None:
     assert (worst["worst"], worst["worst_stamp_ns"]) == (pytest.approx(-1), rows[-1]["stamp_ns"])
 
 
+def test_figures_that_are_not_finite_do_not_get_into_the_json(tmp_path: Path) -> None:
+    bag, policy = write_bag(tmp_path / "bag"), SteadyPolicy(0.0)
+    with Bag(bag) as opened:
+        tick = next(iter(observations(opened, opened.find_topics(CONFIGURATION), CONFIGURATION, on_progress=print)))
+    assert isinstance(tick, Observation)
+    with ReplayResults(tmp_path / "out", {"as_recorded": True}) as results:
+        for value, recorded in ((0.5, np.zeros((1, 7))), (np.inf, np.full((HORIZON, 7), np.nan))):
+            results.add_tick(policy.plan(tick), {"jerk_m_s3": value}, recorded)
+    summary = results.write_summary()
+    assert "Infinity" not in (tmp_path / "out/summary.json").read_text()
+    assert summary["metrics"]["jerk_m_s3"]["worst"] == 0.5
+    assert summary["recorded"]["largest_difference"] is None
+
+
 def test_seconds_are_told_per_policy_and_stage(tmp_path: Path) -> None:
     _, summary = replayed(write_bag(tmp_path / "bag"), tmp_path / "out", SleepingPolicy(0.002), SleepingPolicy(0.001))
     assert summary["seconds"]["policy"]["sleep"] == {"p50": 0.002, "p95": 0.002, "p99": 0.002}
@@ -179,6 +194,19 @@ def test_a_tool_in_the_image_is_covered_where_the_policy_draws_a_ring(
     _, summary = replayed(write_bag(tmp_path / "bag"), tmp_path / "out", SteadyPolicy(0.0, *kept))
     reasons = {} if used else {"the policy protects no ring": 10}
     assert summary["ring_coverage"] == {"in_image": 10, "used": used, "reasons": reasons}
+
+
+def test_a_tick_that_a_policy_cannot_plan_is_refused_and_the_others_are_planned(tmp_path: Path) -> None:
+    class NotFiniteOnce(SteadyPolicy):
+        def plan(self, observation: Observation) -> ActionChunk:
+            self.step_m += 1
+            if self.step_m == 3:
+                raise ValueError("samples are not finite")
+            return super().plan(observation)
+
+    rows, summary = replayed(write_bag(tmp_path / "bag"), tmp_path / "out", NotFiniteOnce(0.0), SteadyPolicy(0.0))
+    assert [row["refused"] for row in rows] == ["samples are not finite" if k == 2 else "" for k in range(10)]
+    assert summary["ticks_planned"] == 9
 
 
 def test_the_summary_holds_the_settings(tmp_path: Path) -> None:

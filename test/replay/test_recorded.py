@@ -39,5 +39,10 @@ def test_a_tick_that_cannot_be_planned_again_says_why() -> None:
     assert not isinstance(tick, RecordedTick) and tick[0] == START_NS and "32FC1" in tick[1]
 
 
+def test_ticks_that_were_published_again_after_a_jump_of_the_clock_count_again() -> None:
+    entries = [(topic, at_ns + lap * 10**10, message) for lap in (0, 1) for topic, at_ns, message in tick_at(START_NS)]
+    assert recorded_stamps_ns(ListedBag(entries), TOPICS).total() == len(ticks(entries)) == 2
+
+
 def test_the_ticks_before_a_damage_are_there() -> None:
     assert len(ticks([*tick_at(START_NS), *tick_at(START_NS + 10**8)], damaged=True)) == 2

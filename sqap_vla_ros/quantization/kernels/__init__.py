@@ -1,4 +1,5 @@
-"""The GPU's kernels, in Triton: `activations` (norm, rotate, quantise) and `gemm` (the integer product).
+"""The GPU's kernels, in Triton: `activations` (norm, rotate, quantise), `gemm` (the integer product), `rotary` and
+`selection` (which visual tokens stay).
 
 Nothing but the modules in here imports Triton, so that everything else works without it: call `require_triton` first
 and import them afterwards. With `TRITON_INTERPRET=1`, set before Triton's first import, they run on the CPU, slowly, to
@@ -6,8 +7,11 @@ the same integers.
 """
 
 import importlib.util
+from functools import lru_cache
 
 import torch
+
+from sqap_vla_ros.fast.failures import warn
 
 # Integer tensor cores as the kernels use them (8 bit, 32-bit sums) and conversions from bfloat16: Ampere and later.
 _LEAST_CAPABILITY = (8, 0)
@@ -42,5 +46,29 @@ def require_triton(device: torch.device) -> None:
         raise TritonUnavailable(
             f"{torch.cuda.get_device_name(device)} has compute capability {capability[0]}.{capability[1]}, too old for "
             f"the integer kernels: expected {_LEAST_CAPABILITY[0]}.{_LEAST_CAPABILITY[1]} or later (GeForce RTX 30, "
-            "A100, Jetson Orin); run the float policy on it"
+            "A100, Jetson Orin); choose another execution"
         )
+
+
+def kernels_run_on(device: torch.device) -> bool:
+    """Whether tensors of a device are a GPU's, and the kernels run on it: else the same is done in torch.
+
+    The first question about a GPU compiles and runs two of them; that they do not work is logged, once.
+    """
+    if device.type != "cuda":
+        return False
+    return _proved(torch.cuda.current_device() if device.index is None else device.index)
+
+
+@lru_cache
+def _proved(index: int) -> bool:
+    device = torch.device("cuda", index)
+    try:
+        require_triton(device)
+        from sqap_vla_ros.quantization.kernels.probe import probe
+
+        probe(device)
+    except Exception as error:  # whatever a driver or a compiler may say
+        warn(f"planning without this project's kernels on GPU {index}, which is slower", error)
+        return False
+    return True

@@ -1,8 +1,10 @@
-"""Activations on the way into an integer product: RMSNorm, block Hadamard rotation, quantisation per token.
+"""Activations on the way into an integer product: norm or activation function, block Hadamard rotation, quantisation.
 
 One program holds one token's row in registers from the load to the store, so that memory is read once and written once.
 Everything between is float32, whatever the format of the input.
 """
+
+from typing import Literal
 
 import torch
 import triton
@@ -31,19 +33,24 @@ def rotate_quantise(
     *,
     epsilon: float | None = None,
     gain: Tensor | None = None,
+    shift: Tensor | None = None,
+    function: Literal["gelu", "swiglu"] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Codes of activations, after an optional RMSNorm and an optional rotation.
+    """Codes of activations, after an optional norm or activation function and an optional rotation.
 
     Equals `quantise(rotated, absmax_scales(rotated, bits, clip), bits)` with `rotated = rotate(norm(values), block)`,
     all in float32. A row with a value that is not finite gets the scale NaN: it must not pass for a number.
 
     Args:
-        values: float16, bfloat16 or float32 (tokens, channels), contiguous, at most 16384 channels.
+        values: float16, bfloat16 or float32 (tokens, channels), contiguous, at most 16384 channels; for "swiglu"
+            (tokens, 2 channels), the gate's channels first.
         block: Channels that are rotated together, a power of two that divides them, at most 4096; 1 for no rotation.
         bits: Of the codes; they are stored one per byte, as the product's operands need them.
         clip: Share of a token's largest magnitude that is still represented.
-        epsilon: Of an RMSNorm before the rotation; None for no norm.
-        gain: (channels,), the RMSNorm's weight; None where it is folded into the layers after it.
+        epsilon: Of a norm before the rotation; None for no norm.
+        gain: (channels,), the norm's weight; None where it is folded into the layers after it.
+        shift: (channels,), a LayerNorm's bias; None: the norm is an RMSNorm.
+        function: Exact GELU, or SiLU of the gate times the other half; None: neither.
 
     Returns:
         int8 (tokens, channels) and the scales, float32 (tokens, 1).
@@ -52,6 +59,8 @@ def rotate_quantise(
         ValueError: A shape, layout or block that the kernel cannot run.
     """
     tokens, channels = values.shape
+    if function == "swiglu":
+        channels //= 2
     if not values.is_contiguous() or channels > _WIDEST_ROW:
         raise ValueError(
             f"activations of shape {tuple(values.shape)} and strides {values.stride()}: "
@@ -65,7 +74,12 @@ def rotate_quantise(
     if gain is not None and (epsilon is None or gain.shape != (channels,)):
         raise ValueError(
             f"gain of shape {tuple(gain.shape)} with epsilon {epsilon} for {channels} channels: "
-            "expected one per channel, and the epsilon of its RMSNorm"
+            "expected one per channel, and the epsilon of its norm"
+        )
+    if shift is not None and (gain is None or shift.shape != (channels,) or function is not None):
+        raise ValueError(
+            f"shift of shape {tuple(shift.shape)} for {channels} channels: expected that of a LayerNorm, one per "
+            "channel, beside its gain, and no activation function"
         )
     codes = torch.empty(tokens, channels, dtype=torch.int8, device=values.device)
     scales = torch.empty(tokens, 1, dtype=torch.float32, device=values.device)
@@ -75,6 +89,7 @@ def rotate_quantise(
         rotate_quantise_kernel[(tokens,)](
             values,
             gain,
+            shift,
             codes,
             scales,
             channels,
@@ -83,6 +98,8 @@ def rotate_quantise(
             limit=limit,
             has_norm=epsilon is not None,
             has_gain=gain is not None,
+            has_shift=shift is not None,
+            function=function or "",
             block_log2=block.bit_length() - 1,
             part=part,
             parts=triton.cdiv(channels, part),
@@ -95,6 +112,7 @@ def rotate_quantise(
 def rotate_quantise_kernel(
     values: tl.tensor,
     gain: tl.tensor,
+    shift: tl.tensor,
     codes: tl.tensor,
     scales: tl.tensor,
     channels: tl.tensor,
@@ -103,21 +121,31 @@ def rotate_quantise_kernel(
     limit: tl.constexpr,
     has_norm: tl.constexpr,
     has_gain: tl.constexpr,
+    has_shift: tl.constexpr,
+    function: tl.constexpr,
     block_log2: tl.constexpr,
     part: tl.constexpr,
     parts: tl.constexpr,
 ) -> None:
     token = tl.program_id(0).to(tl.int64)
-    values += token * channels
+    values += token * channels * (2 if function == "swiglu" else 1)
     codes += token * channels
     channel = tl.arange(0, part)
 
     row: tl.tuple = ()
     for index in tl.static_range(parts):
         here = index * part + channel
-        row += (tl.load(values + here, mask=here < channels, other=0.0).to(tl.float32),)
+        value = tl.load(values + here, mask=here < channels, other=0.0).to(tl.float32)
+        if function == "swiglu":
+            up = tl.load(values + channels + here, mask=here < channels, other=0.0).to(tl.float32)
+            value = value / (1.0 + tl.exp(-value)) * up
+        if function == "gelu":
+            value = 0.5 * value * (1.0 + tl.erf(value * 0.7071067811865476))
+        row += (value,)
+    if has_shift:
+        row = _centred(row, channels, part, parts)
     if has_norm:
-        row = _normed(row, gain, channels, epsilon, has_gain, part, parts)
+        row = _normed(row, gain, shift, channels, epsilon, has_gain, has_shift, part, parts)
     if block_log2 > 0:
         rotated: tl.tuple = ()
         for index in tl.static_range(parts):
@@ -140,12 +168,27 @@ def rotate_quantise_kernel(
 
 
 @triton.jit
+def _centred(row: tl.tuple, channels: tl.tensor, part: tl.constexpr, parts: tl.constexpr) -> tl.tuple:
+    total = 0.0
+    for index in tl.static_range(parts):
+        total += tl.sum(row[index])
+    centred: tl.tuple = ()
+    for index in tl.static_range(parts):
+        # Beyond the edge zeros must stay what they are: they count in no sum.
+        here = index * part + tl.arange(0, part)
+        centred += (tl.where(here < channels, row[index] - total / channels, 0.0),)
+    return centred
+
+
+@triton.jit
 def _normed(
     row: tl.tuple,
     gain: tl.tensor,
+    shift: tl.tensor,
     channels: tl.tensor,
     epsilon: tl.tensor,
     has_gain: tl.constexpr,
+    has_shift: tl.constexpr,
     part: tl.constexpr,
     parts: tl.constexpr,
 ) -> tl.tuple:
@@ -159,6 +202,8 @@ def _normed(
         if has_gain:
             here = index * part + tl.arange(0, part)
             scaled *= tl.load(gain + here, mask=here < channels, other=0.0).to(tl.float32)
+            if has_shift:
+                scaled += tl.load(shift + here, mask=here < channels, other=0.0).to(tl.float32)
         normed += (scaled,)
     return normed
 

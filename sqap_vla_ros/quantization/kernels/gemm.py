@@ -80,6 +80,7 @@ def packed_gemm(
     w_scales: Tensor,
     bias: Tensor | None = None,
     out_dtype: torch.dtype = torch.float16,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """Product with 4-bit weights.
 
@@ -90,6 +91,7 @@ def packed_gemm(
         w_scales: float32 (N, 1).
         bias: (N,), or None.
         out_dtype: A float format, or int32 for the sums alone, without scales and bias.
+        residual: float (tokens, N), contiguous, what the product is added to; None: nothing.
 
     Returns:
         `out_dtype` (tokens, N).
@@ -97,7 +99,7 @@ def packed_gemm(
     Raises:
         ValueError: Shapes that do not belong together, or operands that are not contiguous.
     """
-    return _gemm(codes, x_scales, halves.view(torch.int8), w_scales, bias, out_dtype, packed=True)
+    return _gemm(codes, x_scales, halves.view(torch.int8), w_scales, bias, out_dtype, residual, packed=True)
 
 
 def int8_gemm(
@@ -107,9 +109,10 @@ def int8_gemm(
     w_scales: Tensor,
     bias: Tensor | None = None,
     out_dtype: torch.dtype = torch.float16,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """Product with 8-bit weights, int8 (N, K); everything else as in `packed_gemm`."""
-    return _gemm(codes, x_scales, weights, w_scales, bias, out_dtype, packed=False)
+    return _gemm(codes, x_scales, weights, w_scales, bias, out_dtype, residual, packed=False)
 
 
 def _gemm(
@@ -119,6 +122,7 @@ def _gemm(
     w_scales: Tensor,
     bias: Tensor | None,
     out_dtype: torch.dtype,
+    residual: Tensor | None,
     packed: bool,
 ) -> Tensor:
     tokens, channels = codes.shape
@@ -134,6 +138,11 @@ def _gemm(
             f"codes {codes.dtype} with strides {codes.stride()}, scales {x_scales.stride()}; weights with strides "
             f"{weights.stride()}, scales {w_scales.stride()}: expected int8 codes, and all of them contiguous"
         )
+    if residual is not None and (residual.shape != (tokens, outputs) or not residual.is_contiguous()):
+        raise ValueError(
+            f"residual of shape {tuple(residual.shape)} and strides {residual.stride()}: "
+            f"expected contiguous ({tokens}, {outputs}), as the output"
+        )
     out = torch.empty(tokens, outputs, dtype=out_dtype, device=codes.device)
     tile = tile_for(tokens, outputs)
     programs = triton.cdiv(tokens, tile.tokens) * triton.cdiv(outputs, tile.outputs)
@@ -144,6 +153,7 @@ def _gemm(
             weights,
             w_scales,
             bias,
+            residual,
             out,
             tokens,
             outputs,
@@ -151,6 +161,7 @@ def _gemm(
             width,
             packed=packed,
             has_bias=bias is not None,
+            has_residual=residual is not None,
             sums_only=out_dtype == torch.int32,
             ragged=width % tile.reduced != 0 or channels % width != 0,
             tile_tokens=tile.tokens,
@@ -170,6 +181,7 @@ def gemm_kernel(
     weights: tl.tensor,
     w_scales: tl.tensor,
     bias: tl.tensor,
+    residual: tl.tensor,
     out: tl.tensor,
     tokens: tl.tensor,
     outputs: tl.tensor,
@@ -177,6 +189,7 @@ def gemm_kernel(
     width: tl.tensor,
     packed: tl.constexpr,
     has_bias: tl.constexpr,
+    has_residual: tl.constexpr,
     sums_only: tl.constexpr,
     ragged: tl.constexpr,
     tile_tokens: tl.constexpr,
@@ -214,7 +227,8 @@ def gemm_kernel(
         total = total >> 4
 
     here = (token < tokens)[None, :] & (output < outputs)[:, None]
-    target = out + token[None, :] * outputs + output[:, None]
+    place = token[None, :] * outputs + output[:, None]
+    target = out + place
     if sums_only:
         tl.store(target, total, mask=here)
     else:
@@ -223,4 +237,6 @@ def gemm_kernel(
         result = total.to(tl.float32) * x_scale[None, :] * w_scale[:, None]
         if has_bias:
             result += tl.load(bias + output, mask=output < outputs, other=0.0).to(tl.float32)[:, None]
+        if has_residual:
+            result += tl.load(residual + place, mask=here, other=0.0).to(tl.float32)
         tl.store(target, result.to(out.dtype.element_ty), mask=here)

@@ -1,0 +1,50 @@
+"""A GPU that cannot do its part: the plan comes another way, and the log says once why and what to do."""
+
+import logging
+from functools import lru_cache
+
+import torch
+
+from sqap_vla_ros.errors import in_one_line
+
+_LOG = logging.getLogger(__name__)
+
+
+def warn(consequence: str, error: Exception) -> None:
+    """Log what a GPU's failure means for plans, and what to do about it."""
+    _LOG.warning("%s: %s", consequence, advice(error))
+
+
+def advice(error: Exception) -> str:
+    """What went wrong on a GPU, and what to do about it."""
+    words = in_one_line(error)
+    said = words.lower()
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return (
+            f"the GPU is out of memory ({words}); end what else holds it (`nvidia-smi` lists it), or use a compressed "
+            "checkpoint (`sqap-vla compress`)"
+        )
+    if "driver" in said and ("insufficient" in said or "too old" in said):
+        return f"the GPU's driver is too old for this build of torch ({words}); update the driver, or install TORCH=cpu"
+    if "no kernel image" in said:
+        return (
+            f"this build of torch has no code for this GPU ({words}); install one that supports it, or use device: cpu"
+        )
+    if "c compiler" in said:
+        return f"Triton finds no C compiler ({words}); install one (`apt install gcc`)"
+    return f"{words}; report it with the GPU's name and the driver's version (`nvidia-smi`)"
+
+
+@lru_cache
+def why_torch_has_no_gpu() -> str:
+    """Advice where there is a driver that torch cannot use; empty where there is none, or torch is built without CUDA.
+
+    Torch itself only says that no GPU is available.
+    """
+    if torch.version.cuda is None:
+        return ""
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        return "" if "no nvidia driver" in str(error).lower() else advice(error)
+    return ""
