@@ -26,7 +26,7 @@ from sqap_vla_ros.node.conversions import time_message
 from sqap_vla_ros.stamps import stamp_ns
 
 GOOD = "go round"
-IMAGE_AGE_S, TRANSFORM_AGE_S, JOINT_STATES_AGE_S, PLAN_TIMEOUT_S, ENABLE_AGE_S = 0.45, 0.2, 0.2, 0.4, 0.3
+IMAGE_AGE_S, TRANSFORM_AGE_S, JOINT_STATES_AGE_S, PLAN_TIMEOUT_S, ENABLE_AGE_S = 0.45, 0.2, 0.2, 0.8, 0.3
 FROZEN_MOTION_M = 0.02
 HORIZON_S = 1.0
 SETTINGS: dict[str, object] = {

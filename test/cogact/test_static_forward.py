@@ -80,7 +80,7 @@ def test_room_for_a_longer_text_changes_nothing_but_the_last_digits(golden_model
 
 def test_each_run_reads_the_inputs_that_were_loaded_last(golden_model: CogACT) -> None:
     forward = StaticForward(golden_model, IDS.shape[1], pruning=SQAP)
-    forward.load(resize(255 - IMAGE), IDS.flip(1), -NOISE, (8, 8), torch.zeros(1, 16, 7))
+    forward.load(resize(255 - IMAGE), IDS.flip(1), -NOISE, (8, 8), Held(torch.zeros(1, 16, 7), torch.ones(16, 1)))
     forward.run()
     forward.load(resize(IMAGE), IDS, NOISE)
     forward.run()

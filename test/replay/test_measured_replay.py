@@ -198,11 +198,11 @@ def test_a_tool_in_the_image_is_covered_where_the_policy_draws_a_ring(
 
 def test_a_tick_that_a_policy_cannot_plan_is_refused_and_the_others_are_planned(tmp_path: Path) -> None:
     class NotFiniteOnce(SteadyPolicy):
-        def plan(self, observation: Observation) -> ActionChunk:
+        def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
             self.step_m += 1
             if self.step_m == 3:
                 raise ValueError("samples are not finite")
-            return super().plan(observation)
+            return super().plan(observation, committed)
 
     rows, summary = replayed(write_bag(tmp_path / "bag"), tmp_path / "out", NotFiniteOnce(0.0), SteadyPolicy(0.0))
     assert [row["refused"] for row in rows] == ["samples are not finite" if k == 2 else "" for k in range(10)]
