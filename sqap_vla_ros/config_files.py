@@ -41,6 +41,11 @@ def config_directory() -> Path:
     raise ConfigurationError(f"no config directory beside {Path(__file__).parent}; install the package again")
 
 
+def shipped_checkpoint() -> Path:
+    """Run directory of the small CogACT that comes with the package, trained in simulation on LIBERO tasks."""
+    return config_directory() / "checkpoints" / "libero_small"
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's top-level mapping (safe loader: nothing in it is executed).
 

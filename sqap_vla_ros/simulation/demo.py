@@ -22,7 +22,7 @@ from rich.table import Table
 from rosbags.highlevel import AnyReader
 
 from sqap_vla_ros.config import load_configuration
-from sqap_vla_ros.config_files import named_file
+from sqap_vla_ros.config_files import named_file, shipped_checkpoint
 from sqap_vla_ros.reasons import ReasonCounter
 from sqap_vla_ros.simulation.processes import LoggedProcess
 
@@ -62,7 +62,7 @@ class Demo:
     policy: str = "sqap"
     """Name of a file in config/policies, or a path to one."""
     checkpoint: str = ""
-    """CogACT run directory, .pt file or Hub id; empty: a small random one, with which the arm only wanders."""
+    """CogACT run directory, .pt file or Hub id; empty: the small one that comes with the package."""
     out: Path = Path("out/demo")
     """Directory for the bag, the video and the logs; those of an earlier demo are replaced."""
     real_time_factor: float = 1.0
@@ -90,7 +90,7 @@ class Demo:
         self.out.mkdir(parents=True, exist_ok=True)
         for earlier in (self.bag, self.video, self.report, *self.out.glob("*.log")):
             shutil.rmtree(earlier) if earlier.is_dir() else earlier.unlink(missing_ok=True)
-        checkpoint = self.checkpoint or self._random_checkpoint(console)
+        checkpoint = self.checkpoint or str(shipped_checkpoint())
         environment = _environment()
         with (
             LoggedProcess(
@@ -120,13 +120,6 @@ class Demo:
     def report(self) -> Path:
         """The episode's figures, JSON."""
         return self.out / "report.json"
-
-    def _random_checkpoint(self, console: Console) -> str:
-        # Imports torch, which the rest of this process has no use for.
-        from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
-
-        console.print("[yellow]No checkpoint given: a small random one. Its actions mean nothing, the arm will wander.")
-        return str(write_random_checkpoint(self.out / "random_checkpoint"))
 
     def _cell_arguments(self) -> list[str]:
         return _ros_arguments(
