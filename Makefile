@@ -46,6 +46,7 @@ bench: ## the figures of the README, into benchmarks/results
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.demo_time
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.faults
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.soak
+	@$(VENV)/bin/python -m benchmarks.replay_scale
 	@$(VENV)/bin/python -m benchmarks.cpu_speed
 	@$(VENV)/bin/python -m benchmarks.cpu_full_size
 	@$(VENV)/bin/python -m benchmarks.fidelity

@@ -51,6 +51,12 @@ MEANINGS = {
         "load_peak_gib": ("most memory held while loading and planning", "GiB"),
         "plan_seconds": ("a plan, policy sqap, float32 where not quantised", "s"),
     },
+    "replay_scale": {
+        "memory_ratio_10min_to_1min": ("most memory held, bag of 10 minutes to bag of 1 minute", "×"),
+        "peak_mib_10min": ("most memory held, bag of 10 minutes", "MiB"),
+        "realtime_factor_one_core": ("reading, decoding (JPEG) and projecting on one core, to real time", "×"),
+        "realtime_factor_one_core_raw": ("the same, raw images", "×"),
+    },
     "kinematics": {
         "tracking_solved_percent": ("way-points solved while tracking", "%"),
         "tracking_solved_percent_worst": ("the same, of the arm where it is least", "%"),
@@ -80,6 +86,10 @@ MEANINGS = {
 
 # File -> what must be known to read its figures, above them.
 NOTES = {
+    "replay_scale": (
+        "Replay of generated bags: camera of 640×480 at 30 Hz, transforms at 100 Hz, a policy that takes no time, with "
+        "report, annotated recording and video."
+    ),
     "cpu_speed": (
         "CogACT-Base's full widths, 256 visual and 24 text tokens, what is not quantised in bfloat16 (policy file: "
         "`precision: bfloat16`; `auto` is float32 on a CPU). Speed-ups over `fp16` on this project's own forward pass. "

@@ -142,7 +142,7 @@ class Ddim:
 
     def embed_steps(self, head: ActionHead) -> Tensor:
         """Embeddings of the steps, ascending in time: (steps, width)."""
-        return _embedded(head, ddim_schedule(self.steps))
+        return _embedded(head, ddim_schedule(self.steps), head.positional_embedding.device)
 
     def trajectory(
         self,
@@ -237,7 +237,7 @@ def _predictor(
     embedded_steps: Tensor | None = None,
 ) -> Callable[[Tensor, int], Tensor]:
     """The noise predictor as a function of x and the index of the step; what does not change is embedded here, once."""
-    steps = _embedded(head, schedule) if embedded_steps is None else embedded_steps
+    steps = _embedded(head, schedule, z.device) if embedded_steps is None else embedded_steps
     blocks = head.run_blocks if recompute_every == 1 else _reusing(head.run_blocks, recompute_every)
     if guidance > 1.0:
         conditions = head.embed_both_conditions(z)
@@ -246,8 +246,8 @@ def _predictor(
     return lambda x, i: head.predict(x, steps[i : i + 1], condition, blocks)
 
 
-def _embedded(head: ActionHead, schedule: Schedule) -> Tensor:
-    return head.embed_steps(torch.from_numpy(schedule.timesteps).to(head.positional_embedding.device))
+def _embedded(head: ActionHead, schedule: Schedule, device: torch.device) -> Tensor:
+    return head.embed_steps(torch.from_numpy(schedule.timesteps).to(device))
 
 
 def _reusing(run_blocks: Blocks, recompute_every: int) -> Blocks:

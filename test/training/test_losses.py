@@ -67,8 +67,6 @@ def test_the_sampler_recovers_actions_from_noise_that_is_predicted_exactly() -> 
     class Oracle:
         """Knows the actions, and so the noise in what it is shown."""
 
-        positional_embedding = torch.zeros(1, 16, 64)
-
         def embed_steps(self, t: torch.Tensor) -> torch.Tensor:
             return t
 
