@@ -101,7 +101,7 @@ def measure(
 
 
 def play_demo(out: Path) -> dict[str, Any]:
-    """The figures of a demo with the small random model: cell, node and policy on this machine."""
+    """The figures of a demo: cell, node and policy on this machine."""
     subprocess.run([sys.executable, "-m", "sqap_vla_ros.simulation.demo", "--out", str(out)], check=True)
     report: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
     return report

@@ -18,10 +18,10 @@ MEANINGS = {
         "overhead_p99_ms_1920x1080": ("node overhead, p99, 1920×1080 at 20 Hz, sleeping policy", "ms"),
         "overhead_p99_ms_640x480_small_model": ("node overhead, p99, 640×480 at 20 Hz, small random model", "ms"),
         "image_to_trajectory_p99_ms": (
-            "image published to trajectory received in the demo, p99, small random model",
+            "image published to trajectory received in the demo, p99",
             "ms",
         ),
-        "demo_rate_hz": ("commands per simulated second in the demo, small random model", "Hz"),
+        "demo_rate_hz": ("commands per simulated second in the demo", "Hz"),
     },
     "faults": {
         "faults_injected": ("faults injected while the arm moves", ""),

@@ -49,9 +49,9 @@ class DemoError(RuntimeError):
 class Demo:
     """Drive a simulated Panda on a LIBERO table with the policy node, over real ROS 2 topics."""
 
-    suite: str = "libero_object"
+    suite: str = "libero_90"
     """LIBERO suite."""
-    task: int = 0
+    task: int = 2
     """Index of the task in its suite."""
     initial_state: int = 0
     """Index of the task's official initial state."""

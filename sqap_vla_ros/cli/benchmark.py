@@ -1,0 +1,60 @@
+"""How fast a device plans: bench."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Time CogACT at its full size (random weights) under every policy, against what the device allows.
+
+    On a GPU each float or SQAP plan is one CUDA graph; without one the same runs with three blocks of each kind. Results
+    are `bench.json` and `bench.png`.
+    """
+
+    out: Path = Path("out/bench")
+    """Directory for the results."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """Where to plan; auto: on a GPU if there is one."""
+    size: Literal["small", "base", "large"] = "base"
+    """Of the action head: CogACT-Small, -Base or -Large."""
+    repeats: int | None = None
+    """Plans per policy that count; absent: 100 on a GPU, 5 on a CPU."""
+    rows: tuple[str, ...] = ()
+    """Only these policies, by their names in the results (sqap, fp16_graph, ...)."""
+    minutes: float = math.inf
+    """No policy is begun after this long; what was measured until then is written."""
+    calculated: bool = False
+    """Measure nothing; print the table of floors on known GPUs, calculated from their data sheets."""
+
+    def run(self, console: Console) -> None:
+        """Measure, or calculate."""
+        from sqap_vla_ros.bench.deployment import deployment_table, deployments
+
+        table = deployment_table(deployments(self.size))
+        if self.calculated:
+            console.print(table)
+            return
+        from sqap_vla_ros.bench.rows import ROWS
+        from sqap_vla_ros.bench.run import Bench as Measurement
+        from sqap_vla_ros.bench.run import Settings, result_table
+        from sqap_vla_ros.cogact.policy import choose_device
+        from sqap_vla_ros.config_files import ConfigurationError
+
+        if unknown := [name for name in self.rows if name not in ROWS]:
+            raise ConfigurationError(f"rows: {unknown[0]} is none of the policies; they are {', '.join(ROWS)}")
+        device = choose_device(self.device)
+        repeats = self.repeats if self.repeats is not None else 100 if device == "cuda" else 5
+        if repeats < 1:
+            raise ConfigurationError(f"repeats = {repeats}: expected at least 1")
+        settings = Settings(device, self.size, repeats, rows=self.rows, budget_s=60 * self.minutes)
+        content = Measurement(settings, self.out, lambda words: console.print(words, highlight=False)).run()
+        console.print(result_table(content))
+        for name, words in content["failed"].items():
+            console.print(f"{name}: {words}", style="yellow", markup=False)
+        console.print(table)
+        console.print(f"written to {self.out}")

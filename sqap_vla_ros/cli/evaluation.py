@@ -1,0 +1,145 @@
+"""Success rates in closed loop: evaluate, simpler."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from sqap_vla_ros.cli.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure success rates in closed loop, in simulation, with the same episodes for every policy.
+
+    Writes episodes.jsonl (one line per episode), results.json, results.md, success.png, robustness.png and videos of
+    failures. A run that was stopped goes on when the same command is given again, and more episodes, tasks or policies
+    can be added later.
+    """
+
+    checkpoint: tyro.conf.Positional[str]
+    """CogACT run directory, .pt file or Hub id."""
+    policies: tuple[str, ...] = ("fp16", "sqap@sqap-w4a4")
+    """POLICY or POLICY@RECIPE, files of config/policies and config/recipes; all are compared with the first one."""
+    tasks: tuple[str, ...] = ()
+    """Names of tasks, as pick_can; empty: all."""
+    episodes: int = 25
+    """Per task, policy and disturbance. Initial states repeat after 50, then with other places of the fixtures."""
+    out: Path = Path("out/evaluation")
+    """Directory for results and compressed checkpoints."""
+    disturbances: tuple[str, ...] = ()
+    """NAME=SIZE,SIZE with camera_rotation [deg], camera_translation [m], tf_offset [m], image_noise [grey levels],
+    drop_frames [share] or delay [s]; played beside the undisturbed episodes."""
+    workers: int = 2
+    """Episodes at a time."""
+    ray: str = ""
+    """Address of a Ray cluster whose machines see the same files ("auto": the running one); empty: this machine."""
+    ros: bool = False
+    """Over ROS topics and in real time, with cell and node as processes; slower."""
+    calibration: tuple[str, ...] = ()
+    """What compression looks at, as in `compress`; empty: initial states of the tasks, drawn afresh."""
+    frames: int = 32
+    """How many frames to take from there."""
+    plan_period: float = 0.2
+    """From plan to plan [s]; with --ros the node plans as often as it can."""
+    videos: int = 2
+    """Failures per policy that are played again and filmed."""
+    robot: str = "libero_panda"
+    """Name of a file in config/robots, or a path to one."""
+    tokenizer: str = ""
+    """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policies run."""
+
+    def run(self, console: Console) -> None:
+        """Play, with progress and running success rates, and print the tables."""
+        from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks
+        from sqap_vla_ros.evaluation.session import run_evaluation
+        from sqap_vla_ros.evaluation.variants import Variant, parse_conditions
+
+        evaluation = Evaluation(
+            checkpoint=self.checkpoint,
+            out=self.out,
+            tasks=chosen_tasks(self.tasks),
+            variants=tuple(Variant.parse(word) for word in self.policies),
+            conditions=parse_conditions(self.disturbances),
+            episodes=self.episodes,
+            robot=self.robot,
+            calibration=self.calibration,
+            calibration_frames=self.frames,
+            plan_period_s=self.plan_period,
+            workers=self.workers,
+            ray_address=self.ray,
+            over_topics=self.ros,
+            tokenizer=self.tokenizer,
+            device=self.device,
+        )
+        run_evaluation(evaluation, console, shlex.join(["sqap-vla", *sys.argv[1:]]), self.videos)
+
+
+@dataclass(frozen=True)
+class Simpler:
+    """Measure success rates in SIMPLER, on the published tasks of the Google Robot or the WidowX.
+
+    Needs SIMPLER and a GPU. With the published weights, once with --policy fp16 and once on the compressed checkpoint
+    with --policy sqap, this is Table 1 of SQAP-VLA. A run that was stopped goes on when the same command is given
+    again; policies measured in one directory share its tables.
+    """
+
+    checkpoint: tyro.conf.Positional[str]
+    """CogACT run directory, .pt file, Hub id, or what `sqap-vla compress` made of one."""
+    policy: str = "sqap"
+    """Name of a file in config/policies, or a path to one."""
+    robot: Literal["google_robot", "widowx_bridge"] = "google_robot"
+    """Whose tasks."""
+    tasks: tuple[str, ...] = ()
+    """Columns of the table, as pick_coke_can; empty: all of the robot."""
+    settings: tuple[Literal["visual_matching", "variant_aggregation"], ...] = ("visual_matching", "variant_aggregation")
+    """Real backgrounds, or varied looks."""
+    episodes: int = 0
+    """This many of each task and setting, spread over its scenes; 0: all that were published."""
+    out: Path = Path("out/simpler")
+    """Directory for episodes.jsonl, results.json and results.md."""
+    tokenizer: str = ""
+    """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policy runs."""
+
+    def run(self, console: Console) -> None:
+        """Run the episodes, with progress, and print the tables."""
+        from sqap_vla_ros.cogact.simpler import SETUPS
+        from sqap_vla_ros.config import Configuration, validate
+        from sqap_vla_ros.policy import load_policy
+        from sqap_vla_ros.simpler.episode import ROBOTS
+        from sqap_vla_ros.simpler.evaluation import EPISODES_FILE, evaluate, read_results, require_simpler
+        from sqap_vla_ros.simpler.policy import SimplerPolicy
+        from sqap_vla_ros.simpler.published import choose
+        from sqap_vla_ros.simpler.report import write_report
+
+        episodes = choose(self.robot, self.tasks, self.settings, self.episodes)
+        require_simpler()
+        settings = {
+            "robot_name": self.robot,
+            "statistics_key": SETUPS[self.robot].statistics_key,
+            "action.rate_hz": ROBOTS[self.robot].control_hz,
+            "checkpoint": self.checkpoint,
+            "policy": self.policy,
+            "tokenizer": self.tokenizer,
+            "device": self.device,
+        }
+        policy = load_policy(validate(Configuration, settings, "sqap-vla simpler"), console.print)
+        adapter = SimplerPolicy(policy, SETUPS[self.robot])
+        names = policy.metadata.policy_id, policy.metadata.weights
+        done = successes = 0
+        with progress_bar(console, speed_estimate_period=3600) as progress:
+            task = progress.add_task(policy.metadata.policy, total=len(episodes))
+            for result in evaluate(episodes, adapter, names, self.robot, self.out):
+                done, successes = done + 1, successes + result.success
+                words = f"{policy.metadata.policy}: {successes} of {done} succeeded"
+                progress.update(task, description=words, completed=done)
+        console.print(write_report(read_results(self.out / EPISODES_FILE), self.out), soft_wrap=True)
+        console.print(f"written to {self.out}")

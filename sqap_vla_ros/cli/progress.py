@@ -1,0 +1,22 @@
+"""The progress bar that the commands share."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def progress_bar(console: Console, speed_estimate_period: float = 30.0) -> Progress:
+    """Bar with counts, elapsed and remaining time.
+
+    Args:
+        console: Where it is drawn.
+        speed_estimate_period: How far back speed and remaining time look [s].
+    """
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        speed_estimate_period=speed_estimate_period,
+    )
