@@ -132,10 +132,13 @@ class Supervisor:
                 if self._publish(ramp, now_ns, read_ns) is None:
                     self._node.get_logger().warning(f"the arm is brought to rest: {reason}")
                     return
+            self._resting = False  # `watch` tries again while the cause lasts
             problem = "this machine is too busy to compute one in time"
         except Exception as error:
             problem = in_one_line(error)
-        self._node.get_logger().error(f"no ramp to rest, the arm ends its last trajectory: {problem}")
+        self._node.get_logger().error(
+            f"no ramp to rest, the arm ends its last trajectory: {problem}", throttle_duration_sec=1.0
+        )
 
     def _publish(self, command: Command, now_ns: int, read_ns: int) -> Refusal | None:
         """Publish what can still join the motion; returns why it cannot."""

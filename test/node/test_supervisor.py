@@ -9,7 +9,7 @@ import pytest
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Command as CommandSettings
 from sqap_vla_ros.config import Configuration, Limits
-from sqap_vla_ros.control.commander import Command, Commander, JointState
+from sqap_vla_ros.control.commander import Command, Commander, JointState, Refusal
 from sqap_vla_ros.control.outputs import ToolTwist, output_of
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.geometry.transforms import rotation_from_rpy, transform_from
@@ -36,7 +36,7 @@ class Streaming:
         self.told: list[ToolTwist] = []
         self.restarts: list[str] = []
         self.fault = ""
-        log = SimpleNamespace(warning=lambda text: None, error=lambda text: None)
+        log = SimpleNamespace(warning=lambda text: None, error=lambda text, **_: None)
         node: Any = SimpleNamespace(
             get_clock=lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.now_ns)),
             get_logger=lambda: log,
@@ -135,3 +135,17 @@ def test_a_policy_is_started_again_only_when_the_ramp_was_streamed() -> None:
     assert streaming.told[-1].linear[0] == 0
     streaming.supervisor.watch()
     assert streaming.restarts == ["it hangs"]
+
+
+def test_a_ramp_that_always_came_too_late_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    streaming = Streaming()
+    streaming.move()
+    pipeline: Any = streaming.supervisor._pipeline
+    pipeline.halted = lambda now_ns: "the policy hangs"
+    with monkeypatch.context() as busy:
+        busy.setattr(streaming.commander, "late", lambda command, now_ns: Refusal("it branches off in the past"))
+        streaming.supervisor.watch()
+    moving = streaming.told[-1].linear[0]
+    streaming.supervisor.watch()
+    streaming.run(0.3)
+    assert streaming.told[-1].linear[0] < 0.5 * moving
