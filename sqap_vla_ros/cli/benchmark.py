@@ -12,8 +12,8 @@ from rich.console import Console
 class Bench:
     """Time CogACT at its full size (random weights) under every policy, against what the device allows.
 
-    On a GPU each float or SQAP plan is one CUDA graph; without one the same runs with three blocks of each kind. Results
-    are `bench.json` and `bench.png`.
+    On a GPU each float or SQAP plan is one CUDA graph; without one the same runs with three blocks of each kind.
+    Results are `bench.json` and `bench.png`.
     """
 
     out: Path = Path("out/bench")

@@ -40,6 +40,9 @@ START_LEAD_NS = 100_000_000
 HOLDING = 0.05
 # An arm that moves faster than this share of its velocity limits without a trajectory of ours is not ours to move.
 MOVING = 0.05
+# A clock that goes back by more than this was set. By less, the arm still does what was published, and must be stopped
+# from there.
+CLOCK_BACK_NS = 10**8
 # Inverse kinematics that ends further than this from a target is reported as clipping.
 UNREACHED_M = 0.005
 UNREACHED_RAD = 0.05
@@ -81,6 +84,7 @@ class Command:
         branch_ns: When it leaves what the arm does without it; it must have reached the controller by then.
         gripper: Position of the gripper's joint [m or rad], or None when it stays.
         clipped: What was clipped, in words; empty: nothing.
+        stops: Whether it brings the arm to rest, instead of following a plan.
     """
 
     trajectory: Trajectory
@@ -88,6 +92,7 @@ class Command:
     branch_ns: int
     gripper: float | None
     clipped: tuple[str, ...]
+    stops: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,7 @@ class Commander:
         ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._limits)
         points = committed.followed_by(ramp, self._spacing_ns)
         stamp_ns, branch_ns = self._stamp_ns(points), int(committed.times_ns[-1])
-        command = Command(points.from_start(stamp_ns), stamp_ns, branch_ns, None, ())
+        command = Command(points.from_start(stamp_ns), stamp_ns, branch_ns, None, (), stops=True)
         guard.check_finite(command.trajectory)
         self._pending = command, points, None
         return command
@@ -199,7 +204,7 @@ class Commander:
             command: The last one that `command` or `stop` gave.
             now_ns: ROS clock. The next command will allow for the time that this one took.
         """
-        self._lead.computed(now_ns - self._last_now_ns)
+        self._lead.computed(max(now_ns - self._last_now_ns, 0))
         try:
             guard.check_in_time((command.branch_ns - now_ns) * 1e-9, self._lead.transport_ns * 1e-9)
         except guard.Refused as refusal:
@@ -383,7 +388,7 @@ class Commander:
 
     def _watch_clock(self, now_ns: int) -> None:
         """A clock that was set back (a bag, a simulation) makes all remembered times meaningless."""
-        if now_ns < self._last_now_ns:
+        if now_ns < self._last_now_ns - CLOCK_BACK_NS:
             self.forget()
         self._last_now_ns = now_ns
 

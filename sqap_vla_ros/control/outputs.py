@@ -25,6 +25,10 @@ Array = NDArray[np.float64]
 AT_REST_S = 0.3
 # Velocities add up to a place only roughly: an error is corrected with this rate [1/s].
 CORRECTION_PER_S = 2.0
+# After a silence of this length the consumer has halted the arm by itself [s].
+HALTED_S = 0.1
+# Coordinates of the tool that are the same up to rounding [m, rad].
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class Output(Protocol):
             measured: Stamp and T_base_tool float64 (4, 4) of the last known tool pose.
         """
 
+    def clock_set(self, by_ns: int) -> None:
+        """The ROS clock was set by so much: go on in the new time."""
+
 
 class WholeTrajectories:
     """Commands go out as they are."""
@@ -78,6 +85,9 @@ class WholeTrajectories:
     def due(self, now_ns: int, measured: tuple[int, Array] | None) -> Message | None:
         """Nothing."""
         return None
+
+    def clock_set(self, by_ns: int) -> None:
+        """Nothing: what was published is the controller's."""
 
 
 class ToolStream:
@@ -94,6 +104,9 @@ class ToolStream:
         self._space = space
         self._twists = twists
         self._trajectory: _Sampled | None = None
+        self._told_ns = 0
+        self._told_velocity: Array = np.zeros(6)
+        self._told_pose: Array | None = None
 
     def follow(self, command: Command) -> Message | None:
         """Follow another command from now on; nothing at once."""
@@ -104,18 +117,52 @@ class ToolStream:
         """As `Output.due`; None without a command, and from a while after its end on."""
         trajectory = self._trajectory
         if trajectory is None or now_ns > trajectory.end_ns + AT_REST_S * 1e9:
-            self._trajectory = None
+            self._trajectory = self._told_pose = None
             return None
         position, velocity = trajectory.at(now_ns)
         if not self._twists:
-            return ToolPose(now_ns, self._space.forward(position))
-        if measured is not None and now_ns <= trajectory.end_ns:
+            return ToolPose(now_ns, self._reachable(position, now_ns))
+        # A stop goes nowhere: an arm that is blocked must not be pushed on while it is brought to rest.
+        if measured is not None and now_ns <= trajectory.end_ns and not trajectory.stops:
             stamp_ns, T_base_tool = measured
             wanted, _ = trajectory.at(stamp_ns)
             correction = CORRECTION_PER_S * (wanted - self._space.coordinates(T_base_tool, wanted))
             largest = self._space.limits.velocity
             velocity = np.clip(velocity + correction, -largest, largest)
+        velocity = self._accelerated(velocity, now_ns)
         return ToolTwist(now_ns, velocity[:3], angular_velocity(position[3:], velocity[3:]))
+
+    def clock_set(self, by_ns: int) -> None:
+        """Go on in the new time."""
+        self._told_ns += by_ns
+        if self._trajectory is not None:
+            self._trajectory.delay(by_ns)
+
+    def _reachable(self, position: Array, now_ns: int) -> Array:
+        """The pose float64 (4, 4) nearest to what is due, within the velocity limits from the last one told.
+
+        The planned motion keeps them by itself; but after a silence, or a small step of the clock, a far pose is due.
+        """
+        if self._told_pose is not None:
+            before = self._space.coordinates(self._told_pose, position)
+            passed_s = min(max((now_ns - self._told_ns) * 1e-9, 0.0), HALTED_S)
+            change = self._space.limits.velocity * passed_s + ROUNDING
+            position = np.clip(position, before - change, before + change)
+        self._told_ns, self._told_pose = now_ns, self._space.forward(position)
+        return self._told_pose
+
+    def _accelerated(self, velocity: Array, now_ns: int) -> Array:
+        """The velocity float64 (6,) nearest to what is wanted, within the acceleration limits from the last one told.
+
+        The planned motion keeps them by itself; its correction follows a measured pose, which may jump.
+        """
+        passed_s = (now_ns - self._told_ns) * 1e-9
+        before = self._told_velocity
+        if passed_s > HALTED_S:
+            passed_s, before = 0.0, np.zeros(6)
+        change = self._space.limits.acceleration * max(passed_s, 0.0)
+        self._told_ns, self._told_velocity = now_ns, np.clip(velocity, before - change, before + change)
+        return self._told_velocity
 
 
 class _Sampled:
@@ -130,6 +177,12 @@ class _Sampled:
         self._position = CubicHermiteSpline(times_s, trajectory.positions, trajectory.velocities)
         self._velocity = self._position.derivative()
         self.end_ns = command.start_ns + round(self._last_s * 1e9)
+        self.stops = command.stops
+
+    def delay(self, by_ns: int) -> None:
+        """Everything later by so much."""
+        self._start_ns += by_ns
+        self.end_ns += by_ns
 
     def at(self, stamp_ns: int) -> tuple[Array, Array]:
         """Position and velocity, float64 (6,) each."""

@@ -39,8 +39,9 @@ def urdf(text: str) -> str:
     Raises:
         ConfigurationError: It is a path, MJCF (which can include files), or no XML.
     """
+    text = text.strip().lstrip("\ufeff")  # XML may begin with a byte order mark; what does not begin with < is a path
     try:
-        root = ElementTree.fromstring(text.strip())
+        root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise ConfigurationError(f"the robot description is not URDF text: {error}") from None
     if root.tag != "robot":

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.control import guard
-from sqap_vla_ros.control.commander import Command, Commander, JointState, Refusal
+from sqap_vla_ros.control.commander import CLOCK_BACK_NS, Command, Commander, JointState, Refusal
 from sqap_vla_ros.control.frozen_camera import FrozenCamera
 from sqap_vla_ros.control.guard import Response
 from sqap_vla_ros.control.tool_space import ToolSpace
@@ -30,8 +30,7 @@ from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.observation_assembly import ObservationAssembler, Refused
 from sqap_vla_ros.stamps import stamp_ns
 
-# A clock that goes back, or ahead of real time, by more than this was set.
-CLOCK_BACK_NS = 10**8
+# A clock that goes ahead of real time by more than this was set.
 CLOCK_AHEAD_NS = 10**9
 HEARTBEAT_LIMIT_S = 2.0
 

@@ -101,8 +101,8 @@ class PolicyNode(LifecycleNode):
     def _configure(self) -> None:
         configuration = self._settings.configuration()
         self._pipeline = Pipeline(configuration, self._policy_factory, self._wake.trigger)
+        self._pipeline.interlock.stopped = self._stopped  # before anything can fail, or the failure would undo the stop
         metadata = self._await_policy(self._pipeline)
-        self._pipeline.interlock.stopped = self._stopped
         space = ToolSpace(configuration.limits) if configuration.command.moves_tool else None
         if space is not None:
             frames = configuration.frames
@@ -114,7 +114,12 @@ class PolicyNode(LifecycleNode):
         self._tick_publishers = Publishers(self, configuration, output)
         self._supervisor = Supervisor(self, self._pipeline, self._tick_publishers)
         if output.streams:
-            self._stream_timer = self.create_timer(configuration.command.point_spacing, self._supervisor.stream)
+            # Steady time: a clock that is set back would silence the timer, and with it leave the last twist in force.
+            simulated = self.get_parameter("use_sim_time").value
+            clock = self.get_clock() if simulated else Clock(clock_type=ClockType.STEADY_TIME)
+            self._stream_timer = self.create_timer(
+                configuration.command.point_spacing, self._supervisor.stream, clock=clock
+            )
         self._inputs = Inputs(
             self,
             self._pipeline,

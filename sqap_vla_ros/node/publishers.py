@@ -73,6 +73,10 @@ class Publishers:
             self._arm.publish(message)
         return message is not None
 
+    def clock_set(self, by_ns: int) -> None:
+        """The ROS clock was set by so much: what is being streamed goes on in the new time."""
+        self._output.clock_set(by_ns)
+
     def publish_plan(self, tick: Tick, pipeline: Pipeline, policy_id: str) -> None:
         """Publish the chunk of a tick, its tokens, and markers when somebody looks at them."""
         if tick.chunk is None:

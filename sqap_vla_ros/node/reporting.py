@@ -74,7 +74,7 @@ def _state(pipeline: Pipeline, active: bool, now_ns: int) -> tuple[int, str]:
         return PolicyStatus.INACTIVE, "configured; activate to start planning"
     if waiting := pipeline.halted(now_ns):
         return PolicyStatus.WAITING, waiting
-    return PolicyStatus.RUNNING, ""
+    return PolicyStatus.RUNNING, "dry run: nothing is commanded" if pipeline.configuration.dry_run else ""
 
 
 def diagnostics_message(status: PolicyStatus, node_name: str) -> DiagnosticArray:

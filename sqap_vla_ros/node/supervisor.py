@@ -34,6 +34,7 @@ class Supervisor:
         self._pipeline = pipeline
         self._publishers = publishers
         self._resting = True  # as far as commands go: the ramp was sent after the last one, or none was sent
+        self._streaming = False
 
     def send(self, command: Command, now_ns: int, read_ns: int) -> Refusal | None:
         """Publish a command: the arm moves. Returns why not; None: it does.
@@ -50,13 +51,21 @@ class Supervisor:
 
     def stream(self) -> None:
         """Send what is due of a command that is streamed, also while the arm is being brought to rest."""
-        self._publishers.stream(self._now_ns(), self._pipeline.measured_tool)
+        self.watch_clock()  # first: in the old time another place of the trajectory would be due
+        self._streaming = self._publishers.stream(self._now_ns(), self._pipeline.measured_tool)
 
     def finish_stream(self) -> None:
-        """Stream a ramp to its end: nobody calls `stream` any more when the node is being deactivated."""
-        end_s = time.monotonic() + LONGEST_RAMP_S
-        while self._publishers.stream(self._now_ns(), self._pipeline.measured_tool) and time.monotonic() < end_s:
+        """Stream a ramp to its end: nobody calls `stream` any more when the node is being deactivated.
+
+        In real time: a simulated clock stands still while this thread is busy, and one twist would go out for ever.
+        """
+        begin_ns, begin_s, passed_s = self._now_ns(), time.monotonic(), 0.0
+        while passed_s < LONGEST_RAMP_S:
+            if not self._publishers.stream(begin_ns + round(passed_s * 1e9), self._pipeline.measured_tool):
+                break
             time.sleep(self._pipeline.configuration.command.point_spacing)
+            passed_s = time.monotonic() - begin_s
+        self._streaming = False
 
     def watch(self) -> None:
         """Bring the arm to rest if it may not move; call often."""
@@ -69,7 +78,9 @@ class Supervisor:
         fault = pipeline.fault
         if halted := pipeline.halted(self._now_ns()):
             self.hold(halted)
-        if fault and not pipeline.starting and pipeline.configuration.restart_policy and pipeline.restart(fault):
+        # Ending a process takes so long that a ramp that is being streamed would break off: that comes first.
+        may_restart = pipeline.configuration.restart_policy and not (pipeline.starting or self._streaming)
+        if fault and may_restart and pipeline.restart(fault):
             self._node.get_logger().error(pipeline.starting)
             self.stop(f"stopped because {fault}; the policy was started again")
 
@@ -79,6 +90,7 @@ class Supervisor:
         if jump_ns:
             direction = "ahead" if jump_ns > 0 else "back"
             self.hold(f"the clock was set {direction} by {abs(jump_ns) * 1e-9:.2f} s", jump_ns)
+            self._publishers.clock_set(jump_ns)
             self._pipeline.forget_time()
 
     def respond(self, refusal: Refusal) -> None:
@@ -120,10 +132,13 @@ class Supervisor:
                 if self._publish(ramp, now_ns, read_ns) is None:
                     self._node.get_logger().warning(f"the arm is brought to rest: {reason}")
                     return
+            self._resting = False  # `watch` tries again while the cause lasts
             problem = "this machine is too busy to compute one in time"
         except Exception as error:
             problem = in_one_line(error)
-        self._node.get_logger().error(f"no ramp to rest, the arm ends its last trajectory: {problem}")
+        self._node.get_logger().error(
+            f"no ramp to rest, the arm ends its last trajectory: {problem}", throttle_duration_sec=1.0
+        )
 
     def _publish(self, command: Command, now_ns: int, read_ns: int) -> Refusal | None:
         """Publish what can still join the motion; returns why it cannot."""

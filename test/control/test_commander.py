@@ -483,6 +483,17 @@ def test_a_clock_that_is_set_back_starts_anew(arm: Arm) -> None:
     np.testing.assert_allclose(answer.trajectory.positions[0], arm.state[0], atol=1e-9)
 
 
+def test_a_clock_that_goes_back_a_little_does_not_keep_the_arm_from_stopping(arm: Arm) -> None:
+    for _ in range(2):
+        arm.command(arm.chunk(steady((0.02, 0, 0))))
+        arm.run(0.5)
+    arm.command(arm.chunk(steady((0.02, 0, 0))))
+    set_back_ns = arm.now_ns - 50 * 10**6
+    ramp = arm.commander.stop(set_back_ns)
+    assert ramp is not None and np.abs(ramp.trajectory.velocities[0]).max() > 0.01
+    assert arm.commander.late(ramp, set_back_ns) is None
+
+
 def test_an_arm_moved_by_hand_after_a_trajectory_starts_from_where_it_is(arm: Arm) -> None:
     arm.command(arm.chunk(steady((0.01, 0, 0))))
     arm.run(2.0)

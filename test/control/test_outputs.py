@@ -131,6 +131,67 @@ def test_velocities_make_up_for_a_tool_that_drifts() -> None:
     assert 0.005 < error < 0.014  # 0.028 m without correction, 0.02 / 2 with it while the arm moves
 
 
+@pytest.mark.parametrize("by_s", [-10, 10])
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stop_goes_on_in_the_new_time_when_the_clock_is_set(name: str, by_s: int) -> None:
+    tool = StreamedTool(name)
+    for _ in range(5):
+        tool.command((0.02, 0.0, 0.0))
+        tool.run(0.2)
+    ramp = tool.commander.stop(tool.now_ns)
+    assert ramp is not None
+    tool.publish(ramp)
+    tool.run(0.02)
+    tool.now_ns += by_s * 10**9
+    tool.output.clock_set(by_s * 10**9)
+    begin = len(tool.told)
+    tool.run(15.0)
+    count = sum(message is not None for message in tool.told[begin:])
+    assert 0.3 < count * PERIOD_NS * 1e-9 < 0.9
+    assert tool.told[begin + count :] == [None] * (len(tool.told) - begin - count)  # nothing of it comes later
+    assert np.linalg.norm(np.diff(tool.speeds(), axis=0), axis=1).max() <= 1.5 * PERIOD_NS * 1e-9 * 1.001
+
+
+@pytest.mark.parametrize("name", ["servo_pose", "cartesian_pose"])
+def test_after_a_silence_poses_do_not_jump(name: str) -> None:
+    tool = StreamedTool(name)
+    tool.command((0.0, 0.04, 0.0))
+    tool.run(0.6)
+    before = tool.T_base_tool[1, 3]
+    tool.now_ns += 400 * MS  # a busy machine, or a clock that was set ahead a little
+    tool.run(0.02)
+    assert 0.0 < tool.T_base_tool[1, 3] - before <= 0.1 * tool.robot.limits.tool_velocity[0]
+    tool.run(3.0)
+    steps = np.diff([message.T_base_tool[1, 3] for message in tool.told[31:] if isinstance(message, ToolPose)])
+    assert steps.max() <= 0.02 * tool.robot.limits.tool_velocity[0] and abs(steps[-1]) < 1e-9
+
+
+def test_velocities_keep_their_acceleration_when_the_measured_pose_jumps() -> None:
+    tool = StreamedTool("servo_twist")
+    tool.command((0.02, 0.0, 0.0))
+    tool.run(0.4)
+    tool.T_base_tool[:3, 3] += (0.0, 0.5, 0.0)
+    tool.run(3.0)
+    changes = np.linalg.norm(np.diff(tool.speeds(), axis=0), axis=1) / (PERIOD_NS * 1e-9)
+    assert changes.max() <= tool.robot.limits.tool_acceleration[0] * 1.001
+    np.testing.assert_array_equal(tool.speeds()[-1], 0)
+
+
+def test_a_blocked_tool_is_not_pushed_on_during_a_stop() -> None:
+    tool = StreamedTool("servo_twist")
+    tool.command((0.01, 0.0, 0.0))
+    tool.run(0.6)
+    tool.T_base_tool[0, 3] -= 0.08
+    ramp = tool.commander.stop(tool.now_ns)
+    assert ramp is not None
+    tool.publish(ramp)
+    begin = len(tool.speeds())
+    tool.run(1.0)
+    forwards = tool.speeds()[begin:, 0]
+    assert forwards.max() <= tool.speeds()[begin - 1, 0] + 1e-3
+    assert np.diff(forwards).max() < 1e-3 and forwards[-1] == 0
+
+
 def test_nothing_is_due_before_the_first_command() -> None:
     tool = StreamedTool("servo_pose")
     tool.run(0.1)

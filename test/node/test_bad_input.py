@@ -10,6 +10,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from sqap_vla.msg import PolicyStatus
 
+from sqap_vla_ros.node.inputs import urdf
 from sqap_vla_ros.policy import load_policy
 
 MakeCell = Callable[..., Cell]
@@ -215,3 +216,7 @@ def test_a_checkpoint_or_policy_that_is_not_there_is_named(
     cell = make_cell(load_policy, **settings)
     assert not cell.configure()
     cell.spin_until(lambda: words in cell.status.detail)
+
+
+def test_a_robot_description_behind_a_byte_order_mark_is_text_as_well() -> None:
+    assert urdf("\n\ufeff<robot/>") == "<robot/>"

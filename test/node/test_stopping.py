@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
+import faulty_policies
 import numpy as np
 from live_cell import Cell
 from rclpy.parameter import Parameter
 from sqap_vla.msg import PolicyStatus
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
+
+from benchmarks.stand_in_policies import sleeping
 
 MakeCell = Callable[..., Cell]
 
@@ -63,6 +66,16 @@ def test_an_unconfigured_node_can_be_stopped_before_it_starts(make_cell: MakeCel
     assert cell.robot.commands == []
 
 
+def test_a_stop_outlives_a_configuration_that_fails(make_cell: MakeCell) -> None:
+    cell = make_cell(faulty_policies.failing_to_load)
+    call(cell, "stop")
+    assert not cell.configure()
+    cell.node._policy_factory = sleeping
+    cell.start()
+    cell.spin_for_chunks(3)
+    assert cell.robot.commands == [] and "~/resume" in cell.status.detail
+
+
 def test_resume_says_what_else_is_missing(make_cell: MakeCell) -> None:
     cell = moving(make_cell)
     call(cell, "stop")
@@ -108,6 +121,7 @@ def test_a_dry_run_needs_no_controller(make_cell: MakeCell) -> None:
     cell.start()
     cell.spin_for_chunks(2)
     cell.spin_until(lambda: cell.status.state == PolicyStatus.RUNNING)
+    assert cell.status.detail == "dry run: nothing is commanded"
     cell.node.set_parameters([Parameter("dry_run", value=False)])
     cell.spin_until(lambda: "nothing listens on /nobody/joint_trajectory" in cell.status.detail)
 

@@ -11,7 +11,9 @@ import faulty_policies
 import numpy as np
 import pytest
 import yaml
+from geometry_msgs.msg import Twist, TwistStamped
 from live_cell import Cell
+from rclpy.clock import ClockType
 from rclpy.parameter import Parameter
 from sqap_vla.msg import PolicyStatus
 from std_msgs.msg import String
@@ -154,3 +156,18 @@ def test_sigterm_ends_the_executable_with_the_arm_at_rest(tmp_path: Path, ros: N
     robot.spin_until(lambda: robot.rests)
     assert node.returncode == 0 and ends_at_rest(robot.commands[-1])
     robot.destroy_node()
+
+
+def test_twists_end_with_zero_when_the_node_is_deactivated(make_cell: MakeCell) -> None:
+    cell = make_cell(**{"command.output": "servo_twist", "topics.command": "/twists"})
+    twists: list[TwistStamped] = []
+    cell.robot.create_subscription(TwistStamped, "/twists", twists.append, 100)
+    cell.start()
+    # Not the ROS clock: set back, it would silence the timer and leave the last twist in force.
+    assert cell.node._stream_timer.clock.clock_type == ClockType.STEADY_TIME
+    cell.spin_until(lambda: bool(twists) and twists[-1].twist != Twist())
+    cell.node.trigger_deactivate()
+    cell.spin_until(lambda: twists[-1].twist == Twist())
+    count = len(twists)
+    cell.spin_for_statuses(3)
+    assert all(message.twist == Twist() for message in twists[count:])
