@@ -24,8 +24,8 @@ from sqap_vla_ros.cogact.token_choice import TokenDropping, choose_tokens, prune
 from sqap_vla_ros.cogact.tokenizer import PromptTokenizer, load_tokenizer
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.config_files import ConfigurationError
-from sqap_vla_ros.fast.failures import advice, warn, why_torch_has_no_gpu
 from sqap_vla_ros.fast.plans import FastPlans, record_fast_plans
+from sqap_vla_ros.gpu_failures import advice, warn, why_torch_has_no_gpu
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy_config import PolicyConfig, PolicyMetadata
 from sqap_vla_ros.pruning.config import EfficientVlaConfig, PruningConfig, VlaCacheConfig

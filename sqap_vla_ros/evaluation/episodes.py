@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.config_files import ConfigurationError
 from sqap_vla_ros.evaluation.variants import DISTURBANCES, Condition, Variant
+from sqap_vla_ros.geometry.jerk import mean_jerk
 from sqap_vla_ros.parallel import when_worker_ends
 from sqap_vla_ros.reasons import ReasonCounter
 from sqap_vla_ros.simulation.tasks import Task
@@ -162,18 +163,6 @@ def loop_settings(job: EpisodeJob) -> Any:
         delay_s=condition.size if condition.kind == "delay" else 0.0,
         disturbance=Disturbance(**{field: condition.size}) if field else Disturbance(),
     )
-
-
-def mean_jerk(joint_positions: NDArray[np.float64], period_s: float) -> float:
-    """Mean norm of the third difference of joint positions over time (rad/s^3); 0 with fewer than four states.
-
-    Args:
-        joint_positions: float64 (N, joints), rad, evenly spaced in time.
-        period_s: From state to state (s).
-    """
-    if len(joint_positions) < 4:
-        return 0.0
-    return float(np.linalg.norm(np.diff(joint_positions, 3, axis=0), axis=1).mean() / period_s**3)
 
 
 def path_length(tool_poses: NDArray[np.float64]) -> float:

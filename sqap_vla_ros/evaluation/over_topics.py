@@ -14,7 +14,8 @@ from rich.console import Console
 from rosbags.highlevel import AnyReader
 
 from sqap_vla_ros.config import Configuration
-from sqap_vla_ros.evaluation.episodes import STATE_PERIOD_S, EpisodeJob, EpisodeResult, mean_jerk, path_length
+from sqap_vla_ros.evaluation.episodes import STATE_PERIOD_S, EpisodeJob, EpisodeResult, path_length
+from sqap_vla_ros.geometry.jerk import mean_jerk
 from sqap_vla_ros.geometry.transforms import transform_from_message
 from sqap_vla_ros.simulation.demo import Demo, last_status
 from sqap_vla_ros.stamps import stamp_ns

@@ -10,7 +10,7 @@ from torch import Tensor
 from sqap_vla_ros.cogact.diffusion import Ddim, Held
 from sqap_vla_ros.cogact.model import CogACT
 from sqap_vla_ros.cogact.static_forward import StaticForward, StaticPlan
-from sqap_vla_ros.fast.failures import warn
+from sqap_vla_ros.gpu_failures import warn
 from sqap_vla_ros.pruning.config import SqapConfig
 
 # Texts are padded to a multiple of this: one graph serves instructions of about the same length.

@@ -12,10 +12,10 @@ from sqap_vla_ros.cogact.model import CogACT, Prediction
 from sqap_vla_ros.cogact.preprocessing import MODEL_IMAGE_PX, model_image_affine, resize
 from sqap_vla_ros.cogact.statistics import normalised_actions
 from sqap_vla_ros.cogact.token_choice import TokenDropping
-from sqap_vla_ros.fast.failures import warn
 from sqap_vla_ros.fast.fuse import make_fast
 from sqap_vla_ros.fast.graphs import WITHOUT_GRAPHS, GraphedPlans
 from sqap_vla_ros.geometry.patches import ring_centre
+from sqap_vla_ros.gpu_failures import warn
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.pruning.config import SqapConfig
 from sqap_vla_ros.pruning.selection import TokenSelection, keep_all

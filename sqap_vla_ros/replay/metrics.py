@@ -13,6 +13,7 @@ from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import ActionConvention, Robot
 from sqap_vla_ros.control.conventions import integrate
 from sqap_vla_ros.control.gripper import wants_open
+from sqap_vla_ros.geometry.jerk import mean_jerk
 from sqap_vla_ros.geometry.transforms import vector_from_rotation
 from sqap_vla_ros.pruning.selection import TokenSelection
 
@@ -111,12 +112,9 @@ def difference(a: Motion, b: Motion) -> Difference:
     )
 
 
-def mean_jerk(motion: Motion) -> float | None:
-    """Mean norm of the third difference of the tool's position over time (m/s^3); None with fewer than three steps."""
-    if len(motion.poses) < 3:
-        return None
-    thirds = np.diff(motion.from_start_m, 3, axis=0)
-    return float(np.linalg.norm(thirds, axis=1).mean() / motion.time_step_s**3)
+def planned_jerk(motion: Motion) -> float | None:
+    """Mean jerk of the tool's position (m/s^3), see `mean_jerk`; None with fewer than three steps."""
+    return mean_jerk(motion.from_start_m, motion.time_step_s) if len(motion.poses) >= 3 else None
 
 
 def overlap_m(previous: Motion, motion: Motion) -> float | None:

@@ -24,8 +24,8 @@ from sqap_vla_ros.replay.metrics import (
     Motion,
     difference,
     kept_overlap,
-    mean_jerk,
     overlap_m,
+    planned_jerk,
     planned_motion,
 )
 from sqap_vla_ros.replay.observations import Extrinsic, observations
@@ -82,7 +82,7 @@ class _Planner:
             "path_m": motion.path_m.ravel().tolist(),
             "truth_path_m": truth.path_m.ravel().tolist(),
             **_prefixed("truth_", difference(motion, truth)),
-            "jerk_m_s3": mean_jerk(motion),
+            "jerk_m_s3": planned_jerk(motion),
             "overlap_m": overlap_m(self._previous, motion) if self._previous else None,
         }
         if baseline:

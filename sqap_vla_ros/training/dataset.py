@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.cogact.statistics import GRIPPER, ActionStatistics
+from sqap_vla_ros.cogact.statistics import GRIPPER, ActionStatistics, normalise
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.control.conventions import label
 from sqap_vla_ros.training.augmentation import augment
@@ -130,12 +130,6 @@ def action_statistics(episodes: Sequence[Episode]) -> ActionStatistics:
     )
 
 
-def normalise_actions(actions: NDArray[np.float64], statistics: ActionStatistics) -> NDArray[np.float32]:
-    """Actions (..., 7) between −1 and 1 as the network knows them: the inverse of `denormalise`, but for the clip."""
-    scaled = 2 * (actions - statistics.q01) / (statistics.q99 - statistics.q01 + 1e-8) - 1
-    return np.where(statistics.mask, np.clip(scaled, -1, 1), actions).astype(np.float32)
-
-
 @dataclass(frozen=True)
 class Sample:
     """A frame and what is to be learned from it.
@@ -214,7 +208,7 @@ class Samples:
         return Sample(
             image=decode(demonstration.images[frame]),
             task=episode.task,
-            actions=normalise_actions(actions, self._statistics),
+            actions=normalise(actions, self._statistics).astype(np.float32),
             valid=np.logical_and.accumulate(intended),
             points_px=demonstration.points_px[frame],
             points_m=demonstration.points_m[frame],

@@ -3,33 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from sqap_vla_ros.action_chunk import CommittedActions
-from sqap_vla_ros.cogact.action_head import load_action_head
 from sqap_vla_ros.cogact.continuation import held_actions, soft_weights
 from sqap_vla_ros.cogact.diffusion import Ddim, Ddpm, Held, sample
 from sqap_vla_ros.cogact.policy import load_cogact_policy
 from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.cogact.statistics import ActionStatistics, denormalise, normalise
-from sqap_vla_ros.cogact.weights import Part
 from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy_config import PolicyConfig
 
 MASK = np.array([True] * 6 + [False])
 STATISTICS = ActionStatistics("test", np.full(7, -0.02), np.full(7, 0.04), MASK)
-
-
-@pytest.fixture(scope="module")
-def head(heads, golden_run):
-    weights = load_file(golden_run.parent.parent / "dit" / "dit_weights.safetensors")
-    return load_action_head(Part("action_model", weights), heads)
-
-
-@pytest.fixture(scope="module")
-def io(golden):
-    return {name: torch.from_numpy(array) for name, array in golden("dit/dit_io.npz").items()}
 
 
 @pytest.fixture(scope="module")

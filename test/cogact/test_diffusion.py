@@ -5,22 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from sqap_vla_ros.cogact.action_head import load_action_head
 from sqap_vla_ros.cogact.diffusion import Ddim, Ddpm, ddim_schedule, ddim_timesteps, process_schedule, sample
-from sqap_vla_ros.cogact.weights import Part
-
-
-@pytest.fixture(scope="module")
-def head(heads, golden_run):
-    weights = load_file(golden_run.parent.parent / "dit" / "dit_weights.safetensors")
-    return load_action_head(Part("action_model", weights), heads)
-
-
-@pytest.fixture(scope="module")
-def io(golden):
-    return {name: torch.from_numpy(array) for name, array in golden("dit/dit_io.npz").items()}
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from sqap_vla_ros import gpu_failures
 from sqap_vla_ros.cogact import policy as policies
 from sqap_vla_ros.cogact.policy import choose_device
 from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.config_files import ConfigurationError
-from sqap_vla_ros.fast import failures
-from sqap_vla_ros.fast.failures import advice
+from sqap_vla_ros.gpu_failures import advice
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy import load_policy
 from sqap_vla_ros.quantization import kernels
@@ -27,7 +27,7 @@ OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040).
 
 @pytest.fixture(autouse=True)
 def _nothing_said_yet() -> Iterator[None]:
-    said = (kernels._proved, failures.why_torch_has_no_gpu, policies._say_once)
+    said = (kernels._proved, gpu_failures.why_torch_has_no_gpu, policies._say_once)
     for function in said:
         function.cache_clear()
     yield

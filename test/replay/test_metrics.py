@@ -19,8 +19,8 @@ from sqap_vla_ros.replay.metrics import (
     difference,
     gripper_states,
     kept_overlap,
-    mean_jerk,
     overlap_m,
+    planned_jerk,
     planned_motion,
 )
 
@@ -82,7 +82,7 @@ def test_the_difference_does_not_depend_on_where_the_base_is(a: Motion, b: Motio
 @given(motions(), transforms())
 def test_jerk_does_not_depend_on_where_the_base_is(plan: Motion, T: Array) -> None:
     moved = replace(plan, T_base_tool=T @ plan.T_base_tool, poses=T @ plan.poses)
-    assert mean_jerk(moved) == pytest.approx(mean_jerk(plan), rel=1e-6, abs=1e-6)
+    assert planned_jerk(moved) == pytest.approx(planned_jerk(plan), rel=1e-6, abs=1e-6)
 
 
 @given(arrays(np.float64, 3, elements=COORDINATES))
@@ -152,7 +152,7 @@ def test_a_gripper_keeps_its_state_until_it_is_told_another(
 
 def test_a_path_of_the_third_degree_has_its_known_jerk() -> None:
     plan = motion(lambda seconds: np.outer(seconds**3 + seconds**2 - seconds, (0.0, 0.5, 0.0)))
-    assert mean_jerk(plan) == pytest.approx(0.5 * 6)
+    assert planned_jerk(plan) == pytest.approx(0.5 * 6)
 
 
 @given(st.integers(0, 100 * (HORIZON - 1)))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_demonstrations import STEPS, synthetic_demonstration, write_demonstrations
 
-from sqap_vla_ros.cogact.statistics import GRIPPER, ActionStatistics, denormalise
+from sqap_vla_ros.cogact.statistics import GRIPPER, ActionStatistics, denormalise, normalise
 from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.control.conventions import integrate
 from sqap_vla_ros.training.augmentation import augment
@@ -19,7 +19,6 @@ from sqap_vla_ros.training.dataset import (
     Samples,
     action_statistics,
     decode,
-    normalise_actions,
     read_demonstrations,
 )
 from sqap_vla_ros.training.demonstrations import DemonstrationError
@@ -90,12 +89,12 @@ def test_statistics_cover_98_of_100_actions_that_are_imitated(demonstrations: De
 def test_jitter_where_nothing_moves_is_not_stretched_to_full_scale(demonstrations: DemonstrationSet) -> None:
     statistics = action_statistics(demonstrations.training)
     assert (statistics.q99 - statistics.q01)[2:6] == pytest.approx(0.004)
-    np.testing.assert_allclose(normalise_actions(np.full(7, 1e-4), statistics)[2:6], 0.05, atol=1e-4)
+    np.testing.assert_allclose(normalise(np.full(7, 1e-4), statistics)[2:6], 0.05, atol=1e-4)
 
 
 @given(st.lists(st.floats(-0.5, 0.5), min_size=7, max_size=7))
 def test_normalising_is_undone_by_denormalising(action: list[float]) -> None:
-    normalised = normalise_actions(np.array(action), WIDE)
+    normalised = normalise(np.array(action), WIDE)
     np.testing.assert_allclose(denormalise(normalised, WIDE), action, atol=1e-7)
 
 

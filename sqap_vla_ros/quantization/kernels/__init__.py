@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import torch
 
-from sqap_vla_ros.fast.failures import warn
+from sqap_vla_ros.gpu_failures import warn
 
 # Integer tensor cores as the kernels use them (8 bit, 32-bit sums) and conversions from bfloat16: Ampere and later.
 _LEAST_CAPABILITY = (8, 0)
