@@ -1,5 +1,6 @@
 """The node in a process of its own beside a synthetic robot, and what a fault did to both."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -20,9 +21,9 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from benchmarks.motion_judge import BEHIND_S
 from benchmarks.synthetic_robot import SyntheticRobot, parameters
 from sqap_vla_ros.node.conversions import time_message
+from sqap_vla_ros.simulation.joint_trajectory_controller import Violation
 from sqap_vla_ros.stamps import stamp_ns
 
 GOOD = "go round"
@@ -55,20 +56,20 @@ class Reaction:
         hold_ms: From the moment when the fault could be known to the ramp's arrival at the controller; None without a
             ramp (the arm was at rest already, went on, or its controller is gone) or such a moment.
         rest_s: From the fault to the arm at rest; None when it went on.
-        unsafe: Samples of the arm's motion, at 100 Hz, that a real arm would not have survived.
+        violations: Samples of the arm's motion, at 100 Hz, that a real arm would not have survived.
         told: Whether the node named the fault.
         recovered: Whether the arm moved again when the fault was gone, the node not restarted.
     """
 
     hold_ms: float | None
     rest_s: float | None
-    unsafe: int
+    violations: tuple[Violation, ...]
     told: bool
     recovered: bool = False
 
-    def then(self, unsafe: int, recovered: bool) -> "Reaction":
-        """The same with what came of it: so many more unsafe samples, and whether the arm moved again."""
-        return replace(self, unsafe=self.unsafe + unsafe, recovered=recovered)
+    def then(self, violations: list[Violation], recovered: bool) -> "Reaction":
+        """The same with what came of it: more unsafe samples, and whether the arm moved again."""
+        return replace(self, violations=(*self.violations, *violations), recovered=recovered)
 
 
 class FaultBench:
@@ -104,9 +105,11 @@ class FaultBench:
         self._resume = self.robot.create_client(Trigger, "/sqap_vla/resume")
 
     def __enter__(self) -> Self:
+        gc.disable()  # the robot keeps all commands: looking through them would hold it up ever longer
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        gc.enable()
         self.kill_node()
         self.robot.destroy_node()
         self._directory.cleanup()
@@ -189,14 +192,14 @@ class FaultBench:
             known_s: When it could be known, on the monotonic clock; asked afterwards.
         """
         robot, before = self.robot, self.statuses[-1] if self.statuses else PolicyStatus()
-        unsafe, first_command, first_status = len(robot.judge.violations), len(robot.commands), len(self.statuses)
+        seen, first_command, first_status = len(robot.controller.violations), len(robot.commands), len(self.statuses)
         injected_s = time.monotonic()
         inject()
-        self.spin(max(0.0, injected_s + lasts_s - time.monotonic()) + BEHIND_S)
+        self.spin(max(0.0, injected_s + lasts_s - time.monotonic()))
         return Reaction(
             hold_ms=self._hold_ms(max(first_command - 1, 0), known_s()),
             rest_s=None if self._rests_since_s is None else max(0.0, self._rests_since_s - injected_s),
-            unsafe=len(robot.judge.violations) - unsafe,
+            violations=tuple(robot.controller.violations[seen:]),
             told=not words or any(_says(status, words, before) for status in self.statuses[first_status:]),
         )
 

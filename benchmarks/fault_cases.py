@@ -19,12 +19,11 @@ from benchmarks.fault_bench import (
     FaultBench,
 )
 from benchmarks.obedient_node import PLAN_S
-from benchmarks.synthetic_robot import BASE, TOOL, arm_urdf
+from benchmarks.synthetic_robot import BASE, COMMANDS, TOOL, arm_urdf
 from sqap_vla_ros.simulation.messages import transform_message
 
 Action = Callable[[FaultBench], None]
 Moment = Callable[[FaultBench, float], float | None]
-CONTROLLER_QOS = QoSProfile(depth=1)
 
 
 def _nothing(_: FaultBench) -> None:
@@ -176,7 +175,7 @@ def _wrong_qos(bench: FaultBench) -> None:
 
 def _right_qos(bench: FaultBench) -> None:
     bench.robot.disconnect()
-    bench.robot.connect(CONTROLLER_QOS)
+    bench.robot.connect(COMMANDS)
 
 
 def _set_clock(offset_s: float) -> Action:
@@ -266,7 +265,7 @@ FAULTS = (
     Fault(
         "controller restarts",
         _restart_controller,
-        lambda bench: bench.robot.connect(CONTROLLER_QOS),
+        lambda bench: bench.robot.connect(COMMANDS),
         "nothing listens",
         not_timed,
     ),

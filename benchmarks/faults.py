@@ -1,8 +1,8 @@
 """Injects faults into a node that drives a synthetic robot over real topics; counts what a real arm would not survive.
 
 The node runs in a process of its own and meets all faults in turn, recovering from each, while its arm goes round in a
-circle. `motion_judge` applies the rules of a joint_trajectory_controller at 100 Hz and counts every step of position
-and every velocity and acceleration beyond the limits.
+circle. `steady_controller` applies the rules of a joint_trajectory_controller at 100 Hz, and counts every step of
+position and every velocity and acceleration beyond the limits.
 """
 
 import signal
@@ -14,7 +14,6 @@ import tyro
 
 from benchmarks.fault_bench import FaultBench, Reaction, start_ros
 from benchmarks.fault_cases import FAULTS, Fault
-from benchmarks.motion_judge import BEHIND_S
 from benchmarks.results import write_results
 
 # A node that is killed leaves the arm to its trajectory: the horizon, and a ramp.
@@ -29,7 +28,7 @@ def meet(bench: FaultBench, fault: Fault) -> Reaction:
     reaction = bench.meet(
         lambda: fault.inject(bench), fault.lasts_s, fault.words, lambda: fault.detectable(bench, begin_s)
     )
-    unsafe = len(bench.robot.judge.violations)
+    seen = len(bench.robot.controller.violations)
     fault.clear(bench)
     try:
         bench.wait_for_motion()
@@ -38,8 +37,7 @@ def meet(bench: FaultBench, fault: Fault) -> Reaction:
         print(f"{error}\nThe node is started anew.")
         bench.kill_node()
         recovered = False
-    bench.spin(BEHIND_S)
-    return reaction.then(len(bench.robot.judge.violations) - unsafe, recovered)
+    return reaction.then(bench.robot.controller.violations[seen:], recovered)
 
 
 def end_node(bench: FaultBench, number: signal.Signals) -> Reaction:
@@ -77,7 +75,7 @@ def main(only: str = "", write: bool = True) -> None:
     holds_ms = [reaction.hold_ms for reaction in reactions.values() if reaction.hold_ms is not None]
     figures = {
         "faults_injected": len(reactions),
-        "unsafe_commands": sum(reaction.unsafe for reaction in reactions.values()),
+        "unsafe_commands": sum(len(reaction.violations) for reaction in reactions.values()),
         "faults_not_named": sum(not reaction.told for reaction in reactions.values()),
         "faults_without_recovery": sum(not reactions[fault.name].recovered for fault in faults),
         "hold_p99_ms": float(np.percentile(holds_ms, 99)) if holds_ms else 0.0,
@@ -91,7 +89,7 @@ def main(only: str = "", write: bool = True) -> None:
                 "response": responses[name],
                 "hold_ms": None if reaction.hold_ms is None else round(reaction.hold_ms),
                 "rest_s": None if reaction.rest_s is None else round(reaction.rest_s, 2),
-                "unsafe": reaction.unsafe,
+                "unsafe": len(reaction.violations),
             }
             for name, reaction in reactions.items()
         ]

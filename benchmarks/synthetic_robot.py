@@ -5,6 +5,7 @@ at steady rates and with hardly any load, so that what is measured beside it is 
 attributes.
 """
 
+import gc
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,15 +17,16 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from benchmarks.motion_judge import MotionJudge
+from benchmarks.steady_controller import SteadyController
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.trajectory import JointLimits
-from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController
+from sqap_vla_ros.simulation.joint_trajectory_controller import State
 from sqap_vla_ros.simulation.messages import camera_info_message, image_message, joint_state_message, transform_message
 
 BASE, TOOL, CAMERA = "base", "tool", "camera_optical"
@@ -32,6 +34,8 @@ JOINTS = tuple(f"joint{number}" for number in range(1, 7))
 HOME = np.array([0.0, -0.6, 1.2, 0.0, 0.9, 0.0])
 COMMAND_TOPIC = "/joint_trajectory_controller/joint_trajectory"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# A real controller takes each command as it comes. This one may be kept from running, and must then not lose any.
+COMMANDS = QoSProfile(depth=100)
 LIMITS = {"joint_velocity": [2.0], "joint_acceleration": [8.0], "joint_jerk": [200.0]}
 
 
@@ -91,9 +95,7 @@ class SyntheticRobot(Node):
         image_times_s: When images were sent, monotonic clock.
         transform_times_s: When transforms were sent, monotonic clock.
         position_times_s: When positions of the joints were sent, monotonic clock.
-        rejections: Why the controller rejected some of them.
-        controller: The arm's controller.
-        judge: Its `violations` tell what a real arm would not have survived.
+        controller: The arm's controller; its `violations` tell what a real arm would not have survived.
     """
 
     def __init__(self, width: int = 640, height: int = 480, rate_hz: float = 20.0) -> None:
@@ -114,14 +116,12 @@ class SyntheticRobot(Node):
         self.image_times_s: deque[float] = deque(maxlen=1000)
         self.transform_times_s: deque[float] = deque(maxlen=1000)
         self.position_times_s: deque[float] = deque(maxlen=1000)
-        self.rejections: list[str] = []
         self._kinematics = Kinematics(arm_urdf(), JOINTS, BASE, TOOL)
         self._measured = HOME, np.zeros(len(JOINTS))
         shape = np.ones(len(JOINTS))
         bounds = (LIMITS[name][0] * shape for name in ("joint_velocity", "joint_acceleration", "joint_jerk"))
-        self._limits = JointLimits(self._kinematics.lower, self._kinematics.upper, *bounds)
-        self.controller = self._controller_at(HOME)
-        self.judge = MotionJudge(JOINTS, HOME, self._limits, self._now_ns())
+        limits = JointLimits(self._kinematics.lower, self._kinematics.upper, *bounds)
+        self.controller = SteadyController(JOINTS, HOME, limits, self._now_ns())
         sensors = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.images = self.create_publisher(Image, "/camera/color/image_raw", sensors)
         self._camera_infos = self.create_publisher(CameraInfo, "/camera/color/camera_info", sensors)
@@ -130,7 +130,7 @@ class SyntheticRobot(Node):
         self.static_transforms = self.create_publisher(TFMessage, "/tf_static", LATCHED)
         self.description = self.create_publisher(String, "/robot_description", LATCHED)
         self.description.publish(String(data=arm_urdf()))
-        self.connect(QoSProfile(depth=1))
+        self.connect(COMMANDS)
         focal = 0.8 * width
         self._camera_matrix = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
         self.publish_camera_pose()
@@ -145,22 +145,23 @@ class SyntheticRobot(Node):
         message = TFMessage(transforms=[transform_message(T_base_camera, BASE, CAMERA, self._now_ns())])
         self.static_transforms.publish(message)
 
-    def _controller_at(self, position: NDArray[np.float64]) -> JointTrajectoryController:
-        return JointTrajectoryController(JOINTS, position, self._limits)
-
     def connect(self, qos: QoSProfile) -> None:
         """Let the controller listen to commands."""
-        self._commands_in = self.create_subscription(JointTrajectory, COMMAND_TOPIC, self._receive_command, qos)
+        self._commands_in: Subscription | None = self.create_subscription(
+            JointTrajectory, COMMAND_TOPIC, self._receive_command, qos
+        )
 
     def disconnect(self) -> None:
         """The controller hears nothing any more; the arm ends its trajectory."""
-        self.destroy_subscription(self._commands_in)
+        if self._commands_in is not None:
+            self.destroy_subscription(self._commands_in)
+            self._commands_in = None
 
     def restart_controller(self) -> None:
         """As `disconnect`, and what it did is forgotten: it holds the arm where it is."""
+        self._take_commands()
         self.disconnect()
-        self.controller = self._controller_at(self._measured[0])
-        self.judge.restart(self._now_ns(), self._measured[0])
+        self.controller.restart(self._now_ns(), self._measured[0])
 
     @property
     def tool_m(self) -> NDArray[np.float64]:
@@ -171,7 +172,7 @@ class SyntheticRobot(Node):
     @property
     def rests(self) -> bool:
         """Whether the arm stands still, and is told to."""
-        _, v, a = self.controller.desired(self._now_ns() * 1e-9)
+        _, v, a = self._desired()
         return not (v.any() or a.any())
 
     def spin_until(self, condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
@@ -190,9 +191,8 @@ class SyntheticRobot(Node):
         return self.get_clock().now().nanoseconds
 
     def _publish_state(self) -> None:
+        desired = self._desired()
         now_ns = self._now_ns()
-        self.judge.watch(now_ns)
-        desired = self.controller.desired(now_ns * 1e-9)
         if not self.is_blocked:
             self._measured = desired[:2]
         q, v = self._measured
@@ -220,18 +220,29 @@ class SyntheticRobot(Node):
         self.images.publish(image_message(self.image, CAMERA, now_ns))
         self.image_times_s.append(time.monotonic())
 
+    def _desired(self) -> State:
+        now_ns = self._now_ns()
+        self._take_commands()
+        return self.controller.follow(now_ns)
+
+    def _take_commands(self) -> None:
+        """Those that wait for the executor: after a pause it would run timers first."""
+        if self._commands_in is None:
+            return
+        with self._commands_in.handle:
+            while (taken := self._commands_in.handle.take_message(JointTrajectory, False)) is not None:
+                self._receive_command(*taken)
+
     def _receive_command(self, message: JointTrajectory, info: dict[str, int]) -> None:
-        now_ns, received_ns = self._now_ns(), info["received_timestamp"]
+        received_ns = info["received_timestamp"]
         self.commands.append(message)
-        self.command_times_s.append(time.monotonic() - (now_ns - received_ns) * 1e-9)
-        self.judge.receive(received_ns, message)
-        rejection = self.controller.accept(message, now_ns * 1e-9)
-        if rejection:
-            self.rejections.append(rejection)
+        self.command_times_s.append(time.monotonic() - (self._now_ns() - received_ns) * 1e-9)
+        self.controller.receive(received_ns, message)
 
 
 def main(width: int = 640, height: int = 480, rate_hz: float = 20.0) -> None:
     """Publish until interrupted."""
+    gc.disable()  # all commands are kept: looking through them would hold the robot up ever longer
     # Signals end the process as they do by default: there is nothing to put in order.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     rclpy.spin(SyntheticRobot(width, height, rate_hz))

@@ -27,7 +27,7 @@ def test_images_lead_to_trajectories_that_a_controller_can_follow(make_cell: Mak
     cell = make_cell()
     cell.start()
     cell.spin_until(lambda: len(cell.robot.commands) >= 20)
-    assert cell.robot.rejections == []
+    assert cell.robot.controller.rejections == []
     assert [v.kind for v in cell.robot.controller.violations if v.kind != "acceleration"] == []
 
 

@@ -45,7 +45,7 @@ def test_a_plan_that_returns_after_deactivating_leaves_no_trace(make_cell: MakeC
         assert len(cell.robot.commands) <= count + 1  # the ramp
         cell.node.trigger_activate()
     cell.spin_for_chunks(2)
-    assert jumps(cell) == [] and cell.robot.rejections == []
+    assert jumps(cell) == [] and cell.robot.controller.rejections == []
 
 
 def test_an_error_in_the_ramp_does_not_keep_the_node_commanding(
@@ -85,7 +85,7 @@ def test_a_useless_robot_description_stops_the_arm_and_is_named(make_cell: MakeC
     cell.start()
     cell.spin_until(lambda: len(cell.robot.commands) >= 3)
     publisher.publish(String(data="<robot/>"))
-    cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING)
+    cell.spin_until(lambda: "not a valid robot model" in cell.status.detail)
     cell.spin_for_statuses(1)  # the ramp has arrived by then
     count = len(cell.robot.commands)
     cell.spin_for_statuses(3)
