@@ -84,10 +84,12 @@ def measure(
             raise SystemExit("the node could not be configured; its log above says why")
         statistics.overheads_s = deque()
         statistics.latencies_s = deque()
-        begin = time.monotonic()
+        begin, told_s = time.monotonic(), -1
         while (elapsed := time.monotonic() - begin) < seconds:
             executor.spin_once(timeout_sec=0.1)
-            print(f"\r{width}x{height}: {elapsed:4.0f} of {seconds:g} s", end="", file=sys.stderr)
+            if int(elapsed) > told_s:
+                told_s = int(elapsed)
+                print(f"\r{width}x{height}: {told_s:4d} of {seconds:g} s", end="", file=sys.stderr)
         print(file=sys.stderr)
     finally:
         robot.terminate()
