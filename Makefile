@@ -16,7 +16,7 @@ FOREIGN := PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME LD_LIBRARY_PATH CMAKE_P
 ISOLATED := env $(addprefix -u ,$(FOREIGN)) ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$(ROS_DOMAIN_ID) \
 	RMW_IMPLEMENTATION=rmw_fastrtps_cpp MUJOCO_GL=$(MUJOCO_GL) OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help demo test test-kilted lint bench workstation clean
+.PHONY: help demo test test-kilted lint bench closed-loop workstation clean
 
 help:
 	@echo "make TARGET [TORCH=auto|cpu|cu130] [PYTHON=python3.12]"
@@ -40,7 +40,7 @@ lint: ## format, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy sqap_vla_ros
 
-bench: ## the figures of the README, into benchmarks/results
+bench: ## the figures of the README but success rates, into benchmarks/results
 	@$(BOOTSTRAP)
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.node_overhead
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.demo_time
@@ -53,6 +53,13 @@ bench: ## the figures of the README, into benchmarks/results
 	@$(VENV)/bin/python -m benchmarks.kinematics
 	@$(VENV)/bin/python -m benchmarks.continuity
 	@$(VENV)/bin/python -m benchmarks.deployment
+	@$(VENV)/bin/python -m benchmarks.readme
+
+closed-loop: ## success rates of the small model, into benchmarks/results (hours)
+	@$(BOOTSTRAP)
+	@$(ISOLATED) $(VENV)/bin/python -m benchmarks.closed_loop
+	@$(ISOLATED) $(VENV)/bin/python -m benchmarks.robustness
+	@$(ISOLATED) $(VENV)/bin/python -m benchmarks.planted_outliers
 	@$(VENV)/bin/python -m benchmarks.readme
 
 workstation: ## on a robot's computer, with its ROS 2 sourced: what `colcon build` and `ros2 launch` need

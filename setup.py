@@ -29,7 +29,7 @@ CORE = [
     "scipy",
     "tokenizers",
     "torch",
-    "transformers",
+    "transformers>=5.23",
     "transforms3d",
     "tyro",
 ]

@@ -1,6 +1,7 @@
 """Takes what `sqap-vla bench` measured on a GPU over into `results/` and `docs/`."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,14 +10,17 @@ import tyro
 from benchmarks.results import RESULTS, write_results
 
 
-def main(bench: Path = Path("out/bench"), name: str = "gpu_h200") -> None:
-    """Write `results/<name>.json` and `docs/<name>.png`.
+def main(bench: Path = Path("out/bench")) -> None:
+    """Write `results/gpu_<device>.json` and `docs/gpu_<device>.png`, as gpu_h200.
 
     Args:
-        bench: Directory that `sqap-vla bench` wrote.
-        name: Of the results.
+        bench: Directory that `sqap-vla bench` wrote, on a GPU.
     """
     measured = json.loads((bench / "bench.json").read_text(encoding="utf-8"))
+    if measured["depth"] != "as published":
+        raise SystemExit(f"{bench}: measured with {measured['depth']}, on {measured['device']}; run it on a GPU")
+    device = re.sub(r"^nvidia |geforce ", "", measured["device"].lower())
+    name = "gpu_" + re.sub(r"\W+", "_", device).strip("_")
     figures = measured.pop("figures")
     machine = f"{measured['device']}, torch {measured['torch']}"
     path = write_results(name, figures, **measured, machine=machine, command="sqap-vla bench")

@@ -80,6 +80,8 @@ MEANINGS = {
     "demo": {
         "setup_and_run_minutes": ("`make demo` on a clean clone", "min"),
         "second_run_minutes": ("`make demo` again", "min"),
+        "success_of_10": ("of ten official initial states of its task, how many the demo succeeds from", ""),
+        "plans_per_s": ("plans per second there, median", "1/s"),
     },
 }
 

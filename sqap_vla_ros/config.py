@@ -39,6 +39,10 @@ class Frames(Group):
     tool_policy_rpy: Point = Field(
         (0.0, 0.0, 0.0), description="Fixed-axis roll, pitch, yaw of the policy's tool frame in the tool frame [rad]"
     )
+    ring_xyz: Point = Field(
+        (0.0, 0.0, 0.0),
+        description="Point in the policy's tool frame that the ring of kept tokens is drawn around: where it grips [m]",
+    )
 
 
 class Topics(Group):

@@ -1,6 +1,10 @@
 """Any error in one line for the user."""
 
 
+class GpuLost(RuntimeError):
+    """The GPU answers this process no more, whatever it is asked: only a new process can go on."""
+
+
 def in_one_line(error: BaseException) -> str:
     """The error in words.
 

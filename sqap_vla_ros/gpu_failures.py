@@ -1,11 +1,12 @@
 """A GPU that cannot do its part: the plan comes another way, and the log says once why and what to do."""
 
+import gc
 import logging
 from functools import lru_cache
 
 import torch
 
-from sqap_vla_ros.errors import in_one_line
+from sqap_vla_ros.errors import GpuLost, in_one_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -13,6 +14,22 @@ _LOG = logging.getLogger(__name__)
 def warn(consequence: str, error: Exception) -> None:
     """Log what a GPU's failure means for plans, and what to do about it."""
     _LOG.warning("%s: %s", consequence, advice(error))
+
+
+def recover(device: torch.device) -> None:
+    """Give back what a plan that failed held. Call it outside the `except` block, whose error holds it too.
+
+    Raises:
+        GpuLost: What failed was a kernel, and with it everything else that this process may ask of the GPU.
+    """
+    gc.collect()
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+    except RuntimeError as error:
+        raise GpuLost(f"the GPU answers this process no more: {advice(error)}") from None
 
 
 def advice(error: Exception) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sqap_vla_ros import stamps
 from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.control.conventions import tool_policy_transform
 from sqap_vla_ros.geometry.camera import CameraError, CameraModel
 from sqap_vla_ros.geometry.transform_tree import TransformError, TransformTree
 from sqap_vla_ros.images import ImageError, check, decode
@@ -73,6 +74,7 @@ class ObservationAssembler:
 
     def __init__(self, configuration: Configuration) -> None:
         self._frames = configuration.frames
+        self._ring_point = tool_policy_transform(configuration.frames) @ (*configuration.frames.ring_xyz, 1.0)
         self._wait_ns = round(configuration.freshness.transform_wait * 1e9)
         self._camera_age_s = configuration.freshness.camera_info
         self._camera: CameraModel | None = None
@@ -195,7 +197,7 @@ class ObservationAssembler:
     def _project_tool(
         self, T_base_tool: NDArray[np.float64], camera_frame: str, stamp_ns: int, image: NDArray[np.uint8]
     ) -> NDArray[np.float64] | str:
-        """Pixel of the policy's tool point, float64 (2,), or in words why there is none."""
+        """Pixel of the point that the ring is drawn around, float64 (2,), or in words why there is none."""
         if self._camera is None:
             return self._no_camera_reason
         older_s = (stamp_ns - self._camera_stamp_ns) * 1e-9
@@ -216,7 +218,7 @@ class ObservationAssembler:
             T_camera_base = self.tree.lookup(camera_frame, self._frames.base, stamp_ns)
         except TransformError as error:
             return str(error)
-        point_camera = (T_camera_base @ T_base_tool @ (*self._frames.tool_policy_xyz, 1.0))[:3]
+        point_camera = (T_camera_base @ T_base_tool @ self._ring_point)[:3]
         pixels, valid = self._camera.project(point_camera[None])
         if not valid[0]:
             return f"the tool is behind the camera or far out of its view, at {np.round(point_camera, 3)} m"

@@ -1,7 +1,8 @@
 """Times on a device, and the rates that a roofline needs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,14 +97,29 @@ class Memory:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._most = 0
         if device.type == "cuda":
+            # Of what was freed before, cuBLAS keeps its working memory for ever.
+            torch._C._cuda_clearCublasWorkspaces()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What is done within does not count."""
+        if self._device.type != "cuda":
+            yield
+            return
+        self._most = max(self._most, torch.cuda.max_memory_allocated(self._device))
+        yield
+        torch.cuda.reset_peak_memory_stats(self._device)
 
     @property
     def peak_gib(self) -> float | None:
         """None on a CPU."""
-        return torch.cuda.max_memory_allocated(self._device) / _GIB if self._device.type == "cuda" else None
+        if self._device.type != "cuda":
+            return None
+        return max(self._most, torch.cuda.max_memory_allocated(self._device)) / _GIB
 
     @property
     def context_gib(self) -> float | None:

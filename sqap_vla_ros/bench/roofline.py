@@ -60,6 +60,7 @@ class Format:
         tower_bits: Of both operands in the towers' linear layers.
         kept: Visual tokens that stay from layer `prune_before` on; None: all.
         prune_before: The layer.
+        left_out: Share of the language model's layers that do not run.
     """
 
     weight_bits: int = _FLOAT_BITS
@@ -67,6 +68,7 @@ class Format:
     tower_bits: int = _FLOAT_BITS
     kept: int | None = None
     prune_before: int = 2
+    left_out: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def plan_products(
     towers = [DINO, SIGLIP]
     blocks = [shape.depth - 1 if depth is None else min(shape.depth - 1, depth) for shape in towers]
     layers = LANGUAGE.depth if depth is None else depth
+    layers -= round(form.left_out * layers)
     head = HEADS[size]
     head_depth = head.depth if depth is None else min(head.depth, depth)
     return [

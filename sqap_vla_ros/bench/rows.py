@@ -71,12 +71,31 @@ ROWS: Mapping[str, Row] = {
     "sqap_0.6": _sqap_row("w4a4", 0.6, W4A4),
     "w8a8": Row("w8a8", Format(8, 8, 8)),
     "w4a16": Row("w4a16", Format(weight_bits=4)),
+    "fp16_plain": Row("float", FLOAT, "plain"),
     "random": Row("float", Format(kept=RandomConfig().keep, prune_before=0), "plain", RandomConfig()),
     "fastv": Row("float", Format(kept=FastVConfig().keep), "plain", FastVConfig()),
-    "efficientvla": Row("float", Format(kept=EfficientVlaConfig().keep), "plain", EfficientVlaConfig()),
+    "efficientvla": Row(
+        "float",
+        Format(kept=EfficientVlaConfig().keep, left_out=EfficientVlaConfig().layer_ratio),
+        "plain",
+        EfficientVlaConfig(),
+    ),
     "vla_cache": Row("float", FLOAT, "plain", VlaCacheConfig()),
     "fp16_compiled": Row("float", FLOAT, "compiled"),
 }
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a plan came to.
+
+    Attributes:
+        samples: float32 (1, horizon, 7).
+        kept: int64 (n,), visual tokens that stayed; None: all.
+    """
+
+    samples: NDArray[np.float32]
+    kept: NDArray[np.int64] | None
 
 
 @dataclass
@@ -85,31 +104,33 @@ class Prepared:
 
     Attributes:
         plan: From the camera image to the samples on the host.
-        samples: Those, float32 (1, horizon, 7); None where they are compared with nothing.
+        planned: The same, for what it comes to; None where that is compared with nothing.
         device_plan: What the device does of it; None: not to be told apart.
         stages: Makes the parts of that by name; they take memory of their own.
     """
 
     plan: Callable[[], object]
-    samples: Callable[[], NDArray[np.float32]] | None = None
+    planned: Callable[[], Planned] | None = None
     device_plan: Callable[[], object] | None = None
     stages: Callable[[], dict[str, Callable[[], object]]] = dict
 
 
-def plain_samples(
-    model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor, noise: Tensor
-) -> NDArray[np.float32]:
-    """What `CogACT.plan` says under a row's policy, tokens chosen on the host: float32 (1, horizon, 7)."""
+def plan_plainly(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor, noise: Tensor) -> Planned:
+    """What `CogACT.plan` says under a row's policy, tokens chosen on the host."""
     pruning = row.pruning
+    kept: NDArray[np.int64] | None = None
 
     def select(evidence: Evidence) -> NDArray[np.int64]:
+        nonlocal kept
         assert isinstance(pruning, SqapConfig)
         height, width, _ = camera.shape
         middle = np.array([(TOOL[0] + 0.5) * width / 16, (TOOL[1] + 0.5) * height / 16])
         ring = ring_tokens(middle, model_image_affine(width, height), pruning.ring_radius)
-        return select_tokens(evidence.scores, ring, pruning.keep, pruning.top_k).indices
+        kept = select_tokens(evidence.scores, ring, pruning.keep, pruning.top_k).indices
+        return kept
 
-    return model.plan(camera, ids, noise, select=None if pruning is None else select).raw_samples
+    samples = model.plan(camera, ids, noise, select=None if pruning is None else select).raw_samples
+    return Planned(samples, kept)
 
 
 def prepare_static(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor, noise: Tensor) -> Prepared:
@@ -120,10 +141,11 @@ def prepare_static(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tens
     forward.load(resize(camera), ids, noise, TOOL)
     run = Graph(forward.run, model.device).replay if cuda else forward.run
 
-    def plan() -> NDArray[np.float32]:
+    def plan() -> Planned:
         forward.load(resize(camera), ids, noise, TOOL)
         run()
-        return forward.result().raw_samples
+        found = forward.result()
+        return Planned(found.raw_samples, None if found.reasons is None else np.flatnonzero(found.reasons))
 
     def stages() -> dict[str, Callable[[], object]]:
         # A forward of its own: what a stage leaves for the next must not be what the whole plan's graph writes.
@@ -155,8 +177,10 @@ def prepare_eager(
 
 
 def prepare_plain(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor, noise: Tensor) -> Prepared:
-    """`CogACT.plan` with the tokens of a baseline."""
+    """`CogACT.plan`, with the tokens of a baseline."""
     pruning = row.pruning
+    if pruning is None:
+        return Prepared(partial(model.plan, camera, ids, noise))
     if isinstance(pruning, VlaCacheConfig):
         return Prepared(partial(model.plan, camera, ids, noise, reuse=FrameReuse(pruning)))
 

@@ -26,9 +26,9 @@ class Evaluate:
     policies: tuple[str, ...] = ("fp16", "sqap@sqap-w4a4")
     """POLICY or POLICY@RECIPE, files of config/policies and config/recipes; all are compared with the first one."""
     tasks: tuple[str, ...] = ()
-    """Names of tasks, as pick_can; empty: all."""
+    """Names of tasks, as pick_can; empty: those that the checkpoint was trained on, if it says, or all."""
     episodes: int = 25
-    """Per task, policy and disturbance. Initial states repeat after 50, then with other places of the fixtures."""
+    """Per task, policy and disturbance. Initial states repeat after 50; where fixtures stand is drawn for each."""
     out: Path = Path("out/evaluation")
     """Directory for results and compressed checkpoints."""
     disturbances: tuple[str, ...] = ()
@@ -57,14 +57,17 @@ class Evaluate:
 
     def run(self, console: Console) -> None:
         """Play, with progress and running success rates, and print the tables."""
-        from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks
+        from sqap_vla_ros.config_files import ConfigurationError
+        from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks, trained_tasks
         from sqap_vla_ros.evaluation.session import run_evaluation
         from sqap_vla_ros.evaluation.variants import Variant, parse_conditions
 
+        if self.ros and (self.robot, self.tokenizer, self.device) != ("libero_panda", "", "auto"):
+            raise ConfigurationError("--robot, --tokenizer and --device have no effect with --ros: leave them out")
         evaluation = Evaluation(
             checkpoint=self.checkpoint,
             out=self.out,
-            tasks=chosen_tasks(self.tasks),
+            tasks=chosen_tasks(self.tasks or trained_tasks(self.checkpoint)),
             variants=tuple(Variant.parse(word) for word in self.policies),
             conditions=parse_conditions(self.disturbances),
             episodes=self.episodes,

@@ -42,14 +42,15 @@ class Demonstrate:
     def run(self, console: Console) -> None:
         """Record what is missing, with progress."""
         from sqap_vla_ros.parallel import run_jobs
-        from sqap_vla_ros.simulation.demonstrate import missing_jobs, record_job
+        from sqap_vla_ros.simulation.demonstrate import all_jobs, missing_jobs, record_job
         from sqap_vla_ros.simulation.tasks import chosen_tasks
 
         tasks = chosen_tasks(self.tasks)
-        jobs = missing_jobs(self.directory, tasks, self.episodes, self.robot, self.policy, self.first_seed)
-        succeeded = total = self.episodes * len(tasks) - len(jobs)
+        every = all_jobs(self.directory, tasks, self.episodes, self.robot, self.policy, self.first_seed)
+        jobs = missing_jobs(every)
+        total, succeeded = len(every) - len(jobs), sum(job.path.exists() for job in every)
         with progress_bar(console, speed_estimate_period=600) as progress:
-            task = progress.add_task("recording", total=self.episodes * len(tasks), completed=total)
+            task = progress.add_task("recording", total=len(every), completed=total)
             for success in run_jobs(record_job, jobs, workers=self.workers, ray_address=self.ray):
                 succeeded, total = succeeded + success, total + 1
                 progress.update(task, completed=total, description=f"{succeeded} of {total} succeeded")
@@ -84,7 +85,8 @@ class Train:
     augment: bool = True
     """Shift, recolour and disturb the pictures."""
     start_from: str = ""
-    """Directory of an earlier training, of the same size and tasks, to begin with its weights; empty: fresh ones."""
+    """Directory of an earlier training, of the same size and tasks, to begin with its weights, better with a lower --lr
+    than it had; empty: fresh ones."""
     robot: str = "libero_panda"
     """Name of a file in config/robots, or a path to one; its convention says what an action is."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -24,7 +24,7 @@ from sqap_vla_ros.cogact.action_head import load_action_head
 from sqap_vla_ros.cogact.language import load_language
 from sqap_vla_ros.cogact.model import CogACT
 from sqap_vla_ros.cogact.projector import load_projector
-from sqap_vla_ros.cogact.statistics import ActionStatistics, read_statistics
+from sqap_vla_ros.cogact.statistics import STATISTICS_FILE, ActionStatistics, read_statistics
 from sqap_vla_ros.cogact.vision import load_vision
 from sqap_vla_ros.cogact.weights import CheckpointError, Part, check_architecture
 
@@ -129,7 +129,7 @@ def _open(directory: Path, weights: Path) -> Checkpoint:
     if not isinstance(architecture, dict):
         raise CheckpointError(f"{path}: architecture = {architecture!r}, expected names with numbers of heads")
     check_architecture(architecture)
-    return Checkpoint(directory, weights, architecture, read_statistics(directory / "dataset_statistics.json"))
+    return Checkpoint(directory, weights, architecture, read_statistics(directory / STATISTICS_FILE))
 
 
 def load_cogact(

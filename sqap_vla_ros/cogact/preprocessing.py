@@ -4,6 +4,7 @@ The resize must be Pillow's: torch's antialiased bicubic on uint8 differs by up 
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor
 MODEL_IMAGE_PX = 224
 _DINO_MEAN, _DINO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SIGLIP_MEAN = _SIGLIP_STD = (0.5, 0.5, 0.5)
+# A picture is resized in so many strips at a time: Pillow works without the interpreter's lock.
+_STRIPS = 4
 # Side of the crop that the reference's deployment keeps: 90 % of the area.
 _DEPLOY_CROP_PX = int(MODEL_IMAGE_PX * math.sqrt(0.9))
 
@@ -38,12 +41,39 @@ def resize(image: NDArray[np.uint8], *, deploy_crop: bool = False) -> NDArray[np
     target = (MODEL_IMAGE_PX, MODEL_IMAGE_PX)
     picture = Image.fromarray(image)
     if not deploy_crop:
-        return np.array(picture.resize(target, Image.Resampling.BICUBIC))
+        return _in_strips(picture) if _strips_agree(*picture.size) else _whole(picture)
     left, side = _deploy_square(*picture.size)
     square = picture.crop((left, 0, left + side, side)).resize(target, Image.Resampling.LANCZOS)
     margin = (MODEL_IMAGE_PX - _DEPLOY_CROP_PX) // 2
     middle = square.crop((margin, margin, margin + _DEPLOY_CROP_PX, margin + _DEPLOY_CROP_PX))
     return np.array(middle.resize(target, Image.Resampling.LANCZOS))
+
+
+def _whole(picture: Image.Image) -> NDArray[np.uint8]:
+    return np.array(picture.resize((MODEL_IMAGE_PX, MODEL_IMAGE_PX), Image.Resampling.BICUBIC))
+
+
+def _in_strips(picture: Image.Image) -> NDArray[np.uint8]:
+    width, height = picture.size
+    rows = MODEL_IMAGE_PX // _STRIPS
+
+    def strip(number: int) -> NDArray[np.uint8]:
+        box = (0, height * number / _STRIPS, width, height * (number + 1) / _STRIPS)
+        return np.asarray(picture.resize((MODEL_IMAGE_PX, rows), Image.Resampling.BICUBIC, box=box))
+
+    return np.concatenate(list(_strip_threads().map(strip, range(_STRIPS))))
+
+
+@lru_cache
+def _strips_agree(width: int, height: int) -> bool:
+    """Whether strips of pictures of a size are those of the whole: the place of a row is rounded in another way."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+    return np.array_equal(_in_strips(noise), _whole(noise))
+
+
+@lru_cache
+def _strip_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_STRIPS, "resize")
 
 
 def normalise(model_images: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from sqap_vla_ros.cogact.checkpoint import BASE_VLM
 from sqap_vla_ros.cogact.language import LanguageShape, language_layout
 from sqap_vla_ros.cogact.projector import projector_layout
 from sqap_vla_ros.cogact.small_tokenizer import write_small_tokenizer
+from sqap_vla_ros.cogact.statistics import STATISTICS_FILE
 from sqap_vla_ros.cogact.vision import TowerShape, tower_layout
 from sqap_vla_ros.cogact.weights import Layout
 
@@ -87,7 +88,7 @@ def write_run_files(directory: Path, kind: str, heads: dict[str, int], seed: int
     _write_json(directory / "config.json", config)
     limit = [_STEP_M] * 3 + [_STEP_RAD] * 3
     action = {"q01": [*(-value for value in limit), 0.0], "q99": [*limit, 1.0], "mask": [True] * 6 + [False]}
-    _write_json(directory / "dataset_statistics.json", {STATISTICS_KEY: {"action": action}})
+    _write_json(directory / STATISTICS_FILE, {STATISTICS_KEY: {"action": action}})
     write_small_tokenizer(directory, _INSTRUCTIONS)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from sqap_vla_ros.cogact.tokenizer import BLANK_ID, prompt
+from sqap_vla_ros.cogact.tokenizer import BLANK_ID, TOKENIZER_FILE, prompt
 
 _VOCABULARY = 32000
 _LEARNED = 1000
@@ -40,4 +40,4 @@ def write_small_tokenizer(directory: Path, instructions: Iterable[str]) -> None:
     names += [f"<unused_{number}>" for number in range(len(names), _VOCABULARY)]
     names[BLANK_ID] = _BLANK
     content["model"]["vocab"] = {name: number for number, name in enumerate(names)}
-    (directory / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    (directory / TOKENIZER_FILE).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

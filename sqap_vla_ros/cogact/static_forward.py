@@ -6,7 +6,7 @@ are committed. Nothing on the way asks the host or copies from it. Run on a CPU 
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -144,7 +144,7 @@ class StaticForward:
         self._embedded_steps = sampler.embed_steps(model.action_head)
         stages = {"vision": self._see, "projector": self._project, "language": self._read, "action_head": self._act}
         self.stages = {name: torch.inference_mode()(stage) for name, stage in stages.items()}
-        self._side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._side_stream = None if device.type != "cuda" else side_stream(device.index or 0)
         if pruning is None:
             self._select = None
         else:
@@ -239,6 +239,12 @@ class StaticForward:
             only = last if index == len(language.layers) - 1 else None
             hidden, queries, keys = run_layer(layer, hidden, rotations, head_width, only)
         return language.norm(hidden)[:, 0], selection
+
+
+@lru_cache
+def side_stream(gpu: int) -> torch.cuda.Stream:
+    """The one stream beside a GPU's main one: for each that is used, cuBLAS keeps memory for ever."""
+    return torch.cuda.Stream(gpu)
 
 
 def _select(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.cogact.weights import CheckpointError
 
 GRIPPER = 6
+STATISTICS_FILE = "dataset_statistics.json"
 
 
 @dataclass(frozen=True)

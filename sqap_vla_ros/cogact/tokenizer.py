@@ -13,7 +13,7 @@ BLANK_ID = 29871
 COGNITION_ID = 2
 PAD_ID = 32000
 LLAMA_REPOSITORY = "meta-llama/Llama-2-7b-hf"
-_FILE = "tokenizer.json"
+TOKENIZER_FILE = "tokenizer.json"
 _MAX_LENGTH = 2048
 # What Llama-2 calls the ids that are written out above.
 _PIECES = {BOS_ID: "<s>", COGNITION_ID: "</s>", BLANK_ID: "▁"}
@@ -96,19 +96,20 @@ def find_tokenizer(checkpoint_directory: Path, directory: Path | None = None) ->
         TokenizerError: There is none, with where to ask for it and how to pass it.
     """
     place = directory if directory is not None else checkpoint_directory
-    if (place / _FILE).is_file():
-        return place / _FILE
+    if (place / TOKENIZER_FILE).is_file():
+        return place / TOKENIZER_FILE
     if directory is not None:
-        raise TokenizerError(f"{directory}: no {_FILE} there. {_where()}")
+        raise TokenizerError(f"{directory}: no {TOKENIZER_FILE} there. {_where()}")
     if huggingface_hub.constants.HF_HUB_OFFLINE:
-        raise TokenizerError(f"no {_FILE} in {checkpoint_directory}, and HF_HUB_OFFLINE is set. {_where()}")
+        raise TokenizerError(f"no {TOKENIZER_FILE} in {checkpoint_directory}, and HF_HUB_OFFLINE is set. {_where()}")
     try:
         # Of the Hub's two ways, the one that does not retry for half a minute without a network.
-        return Path(huggingface_hub.snapshot_download(LLAMA_REPOSITORY, allow_patterns=[_FILE])) / _FILE
+        snapshot = huggingface_hub.snapshot_download(LLAMA_REPOSITORY, allow_patterns=[TOKENIZER_FILE])
+        return Path(snapshot) / TOKENIZER_FILE
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = type(error).__name__
         raise TokenizerError(
-            f"no {_FILE} in {checkpoint_directory}, and the Hub did not give it ({reason}). {_where()}"
+            f"no {TOKENIZER_FILE} in {checkpoint_directory}, and the Hub did not give it ({reason}). {_where()}"
         ) from None
 
 
@@ -123,6 +124,6 @@ def load_tokenizer(checkpoint_directory: Path, directory: Path | None = None) ->
 
 def _where() -> str:
     return (
-        f"Ask for access to {LLAMA_REPOSITORY} on the Hugging Face Hub, download its {_FILE}, and put it into the "
-        "checkpoint's run directory or pass its directory with --tokenizer DIR"
+        f"Ask for access to {LLAMA_REPOSITORY} on the Hugging Face Hub, download its {TOKENIZER_FILE}, and put it into "
+        "the checkpoint's run directory or pass its directory with --tokenizer DIR"
     )

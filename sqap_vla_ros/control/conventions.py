@@ -29,6 +29,11 @@ from sqap_vla_ros.geometry.transforms import (
 Array = NDArray[np.float64]
 
 
+def tool_policy_transform(frames: Frames) -> Array:
+    """T_tool_policy, float64 (4, 4)."""
+    return transform_from(frames.tool_policy_xyz, rotation_from_rpy(frames.tool_policy_rpy))
+
+
 def integrate(actions: Array, T_base_tool: Array, convention: ActionConvention, frames: Frames) -> Array:
     """Absolute tool poses that a chunk of deltas leads to.
 
@@ -41,7 +46,7 @@ def integrate(actions: Array, T_base_tool: Array, convention: ActionConvention, 
     Returns:
         float64 (horizon, 4, 4), tool poses in the base frame; row k is reached by actions 0..k.
     """
-    T_tool_policy = transform_from(frames.tool_policy_xyz, rotation_from_rpy(frames.tool_policy_rpy))
+    T_tool_policy = tool_policy_transform(frames)
     T_policy_tool = inverse(T_tool_policy)
     T_base_policy = T_base_tool @ T_tool_policy
     poses = np.empty((len(actions), 4, 4))
@@ -66,7 +71,7 @@ def label(poses: Array, gripper: Array, convention: ActionConvention, frames: Fr
     Returns:
         float64 (N - 1, 7), actions; the gripper value is the next one, or the change to it.
     """
-    T_tool_policy = transform_from(frames.tool_policy_xyz, rotation_from_rpy(frames.tool_policy_rpy))
+    T_tool_policy = tool_policy_transform(frames)
     T_base_policy = poses @ T_tool_policy
     actions = np.empty((len(poses) - 1, 7))
     for k, (now, then) in enumerate(zip(T_base_policy[:-1], T_base_policy[1:], strict=True)):

@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 
 from sqap_vla_ros.cogact.preprocessing import MODEL_IMAGE_PX, model_image_affine
+from sqap_vla_ros.control.conventions import tool_policy_transform
 from sqap_vla_ros.doctor.evidence import Evidence
 from sqap_vla_ros.geometry.camera import CameraModel
 from sqap_vla_ros.geometry.patches import PATCH_PX, ring_tokens
-from sqap_vla_ros.geometry.transforms import Array, rotation_from_rpy, transform_from
+from sqap_vla_ros.geometry.transforms import Array
 from sqap_vla_ros.images import Pixels
 from sqap_vla_ros.overlay import REASON_COLOURS, Overlay, add_caption, draw_overlay
 from sqap_vla_ros.pruning.selection import Reason
@@ -41,14 +42,13 @@ def write_picture(evidence: Evidence, ring_radius: int | None, path: Path) -> bo
         _draw_ring(picture, tool_px, image.shape[1], image.shape[0], ring_radius)
     if isinstance(evidence.camera, CameraModel) and evidence.T_camera_base is not None:
         frames = evidence.configuration.frames
-        T_tool_policy = transform_from(frames.tool_policy_xyz, rotation_from_rpy(frames.tool_policy_rpy))
-        T_camera_policy = evidence.T_camera_base @ observation.T_base_tool @ T_tool_policy
+        T_camera_policy = evidence.T_camera_base @ observation.T_base_tool @ tool_policy_transform(frames)
         _draw_axes(picture, evidence.camera, T_camera_policy, scale, _AXIS_M)
         _draw_axes(picture, evidence.camera, evidence.T_camera_base, scale, 2 * _AXIS_M)
     if tool_px is not None:  # over everything else
         picture = draw_overlay(picture, Overlay(tool_px=(tool_px + 0.5) * scale - 0.5), WIDTH_PX)
     lines = [
-        "cross: the tool's origin by TF and camera_info; it must lie on the real tool",
+        "cross: where it grips by TF and camera_info (frames.ring_xyz); it must lie there on the real tool",
         f"axes of tool ({100 * _AXIS_M:.0f} cm) and base ({200 * _AXIS_M:.0f} cm): x red, y green, z blue",
         *([f"no ring: {observation.no_ring_reason}"] if observation.no_ring_reason else ["square: the ring"]),
     ]

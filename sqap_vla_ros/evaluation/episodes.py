@@ -5,7 +5,6 @@ disturbances under every policy. Its initial state is one of LIBERO's official o
 demonstrations, and its seeds begin where those of the demonstrations' scenes are not expected to reach.
 """
 
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +17,8 @@ from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.config_files import ConfigurationError
 from sqap_vla_ros.evaluation.variants import DISTURBANCES, Condition, Variant
 from sqap_vla_ros.geometry.jerk import mean_jerk
-from sqap_vla_ros.parallel import when_worker_ends
 from sqap_vla_ros.reasons import ReasonCounter
+from sqap_vla_ros.simulation.loaded_scene import scene_of
 from sqap_vla_ros.simulation.tasks import Task
 
 OFFICIAL_STATES = 50
@@ -60,7 +59,7 @@ class EpisodeJob:
     @property
     def scene_seed(self) -> int:
         """Of what the initial state leaves open: where the fixtures stand."""
-        return FIRST_SEED + self.number // OFFICIAL_STATES
+        return FIRST_SEED + self.number
 
     @property
     def key(self) -> EpisodeKey:
@@ -168,26 +167,6 @@ def loop_settings(job: EpisodeJob) -> Any:
 def path_length(tool_poses: NDArray[np.float64]) -> float:
     """Length of the polyline through tool poses, float64 (N, 4, 4), in metres."""
     return float(np.linalg.norm(np.diff(tool_poses[:, :3, 3], axis=0), axis=1).sum())
-
-
-_scenes: dict[Task, Any] = {}
-
-
-def scene_of(task: Task) -> Any:
-    """The task's scene, as this process has it loaded; the one of the task before is closed."""
-    from sqap_vla_ros.simulation.libero import LiberoScene
-
-    if task not in _scenes:
-        _close_scenes()
-        gc.collect()  # a scene is two gigabytes of textures and meshes, in reference cycles
-        _scenes[task] = LiberoScene(task.suite, task.index)
-        when_worker_ends(_close_scenes)
-    return _scenes[task]
-
-
-def _close_scenes() -> None:
-    while _scenes:
-        _scenes.popitem()[1].close()
 
 
 @lru_cache(maxsize=1)

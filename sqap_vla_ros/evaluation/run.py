@@ -1,5 +1,6 @@
 """An evaluation from its settings to its records."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -96,6 +97,15 @@ def chosen_tasks(names: Sequence[str]) -> tuple[Task, ...]:
         if name not in TASKS:
             raise ConfigurationError(f"tasks: there is no '{name}'; there are: {', '.join(TASKS)}")
     return tuple(TASKS[name] for name in names or TASKS)
+
+
+def trained_tasks(checkpoint: str) -> tuple[str, ...]:
+    """The tasks that a run directory of `sqap-vla train` was trained on; none of any other checkpoint."""
+    try:
+        config = json.loads((Path(checkpoint).expanduser() / "config.json").read_text(encoding="utf-8"))
+        return tuple(name for name in config["training"]["tasks"] if name in TASKS)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sqap_vla_ros.quantization.compress import Step
 
 
 def run_evaluation(evaluation: Evaluation, console: Console, command: str, videos: int = 0) -> list[Row]:
-    """Play what is missing, write the report over everything in the directory, and print it.
+    """Play what is missing, write the report over what these settings name, and print it.
 
     Args:
         evaluation: What to play.
@@ -26,7 +26,7 @@ def run_evaluation(evaluation: Evaluation, console: Console, command: str, video
         videos: Failures per policy that are filmed.
 
     Returns:
-        The rows of the report: all policies of the directory that these settings name.
+        The rows of the report.
 
     Raises:
         ConfigurationError, CheckpointError, CompressionError, EvaluationError, ParallelError: See `prepare` and
@@ -92,7 +92,7 @@ def _play(prepared: Prepared, console: Console) -> None:
 def _report(prepared: Prepared, command: str) -> list[Row]:
     evaluation = prepared.evaluation
     tasks = [task.name for task in evaluation.tasks]
-    rows = summarise(prepared.records, [str(variant) for variant in evaluation.variants], tasks)
+    rows = summarise(prepared.results(), [str(variant) for variant in evaluation.variants], tasks)
     if rows:
         write_report(rows, tasks, evaluation.out, command)
         if any(not row.disturbance for row in rows):

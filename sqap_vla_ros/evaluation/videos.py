@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.evaluation.episodes import EpisodeJob, EpisodeResult, play, scene_of
+from sqap_vla_ros.evaluation.episodes import EpisodeJob, EpisodeResult, play
 from sqap_vla_ros.evaluation.variants import UNDISTURBED
+from sqap_vla_ros.simulation.loaded_scene import scene_of
 
 
 @dataclass(frozen=True)

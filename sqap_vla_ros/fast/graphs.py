@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sqap_vla_ros.cogact.diffusion import Ddim, Held
 from sqap_vla_ros.cogact.model import CogACT
-from sqap_vla_ros.cogact.static_forward import StaticForward, StaticPlan
-from sqap_vla_ros.gpu_failures import warn
+from sqap_vla_ros.cogact.static_forward import StaticForward, StaticPlan, side_stream
+from sqap_vla_ros.gpu_failures import recover, warn
 from sqap_vla_ros.pruning.config import SqapConfig
 
 # Texts are padded to a multiple of this: one graph serves instructions of about the same length.
@@ -29,7 +29,7 @@ class Graph:
 
     def __init__(self, function: Callable[[], object], device: torch.device) -> None:
         with torch.cuda.device(device):
-            stream = torch.cuda.Stream()
+            stream = side_stream(torch.cuda.current_device())
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UPS):
@@ -70,7 +70,11 @@ class GraphedPlans:
         ring_centre: tuple[int, int] | None = None,
         held: Held | None = None,
     ) -> StaticPlan | None:
-        """Plan from a model image; arguments as `StaticForward.load`. None: graphs do not run here."""
+        """Plan from a model image; arguments as `StaticForward.load`. None: graphs do not run here.
+
+        Raises:
+            GpuLost: Nothing runs here any more.
+        """
         if self._failed:
             return None
         try:
@@ -82,7 +86,8 @@ class GraphedPlans:
             self._failed = True
             self._recorded.clear()
             warn(WITHOUT_GRAPHS, error)
-            return None
+        recover(self._model.device)
+        return None
 
     def _graph_for(self, text_tokens: int) -> tuple[StaticForward, Graph]:
         room = -(-text_tokens // BUCKET) * BUCKET

@@ -23,7 +23,7 @@ import numpy as np
 
 from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import Configuration
-from sqap_vla_ros.errors import in_one_line
+from sqap_vla_ros.errors import GpuLost, in_one_line
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.policy import Policy
 from sqap_vla_ros.policy_config import PolicyMetadata
@@ -172,13 +172,14 @@ class PolicyWorker:
             self._pipe.send(message)
 
     def _receive(self) -> None:
+        report: Report | None = None
         while True:
             try:
                 report = self._pipe.recv()
             except (EOFError, OSError):
                 break
             self._on_report(report)
-        if not self._closing:
+        if not self._closing and not isinstance(report, Failed):
             self._process.join(1.0)
             self._on_report(Failed(f"the policy's process ended unexpectedly ({_exit_in_words(self._process)})"))
 
@@ -225,8 +226,11 @@ def _serve(pipe: Connection, factory: PolicyFactory, configuration: Configuratio
                     frame.close()
                 frame = _attach(frame_name)
             image = np.ndarray(shape, np.uint8, frame.buf)
-            pipe.send(_plan(policy, ticket, replace(observation, image=image), committed))
+            answer = _plan(policy, ticket, replace(observation, image=image), committed)
             del image
+            pipe.send(answer)
+            if isinstance(answer, Failed):
+                return
 
 
 def _attach(name: str) -> SharedMemory:
@@ -235,10 +239,14 @@ def _attach(name: str) -> SharedMemory:
     return SharedMemory(name=name)
 
 
-def _plan(policy: Policy, ticket: int, observation: Observation, committed: CommittedActions | None) -> Planned:
+def _plan(
+    policy: Policy, ticket: int, observation: Observation, committed: CommittedActions | None
+) -> Planned | Failed:
     entered = time.monotonic_ns()
     try:
         chunk, error = policy.plan(observation, committed), ""
+    except GpuLost as lost:
+        return Failed(str(lost))
     except Exception as raised:  # a policy that raises is a fault to report, not the end of the worker
         chunk, error = None, in_one_line(raised)
     return Planned(ticket, chunk, error, entered, time.monotonic_ns())

@@ -27,7 +27,8 @@ from sqap_vla_ros.simulation.urdf import urdf_from_mujoco
 
 FRAME_NS = 50_000_000  # images: 20 Hz, LIBERO's control rate
 _FINGER_PERIOD_NS = 10_000_000
-_FIRST_NS = 10**9  # zero would mean that there is no clock
+# Between the clocks of episodes: noise is drawn by the stamp, and each is to have its own.
+_APART_NS = 10**12
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class ClosedLoop:
         scene: After its reset, whose time counts.
         configuration: The robot's settings.
         disturbance: What is not as it should be.
-        seed: Of what the disturbance draws.
+        seed: Of what the disturbance draws, and of the clock, which the policy's noise is drawn by.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class ClosedLoop:
         self._assembler.set_instruction(scene.instruction)
         self._image_noise = disturbance.image_noise
         self._seed = seed
+        self._first_ns = (1 + seed) * _APART_NS
         self._draw = np.random.default_rng(seed)
         self._calibrate(disturbance)
 
@@ -147,10 +149,10 @@ class ClosedLoop:
         scene, frames = self.scene, self.configuration.frames
         T_base_camera = scene.T_base_camera.copy()
         T_base_camera[:3, 3] += disturbance.tf_offset_m * self._direction()
-        camera = messages.transform_message(T_base_camera, frames.base, frames.camera, _FIRST_NS)
+        camera = messages.transform_message(T_base_camera, frames.base, frames.camera, self._first_ns)
         self._assembler.add_transforms(TFMessage(transforms=[camera]), static=True)
         self._assembler.set_camera_info(
-            messages.camera_info_message(scene.camera_matrix, scene.width, scene.height, frames.camera, _FIRST_NS)
+            messages.camera_info_message(scene.camera_matrix, scene.width, scene.height, frames.camera, self._first_ns)
         )
         rotation = np.deg2rad(disturbance.camera_rotation_deg) * self._direction()
         scene.displace_camera(rotation, disturbance.camera_translation_m * self._direction())
@@ -163,7 +165,7 @@ class ClosedLoop:
     @property
     def now_ns(self) -> int:
         """The ROS clock as the simulation has it (ns)."""
-        return _FIRST_NS + round(self.scene.time_s * 1e9)
+        return self._first_ns + round(self.scene.time_s * 1e9)
 
     @property
     def violations(self) -> int:
@@ -222,12 +224,12 @@ class ClosedLoop:
 
     def advance(self, until_ns: int) -> None:
         """Simulate; the fingers' command is updated every 10 ms."""
+        first_s = self._first_ns * 1e-9
         while (now_ns := self.now_ns) < until_ns:
             at_ns = min(now_ns + _FINGER_PERIOD_NS, until_ns)
             finger_m = float(self._gripper.desired(at_ns * 1e-9)[0][0])
-            self.scene.step(
-                lambda time_s: self._arm.desired(_FIRST_NS * 1e-9 + time_s), (at_ns - _FIRST_NS) * 1e-9, finger_m
-            )
+            until_s = (at_ns - self._first_ns) * 1e-9
+            self.scene.step(lambda time_s: self._arm.desired(first_s + time_s), until_s, finger_m)
 
 
 def run_episode(
@@ -248,7 +250,7 @@ def run_episode(
         policy: Reset here.
         configuration: The robot's settings.
         settings: Of the loop.
-        seed: Of what the disturbance draws.
+        seed: Of what the disturbance draws, and of the policy's noise.
         on_frame: Given every image, at 20 Hz; without it only those that are planned on are rendered.
     """
     loop = ClosedLoop(scene, configuration, settings.disturbance, seed)
@@ -271,6 +273,9 @@ def run_episode(
         joints.append(scene.joint_positions.copy())
         gripper.append(loop.finger_m)
         chunk = None
+        if pending is not None and pending[0] <= now_ns:
+            send(pending[1])
+            pending = None
         is_due = pending is None and now_ns >= next_plan_ns
         if is_due and dropped.random() < settings.disturbance.drop_frames:
             is_due = False

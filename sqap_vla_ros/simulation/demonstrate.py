@@ -4,6 +4,7 @@ The expert's moves go through the node's commander and the arm's controller like
 the poses that were reached, so that the labels are motions that this arm can make.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,13 +16,13 @@ from numpy.typing import NDArray
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Configuration, load_configuration
 from sqap_vla_ros.geometry.transforms import vector_from_rotation
-from sqap_vla_ros.parallel import when_worker_ends
 from sqap_vla_ros.policy import Policy, load_policy
 from sqap_vla_ros.pruning.selection import keep_all
 from sqap_vla_ros.simulation.closed_loop import FRAME_NS, ClosedLoop
 from sqap_vla_ros.simulation.experts import Expert, expert_for
 from sqap_vla_ros.simulation.libero import LiberoScene
-from sqap_vla_ros.simulation.tasks import TASKS, Task
+from sqap_vla_ros.simulation.loaded_scene import scene_of
+from sqap_vla_ros.simulation.tasks import Task
 from sqap_vla_ros.training.demonstrations import Demonstration
 
 Array = NDArray[np.float64]
@@ -31,9 +32,11 @@ _SPEED_M, _SPEED_RAD = 0.0125, 0.03  # per control step at 20 Hz: a quarter of a
 _GAIN = 0.35  # share of the remaining way per step: it slows down towards the target
 _AFTER_SUCCESS = 12  # control steps that are still recorded
 _FRAME_EVERY = 3  # control steps
+_BLOCK = 25  # episodes after which the next task has its turn
 _LIMIT = 1.5  # an expert that is disturbed may take longer than an evaluated policy
 _POLICY_STEPS, _EXPERT_STEPS = (10, 50), (20, 50)  # lengths of their turns
 _PLAN_EVERY = 4  # control steps, as in an evaluation
+_NEAR_M = 0.12
 _STRAIGHT_DOWN = np.diag([1.0, -1.0, -1.0])
 _JPEG_QUALITY = 90
 
@@ -44,6 +47,7 @@ class Bursts:
 
     Attributes:
         rate: Bursts per control step.
+        near: So many times as often where the tool is about to grasp or let go: there an error of a centimetre counts.
         steps: Shortest and longest [control steps].
         reach_m: Standard deviation of how far it is pushed away [m].
         gripper: Share of bursts in which the fingers do the opposite as well.
@@ -51,6 +55,7 @@ class Bursts:
     """
 
     rate: float = 0.015
+    near: float = 3.0
     steps: tuple[int, int] = (4, 10)
     reach_m: float = 0.05
     gripper: float = 0.1
@@ -78,9 +83,10 @@ class _Pushes:
         self._push = draw.normal(0.0, factor * bursts.reach_m, 3) * (1.0, 1.0, 0.6)
         self._inverts_gripper = bool(draw.random() < bursts.gripper)
 
-    def step(self) -> bool:
-        """Whether the next control step is disturbed."""
-        if self._left == 0 and self._draw.random() < self._bursts.rate:
+    def step(self, is_near: bool) -> bool:
+        """Whether the next control step is disturbed; and whether the tool is near to where it is going."""
+        rate = self._bursts.rate * (self._bursts.near if is_near else 1.0)
+        if self._left == 0 and self._draw.random() < rate:
             self._begin()
         self._left -= self._left > 0
         return self._left > 0
@@ -100,7 +106,7 @@ class _Detours:
         self._since_plan = 0
         policy.reset()
 
-    def step(self) -> bool:
+    def step(self, is_near: bool) -> bool:
         """Whether the policy drives in the next control step."""
         if self._left == 0:
             self._drives = not self._drives
@@ -133,35 +139,40 @@ class Job:
     path: Path
     policy: str
 
+    @property
+    def failed(self) -> Path:
+        """An empty file there says that the expert failed: the same seed would make it fail again."""
+        return self.path.with_suffix(".failed")
+
 
 def record_job(job: Job) -> bool:
     """Record an episode; returns whether the expert succeeded, and with it whether there is a file."""
     policy = _policy(job.policy, job.robot) if job.policy else None
-    demonstration = record(_scene(job.task), job.task, load_configuration(job.robot), job.seed, policy=policy)
+    demonstration = record(scene_of(job.task), job.task, load_configuration(job.robot), job.seed, policy=policy)
     if demonstration is None:
+        job.failed.parent.mkdir(parents=True, exist_ok=True)
+        job.failed.touch()
         return False
     demonstration.write(job.path)
     return True
 
 
-def missing_jobs(
+def all_jobs(
     directory: Path, tasks: tuple[Task, ...], episodes: int, robot: str, policy: str = "", first_seed: int = 0
 ) -> list[Job]:
-    """What is still to be recorded, task by task in turn; failed episodes are tried again, and fail again."""
-    jobs = [
+    """What is to be recorded, some of each task in turn."""
+    seeds = range(first_seed, first_seed + episodes)
+    return [
         Job(task, seed, robot, directory / task.name / f"{seed:06d}.safetensors", policy)
-        for seed in range(first_seed, first_seed + episodes)
+        for block in range(0, episodes, _BLOCK)
         for task in tasks
+        for seed in seeds[block : block + _BLOCK]
     ]
-    return [job for job in jobs if not job.path.exists()]
 
 
-@lru_cache(maxsize=len(TASKS))
-def _scene(task: Task) -> LiberoScene:
-    """Loading takes seconds, a reset a tenth of one."""
-    scene = LiberoScene(task.suite, task.index)
-    when_worker_ends(scene.close)
-    return scene
+def missing_jobs(jobs: Iterable[Job]) -> list[Job]:
+    """Those that are neither recorded nor known to fail."""
+    return [job for job in jobs if not (job.path.exists() or job.failed.exists())]
 
 
 @lru_cache(maxsize=1)
@@ -200,10 +211,11 @@ def record(
     now_ns, steps_left, after = loop.now_ns, round(_LIMIT * task.limit_s * 1e9 / FRAME_NS), _AFTER_SUCCESS
     while steps_left and after:
         T_base_tool = scene.T_base_tool
-        disturbed = disturber.step() and after == _AFTER_SUCCESS
         # After a disturbance the expert looks at what there is as if for the first time.
         expert = expert or expert_for(task)
         move = expert.act(T_base_tool[:3, 3], scene)
+        is_near = bool(np.linalg.norm(move.target - T_base_tool[:3, 3]) < _NEAR_M)
+        disturbed = disturber.step(is_near) and after == _AFTER_SUCCESS
         chunk: ActionChunk | None = _chunk(_actions(T_base_tool, move.target, move.gripper), loop)
         if disturbed:
             expert, chunk = None, disturber.chunk(loop, T_base_tool, move.gripper)

@@ -45,6 +45,7 @@ FINGER_OPEN_M = 0.04
 # Error dynamics of the arm's tracking, e'' + 2 w e' + w^2 e = 0: slow against the 500 Hz of the loop, stiff enough
 # that a grasped object (some N·m) bends it by less than a milliradian.
 _TRACKING_RAD_S = 40.0
+_JOINT_NOISE_RAD = 0.02  # of a drawn state of the arm
 _SETTLING_S = 0.5  # the official initial states hold their objects just above the table
 _OPTICAL = np.diag([1.0, -1.0, -1.0])  # MuJoCo's camera looks along -z with y up, an optical frame along +z, y down
 
@@ -156,7 +157,10 @@ class LiberoScene:
             raise ValueError(f"initial state {initial_state} does not exist; there are {len(self._initial_states)}")
         np.random.seed(seed)
         self._env.reset()
-        if initial_state is not None:
+        if initial_state is None:
+            # As much as LIBERO's own states differ by.
+            self.data.qpos[self._arm_q] += np.random.normal(0.0, _JOINT_NOISE_RAD, len(self._arm_q))
+        else:
             _, q, v = np.split(self._initial_states[initial_state], [1, 1 + self.model.nq])
             self.data.qpos[:], self.data.qvel[:] = q, v
         self.model.cam_pos[self._camera], self.model.cam_quat[self._camera] = self._camera_pose

@@ -19,6 +19,8 @@ from sqap_vla_ros.training.settings import TrainingError
 
 STATISTICS_KEY = "libero"
 _HELD_OUT = 0.05
+# After a disturbance the arm goes on in its direction for so long; nothing in a single image says that it does [s].
+_SETTLING_S = 0.35
 # Quantiles closer than this (m, rad per step) are of a direction in which nothing moves: stretched to ±1, its jitter
 # would be learned as if it were motion.
 _SMALLEST_SPAN = 0.004
@@ -32,12 +34,14 @@ class Episode:
         demonstration: As recorded.
         task: Index of its task.
         actions: float64 (steps, 7), from each state to the next, under the robot's convention.
+        imitated: bool (steps,), the actions that the expert meant.
         usable: int64 (n,), frames whose next action is to be imitated.
     """
 
     demonstration: Demonstration
     task: int
     actions: NDArray[np.float64]
+    imitated: NDArray[np.bool_]
     usable: NDArray[np.int64]
 
 
@@ -114,14 +118,16 @@ def _episode(path: Path, demonstration: Demonstration, task: int, configuration:
     poses, gripper = demonstration.T_base_tool.astype(np.float64), demonstration.gripper.astype(np.float64)
     actions = label(poses, gripper, configuration.action, configuration.frames)
     steps = demonstration.frame_steps
+    settling = round(_SETTLING_S * rate_hz)
+    disturbed = np.convolve(~demonstration.intended, np.ones(1 + settling))[: len(actions)] > 0
     # The last state has no action.
-    intended = np.append(demonstration.intended, False)
-    return Episode(demonstration, task, actions, np.flatnonzero(intended[steps]))
+    usable = np.flatnonzero(np.append(~disturbed, False)[steps])
+    return Episode(demonstration, task, actions, ~disturbed, usable)
 
 
 def action_statistics(episodes: Sequence[Episode]) -> ActionStatistics:
     """Quantiles of the actions that are to be imitated; the gripper is not normalised."""
-    actions = np.concatenate([episode.actions[episode.demonstration.intended] for episode in episodes])
+    actions = np.concatenate([episode.actions[episode.imitated] for episode in episodes])
     q01, q99 = np.quantile(actions, (0.01, 0.99), axis=0)
     middle, half = (q01 + q99) / 2, np.maximum(q99 - q01, _SMALLEST_SPAN) / 2
     mask = np.arange(actions.shape[1]) != GRIPPER

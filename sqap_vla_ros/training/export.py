@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sqap_vla_ros.cogact.checkpoint import BASE_VLM
 from sqap_vla_ros.cogact.model import CogACT
-from sqap_vla_ros.cogact.statistics import ActionStatistics
+from sqap_vla_ros.cogact.statistics import STATISTICS_FILE, ActionStatistics
 from sqap_vla_ros.cogact.vision import vision_source
 from sqap_vla_ros.cogact.weights import Layout, Source
 from sqap_vla_ros.quantization.store import write_whole
@@ -99,7 +99,7 @@ def write_run(
     }
     write_json(directory / "config.json", config)
     action = {name: getattr(statistics, name).tolist() for name in ("q01", "q99", "mask")}
-    write_json(directory / "dataset_statistics.json", {statistics.key: {"action": action}})
+    write_json(directory / STATISTICS_FILE, {statistics.key: {"action": action}})
 
 
 def write_json(path: Path, content: Any) -> None:

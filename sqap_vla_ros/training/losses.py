@@ -19,6 +19,8 @@ from sqap_vla_ros.training.demonstrations import PHASES, POINTS
 
 # Unit of points in the loss: deviations of this size weigh as much as a unit of noise.
 _POINT_UNIT_M = 0.1
+# Of a squared error of the noise, before they are made 1 on average: the last steps' would be over 1000.
+_LARGEST_WEIGHT = 20.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def draw(actions_shape: tuple[int, int, int], draws: int, dropout: float, genera
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the auxiliary losses beside the noise prediction's 1."""
+    """Weights of the auxiliary losses beside the motion's 1."""
 
     pointer: float = 0.1
     """Which patch each point is in (cross-entropy)."""
@@ -140,29 +142,47 @@ class Learner(nn.Module):
         return visual, self.network.prefill(visual, batch.input_ids, batch.text_mask).cognition
 
     def losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        """Each loss by its name, unweighted: noise, pointer, offset, points, phase."""
+        """Each loss by its name: noise, motion, pointer, offset, points, phase."""
         visual, cognition = self.features(batch)
+        errors, valid = noise_errors(self.network, cognition, batch, draws)
         return {
-            "noise": noise_loss(self.network, cognition, batch, draws),
+            "noise": _masked_mean(errors, valid),
+            "motion": _masked_mean(errors * _motion_weights(draws.steps)[:, None], valid),
             **auxiliary_losses(self.auxiliary, visual, cognition, batch),
         }
 
 
 def weighted(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
-    """The sum that is minimised."""
+    """The sum that is minimised; the noise itself is in it by its weighted errors, the motion."""
     return (
-        losses["noise"]
+        losses["motion"]
         + torch.stack([getattr(weights, field.name) * losses[field.name] for field in fields(weights)]).sum()
     )
 
 
 def noise_loss(network: CogACT, cognition: Tensor, batch: Batch, draws: Draws) -> Tensor:
     """Mean squared error of the predicted noise, over the actions that are to be imitated."""
+    return _masked_mean(*noise_errors(network, cognition, batch, draws))
+
+
+def noise_errors(network: CogACT, cognition: Tensor, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Squared errors of the predicted noise, float32 (draws · batch, horizon), and which are to be counted, bool."""
     head = network.action_head
     repeats = len(draws.steps) // len(cognition)
     z = torch.where(draws.dropped[:, None], head.z_embedder.uncondition, cognition.float().repeat(repeats, 1))
     predicted = head(add_noise(batch.actions.repeat(repeats, 1, 1), draws), draws.steps, z[:, None])
-    return _masked_mean((predicted.float() - draws.noise).square().mean(2), batch.valid.repeat(repeats, 1))
+    return (predicted.float() - draws.noise).square().mean(2), batch.valid.repeat(repeats, 1)
+
+
+def _motion_weights(steps: Tensor) -> Tensor:
+    """What an error of the noise weighs at int64 (n,) steps of the process: float32 (n,), 1 on average over all steps.
+
+    Where noise is most of the input, what can be seen in the image decides, and yet the noise is easily told: its plain
+    error would teach little but the jitter of actions. 1/ᾱ weighs as the prediction of v would (Salimans & Ho 2022,
+    appendix D).
+    """
+    weights = np.minimum(1 / process_schedule().alphas_cumprod, _LARGEST_WEIGHT)
+    return torch.from_numpy((weights / weights.mean()).astype(np.float32)).to(steps.device)[steps]
 
 
 def add_noise(actions: Tensor, draws: Draws) -> Tensor:

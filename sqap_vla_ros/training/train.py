@@ -20,9 +20,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from sqap_vla_ros.cogact.small_tokenizer import write_small_tokenizer
-from sqap_vla_ros.cogact.statistics import ActionStatistics
-from sqap_vla_ros.cogact.tokenizer import load_tokenizer
+from sqap_vla_ros.cogact.statistics import STATISTICS_FILE, ActionStatistics, choose_statistics, read_statistics
+from sqap_vla_ros.cogact.tokenizer import TOKENIZER_FILE, load_tokenizer
+from sqap_vla_ros.cogact.weights import CheckpointError
 from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.errors import in_one_line
 from sqap_vla_ros.quantization.store import write_whole
 from sqap_vla_ros.training.batches import Text, prefetched
 from sqap_vla_ros.training.curves import CurvePoint, write_curve
@@ -38,6 +40,8 @@ STATE = "training.pt"
 _HELD_OUT_FRAMES = 64
 # A step's loss must be read from a GPU, which then waits: not every time.
 _REPORT_EVERY = 10
+# What is learned from a frame, and how; a training that began in another way is not gone on with.
+_METHOD = 2
 # What a training that goes on may be told anew: it may get longer.
 _CHANGEABLE = ("samples",)
 
@@ -114,7 +118,7 @@ class _Trainer:
         directory.mkdir(parents=True, exist_ok=True)
         write_small_tokenizer(directory, demonstrations.instructions)
         self._text = Text.of(load_tokenizer(directory), demonstrations.instructions)
-        self._statistics: ActionStatistics = action_statistics(demonstrations.training)
+        self._statistics = self._action_statistics()
         relative = configuration.action.gripper_relative
         self._samples = Samples(demonstrations.training, self._statistics, relative)
         held_out = Samples(demonstrations.held_out, self._statistics, relative).spread(_HELD_OUT_FRAMES)
@@ -132,10 +136,28 @@ class _Trainer:
         self._seconds = 0.0
         self._curve: list[CurvePoint] = []
 
+    def _action_statistics(self) -> ActionStatistics:
+        """Of the demonstrations; of a training that begins with another's weights that one's: its outputs are in them.
+
+        Raises:
+            TrainingError: The other one cannot be read, or knows other instructions.
+        """
+        start_from = self._settings.start_from
+        if not start_from:
+            return action_statistics(self._demonstrations.training)
+        is_begun = (self._directory / STATE).is_file()
+        earlier = self._directory if is_begun else Path(start_from)
+        try:
+            if (earlier / TOKENIZER_FILE).read_bytes() != (self._directory / TOKENIZER_FILE).read_bytes():
+                raise TrainingError(f"{earlier} was trained on other instructions; begin without --start-from")
+            return choose_statistics(read_statistics(earlier / STATISTICS_FILE), None)
+        except (CheckpointError, OSError) as error:
+            raise TrainingError(f"{earlier}: cannot begin with its weights ({in_one_line(error)})") from None
+
     @property
     def _identity(self) -> dict[str, Any]:
         told = {name: value for name, value in asdict(self._settings).items() if name not in _CHANGEABLE}
-        return {**told, "demonstrations": self._demonstrations.sha256}
+        return {**told, "demonstrations": self._demonstrations.sha256, "method": _METHOD}
 
     def resume(self) -> None:
         """Take up the state in the directory, if there is one.

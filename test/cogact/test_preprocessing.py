@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sqap_vla_ros.cogact.preprocessing import model_image_affine, normalise, resize
 
@@ -11,6 +12,13 @@ from sqap_vla_ros.cogact.preprocessing import model_image_affine, normalise, res
 def test_resize_gives_the_reference_bytes(golden, picture):
     expected = golden("vision/pixel_values.npz")[f"{picture}_resized_uint8"]
     np.testing.assert_array_equal(resize(golden("vision/images.npz")[picture]), expected)
+
+
+@pytest.mark.parametrize("size", [(480, 640), (479, 641), (1080, 1920), (256, 256), (120, 160), (5, 3)], ids=str)
+def test_resize_is_pillows_whatever_the_size(size):
+    image = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    whole = Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(resize(image), np.array(whole))
 
 
 @pytest.mark.parametrize("picture", ["pattern", "astronaut"])

@@ -10,13 +10,14 @@ import pytest
 from rich.console import Console
 
 from sqap_vla_ros.config_files import ConfigurationError
-from sqap_vla_ros.evaluation.episodes import EpisodeResult, loop_settings, path_length, play, scene_of
+from sqap_vla_ros.evaluation.episodes import EpisodeResult, loop_settings, path_length, play
 from sqap_vla_ros.evaluation.run import Evaluation, prepare
 from sqap_vla_ros.evaluation.session import run_evaluation
 from sqap_vla_ros.evaluation.variants import Condition
 from sqap_vla_ros.evaluation.videos import failures_to_film, film
 from sqap_vla_ros.geometry.jerk import mean_jerk
 from sqap_vla_ros.simulation.closed_loop import Disturbance
+from sqap_vla_ros.simulation.loaded_scene import scene_of
 
 
 def test_the_jerk_of_a_cubic_is_its_third_derivative() -> None:

@@ -19,6 +19,8 @@ from sqap_vla_ros.quantization.load import load_compressed
 from sqap_vla_ros.quantization.recipe import Recipe
 from sqap_vla_ros.quantization.store import read_manifest
 
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's kernels do not run on a CPU")
+
 IMAGE = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 IDS = torch.tensor([[1, 5, 9, 12, 7, 29871, 2]])
 NOISE = torch.randn(1, 16, 7, generator=torch.Generator().manual_seed(0))

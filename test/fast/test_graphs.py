@@ -9,8 +9,12 @@ import torch
 
 from sqap_vla_ros.cogact.diffusion import Ddim
 from sqap_vla_ros.cogact.preprocessing import resize
+from sqap_vla_ros.cogact.static_forward import StaticForward
+from sqap_vla_ros.errors import GpuLost
 from sqap_vla_ros.fast import graphs
-from sqap_vla_ros.fast.graphs import GraphedPlans
+from sqap_vla_ros.fast.fuse import make_fast
+from sqap_vla_ros.fast.graphs import BUCKET, GraphedPlans
+from sqap_vla_ros.pruning.config import SqapConfig
 
 IDS = torch.tensor([[1, 5, 9, 12, 7, 29871, 2]])
 NOISE = torch.randn(1, 16, 7, generator=torch.Generator().manual_seed(0))
@@ -59,6 +63,35 @@ def test_a_failure_is_said_once_and_ends_the_graphs(
     (record,) = caplog.records
     assert "planning without CUDA graphs from now on" in record.getMessage()
     assert "nvidia-smi" in record.getMessage() and "20 GiB" in record.getMessage()
+
+
+def test_a_gpu_that_is_lost_is_told(plans: GraphedPlans, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(function: Callable[[], None], device: torch.device) -> None:
+        raise RuntimeError("CUDA error: misaligned address")
+
+    def lose(device: torch.device) -> None:
+        raise GpuLost("the GPU answers this process no more")
+
+    monkeypatch.setattr(graphs, "Graph", fail)
+    monkeypatch.setattr(graphs, "recover", lose)
+    with pytest.raises(GpuLost):
+        plans.plan(resize(IMAGE), IDS, NOISE)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("fast", [False, True], ids=["as it is", "fused"])
+@pytest.mark.parametrize("pruning", [None, SqapConfig()], ids=["all tokens", "pruned"])
+def test_a_recorded_graph_plans_as_the_same_run_plainly(random_model, fast: bool, pruning: SqapConfig | None) -> None:
+    model = random_model.to("cuda")
+    if fast:
+        make_fast(model)
+    found = GraphedPlans(model, pruning, Ddim(), 1.5).plan(resize(IMAGE), IDS, NOISE, (7, 8))
+    assert found is not None
+    plainly = StaticForward(model, BUCKET, pruning=pruning)
+    plainly.load(resize(IMAGE), IDS, NOISE, (7, 8))
+    plainly.run()
+    wanted = plainly.result().raw_samples
+    assert np.linalg.norm(found.raw_samples - wanted) <= 1e-2 * np.linalg.norm(wanted)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.stand_in_policies import SleepingPolicy
 from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.errors import GpuLost
 from sqap_vla_ros.observation import Observation
 
 Progress = Callable[[str], None]
@@ -44,6 +45,11 @@ class _Raising(_Faulty):
         raise RuntimeError("out of cheese")
 
 
+class _LosingTheGpu(_Faulty):
+    def fault(self, chunk: ActionChunk) -> ActionChunk:
+        raise GpuLost("the GPU answers this process no more")
+
+
 class _Dying(_Faulty):
     def fault(self, chunk: ActionChunk) -> ActionChunk:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -70,6 +76,11 @@ def not_finite(configuration: Configuration, on_progress: Progress) -> SleepingP
 def raising(configuration: Configuration, on_progress: Progress) -> SleepingPolicy:
     """Raises in every plan."""
     return _Raising()
+
+
+def losing_the_gpu(configuration: Configuration, on_progress: Progress) -> SleepingPolicy:
+    """Cannot plan any more, in this process."""
+    return _LosingTheGpu()
 
 
 def dying(configuration: Configuration, on_progress: Progress) -> SleepingPolicy:

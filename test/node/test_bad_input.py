@@ -150,6 +150,14 @@ def test_a_killed_policy_is_a_fault_that_the_node_survives(make_cell: MakeCell) 
     assert_alive_and_silent(cell)
 
 
+def test_a_gpu_that_is_lost_is_a_fault_in_its_own_words(make_cell: MakeCell) -> None:
+    cell = make_cell(faulty_policies.losing_the_gpu)
+    cell.start()
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.FAULT)
+    assert cell.status.detail == "the GPU answers this process no more"
+    assert_alive_and_silent(cell)
+
+
 def test_a_policy_that_hangs_is_a_fault_until_it_answers(make_cell: MakeCell) -> None:
     cell = make_cell(faulty_policies.hanging_once, plan_timeout=0.5)
     cell.start()

@@ -14,8 +14,10 @@ from sqap_vla_ros.quantization.mixed import mixed_weight
 from sqap_vla_ros.quantization.products import Execution, exact_on_cpu
 from sqap_vla_ros.quantization.weight import QuantisedWeight, concatenate, round_to_nearest
 
-# Without VNNI a CPU has no exact sums but these.
-EXECUTIONS: list[Execution] = ["reference", "float_sums", "triton"]
+# Without VNNI a CPU has no exact sums but these; beside a GPU its kernels are not interpreted, and do not run on a CPU.
+EXECUTIONS: list[Execution] = ["reference", "float_sums"]
+if not torch.cuda.is_available():
+    EXECUTIONS += ["triton"]
 if exact_on_cpu(8) != "float_sums":
     EXECUTIONS += ["int_mm"]
 if exact_on_cpu(8) == "onednn":

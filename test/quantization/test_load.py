@@ -28,8 +28,10 @@ from sqap_vla_ros.quantization.products import Execution, exact_on_cpu
 from sqap_vla_ros.quantization.recipe import Recipe
 from sqap_vla_ros.quantization.store import read_manifest
 
-# Without VNNI a CPU has no exact sums but these.
-EXECUTIONS: list[Execution] = ["float_sums", "triton"]
+# Without VNNI a CPU has no exact sums but these; beside a GPU its kernels are not interpreted, and do not run on a CPU.
+EXECUTIONS: list[Execution] = ["float_sums"]
+if not torch.cuda.is_available():
+    EXECUTIONS += ["triton"]
 if exact_on_cpu(8) != "float_sums":
     EXECUTIONS += ["int_mm"]
 if exact_on_cpu(8) == "onednn":

@@ -78,9 +78,13 @@ def test_watching_changes_nothing_and_shows_every_image(scene):
     assert sum(frame.chunk is not None for frame in frames) == 5
 
 
-def test_the_observation_has_the_tool_where_the_simulator_has_it(scene):
+def test_the_observation_has_the_grip_where_the_simulator_has_it(scene):
     observation = ClosedLoop(scene, CONFIGURATION).observe()
-    in_image = scene.camera_matrix @ (np.linalg.inv(scene.T_base_camera) @ scene.T_base_tool)[:3, 3]
+    grip = scene.data.site("gripper0_grip_site").xpos
+    in_camera = np.linalg.inv(scene.T_base_camera) @ scene.T_base_tool @ [0.0, 0.0, 0.097, 1.0]
+    base = scene.data.body("robot0_base").xpos
+    np.testing.assert_allclose((scene.T_base_camera @ in_camera)[:3], grip - base, atol=1e-3)
+    in_image = scene.camera_matrix @ in_camera[:3]
     np.testing.assert_allclose(observation.tool_px, in_image[:2] / in_image[2], atol=1e-6)
 
 

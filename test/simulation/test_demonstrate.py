@@ -12,7 +12,7 @@ from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.control.conventions import integrate, label
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.pruning.selection import keep_all
-from sqap_vla_ros.simulation.demonstrate import Bursts, missing_jobs, record
+from sqap_vla_ros.simulation.demonstrate import Bursts, all_jobs, missing_jobs, record
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.tasks import TASKS, chosen_tasks
 from sqap_vla_ros.training.demonstrations import Demonstration
@@ -104,11 +104,14 @@ def test_a_demonstration_survives_writing_and_reading(tmp_path: Path, demonstrat
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_what_is_there_is_not_recorded_again(tmp_path: Path, demonstration):
+def test_what_is_there_or_failed_is_not_recorded_again(tmp_path: Path, demonstration):
     tasks = chosen_tasks(("pick_can", "move_near"))
     replace(demonstration, seed=1).write(tmp_path / "pick_can" / "000001.safetensors")
-    missing = [(job.task.name, job.seed) for job in missing_jobs(tmp_path, tasks, 2, ROBOT)]
-    assert missing == [("pick_can", 0), ("move_near", 0), ("move_near", 1)]
+    jobs = all_jobs(tmp_path, tasks, 2, ROBOT)
+    jobs[2].failed.parent.mkdir()
+    jobs[2].failed.touch()
+    missing = [(job.task.name, job.seed) for job in missing_jobs(jobs)]
+    assert missing == [("pick_can", 0), ("move_near", 1)]
 
 
 def test_an_unknown_task_is_refused_with_those_there_are():

@@ -106,6 +106,21 @@ def test_a_dropped_condition_is_the_null_condition(learner: Learner) -> None:
     torch.testing.assert_close(loss, noise_loss(learner.network, null, batch, kept))
 
 
+def test_errors_where_the_image_decides_weigh_more(learner: Learner) -> None:
+    batch = drawn_batch()
+    drawn = drawn_noise(draws=1)
+
+    def share(step: int) -> float:
+        with torch.no_grad():
+            losses = learner.losses(batch, replace(drawn, steps=torch.full_like(drawn.steps, step)))
+        return float(losses["motion"] / losses["noise"])
+
+    products = process_schedule().alphas_cumprod
+    assert share(50) / share(10) == pytest.approx(products[10] / products[50], rel=1e-4)
+    assert share(99) == pytest.approx(20 * share(0), rel=0.01)
+    assert np.mean([share(step) for step in range(100)]) == pytest.approx(1, rel=1e-4)
+
+
 def test_conditions_are_dropped_in_the_share_asked_for() -> None:
     dropped = draw((500, 1, 1), 8, 0.1, torch.Generator().manual_seed(0)).dropped
     assert dropped.float().mean() == pytest.approx(0.1, abs=0.02)

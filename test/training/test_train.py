@@ -1,6 +1,7 @@
 """Training: what it leaves behind, that it learns, and that it goes on where it was."""
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_a_run_says_how_it_was_made(run: Path, demonstrations: DemonstrationSet)
 def test_the_curve_has_losses_and_held_out_errors(run: Path) -> None:
     (point,) = json.loads((run / "curve.json").read_text())
     assert point["samples"] == 40
-    assert set(point["losses"]) == {"noise", "pointer", "offset", "points", "phase"}
+    assert set(point["losses"]) == {"noise", "motion", "pointer", "offset", "points", "phase"}
     assert set(point["held_out"]["points_px"]) == {"tool", "object"}
     assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
 
@@ -111,6 +112,27 @@ def test_a_training_can_begin_with_the_weights_of_another(
     earlier, begun = load_file(run / WEIGHTS), load_file(tmp_path / "next" / WEIGHTS)
     for name, tensor in earlier.items():
         torch.testing.assert_close(begun[name], tensor, rtol=0, atol=1e-3)
+
+
+def test_what_begins_with_weights_of_another_training_keeps_what_their_outputs_mean(
+    tmp_path: Path, run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    shutil.copytree(run, tmp_path / "earlier")
+    file = tmp_path / "earlier" / "dataset_statistics.json"
+    statistics = json.loads(file.read_text())
+    statistics["libero"]["action"]["q01"][0] -= 1.0
+    file.write_text(json.dumps(statistics))
+    settings = replace(SETTINGS, samples=2, start_from=str(tmp_path / "earlier"))
+    train(demonstrations, tmp_path / "next", settings, configuration)
+    assert json.loads((tmp_path / "next" / "dataset_statistics.json").read_text()) == statistics
+
+
+def test_weights_for_other_instructions_are_no_beginning(
+    tmp_path: Path, run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    others = replace(demonstrations, instructions=("stir the soup", *demonstrations.instructions[1:]))
+    with pytest.raises(TrainingError, match="other instructions"):
+        train(others, tmp_path / "next", replace(SETTINGS, start_from=str(run)), configuration)
 
 
 def test_weights_of_another_size_are_no_beginning(

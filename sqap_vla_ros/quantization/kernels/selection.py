@@ -56,7 +56,7 @@ def row_attention(queries: Tensor, keys: Tensor, last: Tensor, visual_tokens: in
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["positions"])
 def row_attention_kernel(
     queries: tl.tensor,
     keys: tl.tensor,
