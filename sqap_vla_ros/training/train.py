@@ -171,6 +171,11 @@ class _Trainer:
                 self._start(Path(self._settings.start_from))
             return
         state = torch.load(path, map_location=self._device, weights_only=True)
+        if state["identity"].get("method") != _METHOD:
+            raise TrainingError(
+                f"{path}: its training was begun by another version, which learned in another way; begin anew with "
+                "another --out (--start-from takes over its weights)"
+            )
         for name, value in self._identity.items():
             if state["identity"].get(name) != value:
                 raise TrainingError(

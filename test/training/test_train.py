@@ -97,6 +97,17 @@ def test_a_training_under_other_settings_is_refused(
         train(demonstrations, run, replace(SETTINGS, **change), configuration)
 
 
+def test_a_training_that_learned_in_another_way_is_refused(
+    tmp_path: Path, run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    shutil.copytree(run, tmp_path / "old")
+    state = torch.load(tmp_path / "old" / STATE, weights_only=True)
+    del state["identity"]["method"]
+    torch.save(state, tmp_path / "old" / STATE)
+    with pytest.raises(TrainingError, match="another version"):
+        train(demonstrations, tmp_path / "old", SETTINGS, configuration)
+
+
 def test_a_training_on_other_demonstrations_is_refused(
     run: Path, demonstrations: DemonstrationSet, configuration: Configuration
 ) -> None:
