@@ -206,7 +206,9 @@ def record(
     draw = np.random.default_rng(seed)
     disturber = _Pushes(bursts, draw) if policy is None else _Detours(policy, draw)
     expert: Expert | None = None
-    loop = ClosedLoop(scene, configuration)
+    # The expert looks anew at every step: what it meant before is not to be blended in.
+    command = configuration.command.model_copy(update={"blending": "none"})
+    loop = ClosedLoop(scene, configuration.model_copy(update={"command": command}))
     recording = _Recording(scene, expert_for(task))
     now_ns, steps_left, after = loop.now_ns, round(_LIMIT * task.limit_s * 1e9 / FRAME_NS), _AFTER_SUCCESS
     while steps_left and after:
