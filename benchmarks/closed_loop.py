@@ -13,9 +13,10 @@ from rich.console import Console
 
 from benchmarks.results import RESULTS, command_line, write_results
 from sqap_vla_ros.evaluation.report import Row
-from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks
+from sqap_vla_ros.evaluation.run import Evaluation
 from sqap_vla_ros.evaluation.session import run_evaluation
 from sqap_vla_ros.evaluation.variants import Variant
+from sqap_vla_ros.simulation.tasks import chosen_tasks
 
 # Name in the figures -> policy file, and recipe of the weights.
 ROWS = {

@@ -102,9 +102,17 @@ def measure(
     )
 
 
-def play_demo(out: Path) -> dict[str, Any]:
-    """The figures of a demo: cell, node and policy on this machine."""
-    subprocess.run([sys.executable, "-m", "sqap_vla_ros.simulation.demo", "--out", str(out)], check=True)
+def play_demo(out: Path, *more: str, python: str = sys.executable, directory: Path | None = None) -> dict[str, Any]:
+    """The figures of a demo: cell, node and policy on this machine.
+
+    Args:
+        out: Directory for what it leaves.
+        *more: Its other arguments.
+        python: That runs it.
+        directory: Where; None: here.
+    """
+    command = [python, "-m", "sqap_vla_ros.simulation.demo", "--out", str(out), *more]
+    subprocess.run(command, cwd=directory, check=True)
     report: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
     return report
 

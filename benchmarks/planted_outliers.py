@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.results import RESULTS, command_line, write_results
-from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks
+from sqap_vla_ros.evaluation.run import Evaluation
 from sqap_vla_ros.evaluation.session import run_evaluation
 from sqap_vla_ros.evaluation.variants import Variant
+from sqap_vla_ros.simulation.tasks import chosen_tasks
 
 FACTOR, SHARE = 30.0, 1 / 32
 ROWS = {

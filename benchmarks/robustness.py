@@ -12,9 +12,10 @@ from rich.console import Console
 
 from benchmarks.closed_loop import COMPARED, ROWS
 from benchmarks.results import RESULTS, command_line, write_results
-from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks
+from sqap_vla_ros.evaluation.run import Evaluation
 from sqap_vla_ros.evaluation.session import run_evaluation
 from sqap_vla_ros.evaluation.variants import parse_conditions
+from sqap_vla_ros.simulation.tasks import chosen_tasks
 
 DISTURBANCES = (
     "tf_offset=0.01,0.02,0.05",

@@ -26,6 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 from benchmarks.steady_controller import SteadyController
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.trajectory import JointLimits
+from sqap_vla_ros.node.inputs import take_waiting
 from sqap_vla_ros.simulation.joint_trajectory_controller import State
 from sqap_vla_ros.simulation.messages import camera_info_message, image_message, joint_state_message, transform_message
 
@@ -227,11 +228,9 @@ class SyntheticRobot(Node):
 
     def _take_commands(self) -> None:
         """Those that wait for the executor: after a pause it would run timers first."""
-        if self._commands_in is None:
-            return
-        with self._commands_in.handle:
-            while (taken := self._commands_in.handle.take_message(JointTrajectory, False)) is not None:
-                self._receive_command(*taken)
+        if self._commands_in is not None:
+            for message, info in take_waiting(self._commands_in):
+                self._receive_command(message, info)
 
     def _receive_command(self, message: JointTrajectory, info: dict[str, int]) -> None:
         received_ns = info["received_timestamp"]

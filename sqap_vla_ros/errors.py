@@ -1,4 +1,4 @@
-"""Any error in one line for the user."""
+"""The GPU's end, and any error in one line for the user."""
 
 
 class GpuLost(RuntimeError):

@@ -58,9 +58,10 @@ class Evaluate:
     def run(self, console: Console) -> None:
         """Play, with progress and running success rates, and print the tables."""
         from sqap_vla_ros.config_files import ConfigurationError
-        from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks, trained_tasks
+        from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
         from sqap_vla_ros.evaluation.session import run_evaluation
         from sqap_vla_ros.evaluation.variants import Variant, parse_conditions
+        from sqap_vla_ros.simulation.tasks import chosen_tasks
 
         if self.ros and (self.robot, self.tokenizer, self.device) != ("libero_panda", "", "auto"):
             raise ConfigurationError("--robot, --tokenizer and --device have no effect with --ros: leave them out")

@@ -1,7 +1,7 @@
 """An evaluation from its settings to its records."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -85,18 +85,6 @@ class Progress:
     done: int
     total: int
     result: EpisodeResult | None = None
-
-
-def chosen_tasks(names: Sequence[str]) -> tuple[Task, ...]:
-    """Tasks by name; all of them when none is named.
-
-    Raises:
-        ConfigurationError: There is no such task.
-    """
-    for name in names:
-        if name not in TASKS:
-            raise ConfigurationError(f"tasks: there is no '{name}'; there are: {', '.join(TASKS)}")
-    return tuple(TASKS[name] for name in names or TASKS)
 
 
 def trained_tasks(checkpoint: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What the node listens to, and where each message goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 from xml.etree import ElementTree
@@ -9,6 +9,7 @@ import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sensor_msgs.msg import JointState as JointStateMessage
 from std_msgs.msg import Bool, String
@@ -50,6 +51,16 @@ def urdf(text: str) -> str:
             "name an MJCF file"
         )
     return text
+
+
+def take_waiting(subscription: Subscription) -> Iterator[tuple[Any, Any]]:
+    """Messages that wait for the executor, each with what the middleware says about it: the oldest first."""
+    while True:
+        with subscription.handle:
+            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+        if taken is None:
+            return
+        yield taken
 
 
 class Receiver(Protocol):
@@ -199,11 +210,9 @@ class Inputs:
         The executor takes one message per subscription and round. On a busy machine transforms, which come more often
         than anything else, would fall behind the images that wait for them.
         """
-        waiting: tuple[TFMessage, Any] | None = (message, None)
-        while waiting is not None:
-            self._add_transforms(waiting[0], static=False)
-            with self._transforms.handle:
-                waiting = self._transforms.handle.take_message(TFMessage, False)
+        self._add_transforms(message, static=False)
+        for waiting, _ in take_waiting(self._transforms):
+            self._add_transforms(waiting, static=False)
         self._pipeline.measure_tool()
         self._on_input()
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sqap_vla_ros.cogact.action_head import ActionHead
 from sqap_vla_ros.cogact.checkpoint import COMPRESSED, UNFINISHED, Checkpoint, read_parts
+from sqap_vla_ros.cogact.statistics import STATISTICS_FILE
 from sqap_vla_ros.cogact.tokenizer import find_tokenizer
 from sqap_vla_ros.cogact.weights import CheckpointError, Part, Source
 from sqap_vla_ros.quantization.allocation import allocate_layers
@@ -56,7 +57,7 @@ from sqap_vla_ros.quantization.store import (
 from sqap_vla_ros.quantization.transform import PreparedLayer, prepare
 
 # Files beside the weights that make the directory complete in itself.
-_BESIDE = ("config.json", "dataset_statistics.json")
+_BESIDE = ("config.json", STATISTICS_FILE)
 
 
 class CompressionError(Exception):

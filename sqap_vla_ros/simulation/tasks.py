@@ -3,9 +3,11 @@
 Pick a can, move near, open and close a drawer, place in the open drawer; and one more pick and place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from sqap_vla_ros.config_files import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,13 @@ _ALL = (
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
 
 
-def chosen_tasks(names: tuple[str, ...]) -> tuple[Task, ...]:
+def chosen_tasks(names: Sequence[str]) -> tuple[Task, ...]:
     """Tasks by name; all when none is named.
 
     Raises:
-        ValueError: There is no such task.
+        ConfigurationError: There is no such task.
     """
     for name in names:
         if name not in TASKS:
-            raise ValueError(f"no task '{name}'; there are: {', '.join(TASKS)}")
-    return tuple(TASKS[name] for name in names) if names else _ALL
+            raise ConfigurationError(f"tasks: no task '{name}'; there are: {', '.join(TASKS)}")
+    return tuple(TASKS[name] for name in names or TASKS)

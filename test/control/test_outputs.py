@@ -102,8 +102,8 @@ def test_the_tool_keeps_its_limits_and_comes_to_rest_without_a_new_command(name:
     np.testing.assert_allclose(speeds[-5:], 0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_after_a_stop_the_rest_is_told_for_a_while_and_then_nothing(name: str) -> None:
+def stopped_while_moving(name: str) -> tuple[StreamedTool, Command]:
+    """A tool that moves, and the ramp that was just published."""
     tool = StreamedTool(name)
     for _ in range(5):
         tool.command((0.02, 0.0, 0.0))
@@ -111,6 +111,12 @@ def test_after_a_stop_the_rest_is_told_for_a_while_and_then_nothing(name: str) -
     ramp = tool.commander.stop(tool.now_ns)
     assert ramp is not None
     tool.publish(ramp)
+    return tool, ramp
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_after_a_stop_the_rest_is_told_for_a_while_and_then_nothing(name: str) -> None:
+    tool, ramp = stopped_while_moving(name)
     begin = len(tool.told)
     tool.run(2.0)
     told = [message for message in tool.told[begin:] if message is not None]
@@ -134,13 +140,7 @@ def test_velocities_make_up_for_a_tool_that_drifts() -> None:
 @pytest.mark.parametrize("by_s", [-10, 10])
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stop_goes_on_in_the_new_time_when_the_clock_is_set(name: str, by_s: int) -> None:
-    tool = StreamedTool(name)
-    for _ in range(5):
-        tool.command((0.02, 0.0, 0.0))
-        tool.run(0.2)
-    ramp = tool.commander.stop(tool.now_ns)
-    assert ramp is not None
-    tool.publish(ramp)
+    tool, _ = stopped_while_moving(name)
     tool.run(0.02)
     tool.now_ns += by_s * 10**9
     tool.output.clock_set(by_s * 10**9)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
-from sqap_vla_ros.evaluation.run import Evaluation, chosen_tasks
+from sqap_vla_ros.evaluation.run import Evaluation
 from sqap_vla_ros.evaluation.variants import Variant
+from sqap_vla_ros.simulation.tasks import chosen_tasks
 from sqap_vla_ros.training.demonstrations import Demonstration
 
 

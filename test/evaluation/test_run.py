@@ -9,8 +9,9 @@ from stand_in_jobs import outcome_of
 from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.config_files import ConfigurationError
 from sqap_vla_ros.evaluation.records import EvaluationError
-from sqap_vla_ros.evaluation.run import Evaluation, Prepared, Progress, chosen_tasks, prepare
+from sqap_vla_ros.evaluation.run import Evaluation, Prepared, Progress, prepare
 from sqap_vla_ros.evaluation.variants import Variant, parse_conditions
+from sqap_vla_ros.simulation.tasks import chosen_tasks
 
 
 def prepared(evaluation: Evaluation) -> Prepared:
