@@ -1,4 +1,4 @@
-"""Success in closed loop, the paper's rows: `python -m benchmarks.closed_loop CHECKPOINT`. Goes on where it stopped.
+"""Success in closed loop, the paper's rows: `python -m benchmarks.closed_loop`. Goes on where it stopped.
 
 The float model and SQAP-VLA play more episodes than the other rows, since their difference is what matters most. All
 rows play the same episodes, so that the first ones of those two are compared with every other row.
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.results import RESULTS, command_line, write_results
 from sqap_vla_ros.evaluation.report import Row
-from sqap_vla_ros.evaluation.run import Evaluation
+from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
 from sqap_vla_ros.evaluation.variants import Variant
 from sqap_vla_ros.simulation.tasks import chosen_tasks
@@ -36,10 +36,11 @@ ROWS = {
     "smoothquant_w4a4": Variant("dense", "smoothquant-w4a4"),
 }
 COMPARED = ("fp16", "sqap")
+SHIPPED = "config/checkpoints/libero_small"
 
 
 def main(
-    checkpoint: tyro.conf.Positional[str],
+    checkpoint: tyro.conf.Positional[str] = SHIPPED,
     tasks: tuple[str, ...] = (),
     episodes: int = 100,
     other_episodes: int = 25,
@@ -47,11 +48,11 @@ def main(
     workers: int = 2,
     out: Path = Path("out/closed_loop"),
 ) -> None:
-    """Play, write `results/closed_loop.json` and `docs/closed_loop.png`.
+    """Play, write `results/closed_loop.json` and `docs/closed_loop.png`: first of two rows, then of all.
 
     Args:
         checkpoint: CogACT run directory of the trained small model.
-        tasks: Names of tasks; empty: all.
+        tasks: Names of tasks; empty: those that the checkpoint was trained on.
         episodes: Per task, of the float model and SQAP-VLA.
         other_episodes: Per task, of the other rows.
         calibration: What compression looks at, as in `sqap-vla compress`.
@@ -62,22 +63,21 @@ def main(
     all_rows = Evaluation(
         checkpoint=checkpoint,
         out=out,
-        tasks=chosen_tasks(tasks),
+        tasks=chosen_tasks(tasks or trained_tasks(checkpoint)),
         variants=tuple(ROWS.values()),
         episodes=other_episodes,
         calibration=calibration,
         workers=workers,
     )
     compared = replace(all_rows, variants=tuple(ROWS[name] for name in COMPARED), episodes=episodes)
-    run_evaluation(compared, console, command_line())
-    rows = run_evaluation(all_rows, console, command_line(), videos=2)
-    by_policy = {row.policy: row for row in rows}
-    found = {name: by_policy[str(variant)] for name, variant in ROWS.items()}
-    names = [task.name for task in all_rows.tasks]
-    write_results(
-        "closed_loop", figures(found) | {"episodes_per_task": episodes, "tasks": len(names)}, task_names=names
-    )
-    shutil.copy(out / "success.png", RESULTS.parents[1] / "docs" / "closed_loop.png")
+    for evaluation, videos in ((compared, 0), (all_rows, 2)):
+        rows = {row.policy: row for row in run_evaluation(evaluation, console, command_line(), videos)}
+        found = {name: rows[str(variant)] for name, variant in ROWS.items() if str(variant) in rows}
+        names = [task.name for task in evaluation.tasks]
+        write_results(
+            "closed_loop", figures(found) | {"episodes_per_task": episodes, "tasks": len(names)}, task_names=names
+        )
+        shutil.copy(out / "success.png", RESULTS.parents[1] / "docs" / "closed_loop.png")
 
 
 def figures(rows: dict[str, Row]) -> dict[str, float]:

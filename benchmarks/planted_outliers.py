@@ -1,4 +1,4 @@
-"""What rotation is worth in closed loop: `python -m benchmarks.planted_outliers CHECKPOINT`. Goes on where it stopped.
+"""What rotation is worth in closed loop: `python -m benchmarks.planted_outliers`. Goes on where it stopped.
 
 A model as small as the one that ships has not the outlier channels of a 7 B one. Here they are planted, by rescaling
 that leaves what the network computes as it was: a few channels of each linear layer's input become large, and the
@@ -6,7 +6,6 @@ weights that read them small by as much. Float actions stay the same; what chang
 to 4 bits.
 """
 
-import json
 import shutil
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.closed_loop import SHIPPED
 from benchmarks.results import RESULTS, command_line, write_results
-from sqap_vla_ros.evaluation.run import Evaluation
+from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
 from sqap_vla_ros.evaluation.variants import Variant
 from sqap_vla_ros.simulation.tasks import chosen_tasks
@@ -72,7 +72,7 @@ def plant(tensors: dict[str, Tensor], factor: float = FACTOR, share: float = SHA
 
 
 def main(
-    checkpoint: tyro.conf.Positional[Path],
+    checkpoint: tyro.conf.Positional[Path] = Path(SHIPPED),
     tasks: tuple[str, ...] = (),
     episodes: int = 10,
     calibration: tuple[str, ...] = (),
@@ -83,7 +83,7 @@ def main(
 
     Args:
         checkpoint: CogACT run directory of the trained small model.
-        tasks: Names of tasks; empty: all.
+        tasks: Names of tasks; empty: those that the checkpoint was trained on.
         episodes: Per task and row.
         calibration: What compression looks at, as in `sqap-vla compress`.
         workers: Episodes at a time.
@@ -98,7 +98,7 @@ def main(
     evaluation = Evaluation(
         checkpoint=str(changed),
         out=out,
-        tasks=chosen_tasks(tasks),
+        tasks=chosen_tasks(tasks or trained_tasks(str(checkpoint))),
         variants=tuple(ROWS.values()),
         episodes=episodes,
         calibration=calibration,
@@ -107,13 +107,18 @@ def main(
     rows = {row.policy: row for row in run_evaluation(evaluation, Console(), command_line())}
     figures: dict[str, float] = {}
     for name, variant in ROWS.items():
-        rate = rows[str(variant)].mean
+        rate, difference = rows[str(variant)].mean, rows[str(variant)].difference
         figures |= {
             f"success_{name}": 100 * rate.value,
             f"success_{name}_low": 100 * rate.low,
             f"success_{name}_high": 100 * rate.high,
         }
-    training = json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("training", {})
+        if difference is not None:
+            figures |= {
+                f"paired_difference_{name}": 100 * difference.value,
+                f"paired_difference_{name}_low": 100 * difference.low,
+                f"paired_difference_{name}_high": 100 * difference.high,
+            }
     write_results(
         "planted_outliers",
         figures,
@@ -121,7 +126,6 @@ def main(
         share=SHARE,
         episodes_per_task=episodes,
         task_names=[task.name for task in evaluation.tasks],
-        samples_seen=training.get("samples_seen"),
     )
     shutil.copy(out / "success.png", RESULTS.parents[1] / "docs" / "planted_outliers.png")
 

@@ -128,6 +128,11 @@ NOTES = {
         "this size has not the outlier channels of a 7 B one: this measures pruning and the pipeline, and does not "
         "predict W4A4 on CogACT-Base. ![Success per row and task](docs/closed_loop.png)"
     ),
+    "planted_outliers": (
+        "What rotation is worth: the same model, in which one of 32 channels of every linear layer's input was made 30 "
+        "times as large and the weights that read it as much smaller. Float actions stay the same; every row keeps all "
+        "tokens. ![Success per recipe and task](docs/planted_outliers.png)"
+    ),
     "robustness": (
         "The same model and episodes, disturbed: a wrong transform from base to camera [m] (it moves the protected "
         "ring and nothing else), a camera that turned [deg] or moved [m] since it was calibrated, pixel noise "
@@ -150,9 +155,19 @@ NOTES = {
     ),
 }
 
+_SUCCESS = {
+    "success_*": ("success", "{:.1f} %"),
+    "success_*_low": ("95 %: from", "{:.1f}"),
+    "success_*_high": ("to", "{:.1f}"),
+    "paired_difference_*": ("minus `fp16`, points", "{:+.1f}"),
+    "paired_difference_*_low": ("95 %: from", "{:+.1f}"),
+    "paired_difference_*_high": ("to", "{:+.1f}"),
+}
+
 # File -> first column's heading, and a figure's name with a star where the row's is (none: at its end) -> heading and
 # format.
 GRIDS = {
+    "planted_outliers": ("row", _SUCCESS),
     "deployment": (
         "GPU",
         {
@@ -212,12 +227,7 @@ GRIDS = {
     "closed_loop": (
         "row",
         {
-            "success_*": ("success", "{:.1f} %"),
-            "success_*_low": ("95 %: from", "{:.1f}"),
-            "success_*_high": ("to", "{:.1f}"),
-            "paired_difference_*": ("minus `fp16`, points", "{:+.1f}"),
-            "paired_difference_*_low": ("95 %: from", "{:+.1f}"),
-            "paired_difference_*_high": ("to", "{:+.1f}"),
+            **_SUCCESS,
             "task_pick_can_*": ("pick can", "{:.0f} %"),
             "task_move_near_*": ("move near", "{:.0f} %"),
             "task_open_drawer_*": ("open drawer", "{:.0f} %"),

@@ -1,4 +1,4 @@
-"""Success against disturbance, float and SQAP-VLA: `python -m benchmarks.robustness CHECKPOINT`.
+"""Success against disturbance, float and SQAP-VLA: `python -m benchmarks.robustness`.
 
 A transform that is off by centimetres moves the protected ring and nothing else in the policy's input; a camera that
 has turned or moved since it was calibrated changes image and ring.
@@ -10,9 +10,9 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from benchmarks.closed_loop import COMPARED, ROWS
+from benchmarks.closed_loop import COMPARED, ROWS, SHIPPED
 from benchmarks.results import RESULTS, command_line, write_results
-from sqap_vla_ros.evaluation.run import Evaluation
+from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
 from sqap_vla_ros.evaluation.variants import parse_conditions
 from sqap_vla_ros.simulation.tasks import chosen_tasks
@@ -28,7 +28,7 @@ DISTURBANCES = (
 
 
 def main(
-    checkpoint: tyro.conf.Positional[str],
+    checkpoint: tyro.conf.Positional[str] = SHIPPED,
     tasks: tuple[str, ...] = (),
     episodes: int = 10,
     disturbances: tuple[str, ...] = DISTURBANCES,
@@ -40,7 +40,7 @@ def main(
 
     Args:
         checkpoint: CogACT run directory of the trained small model.
-        tasks: Names of tasks; empty: all.
+        tasks: Names of tasks; empty: those that the checkpoint was trained on.
         episodes: Per task, policy and disturbance.
         disturbances: NAME=SIZE,SIZE as in `sqap-vla evaluate`.
         calibration: What compression looks at, as in `sqap-vla compress`.
@@ -50,7 +50,7 @@ def main(
     evaluation = Evaluation(
         checkpoint=checkpoint,
         out=out,
-        tasks=chosen_tasks(tasks),
+        tasks=chosen_tasks(tasks or trained_tasks(checkpoint)),
         variants=tuple(ROWS[name] for name in COMPARED),
         conditions=parse_conditions(disturbances),
         episodes=episodes,
