@@ -34,7 +34,9 @@ _AFTER_SUCCESS = 12  # control steps that are still recorded
 _FRAME_EVERY = 3  # control steps
 _BLOCK = 25  # episodes after which the next task has its turn
 _LIMIT = 1.5  # an expert that is disturbed may take longer than an evaluated policy
-_POLICY_STEPS, _EXPERT_STEPS = (10, 50), (20, 50)  # lengths of their turns
+# Lengths of their turns. A policy that missed its grasp goes on to the goal without the object: its turns are long
+# enough for that, so that the expert shows how to return.
+_POLICY_STEPS, _EXPERT_STEPS = (10, 150), (20, 50)
 _PLAN_EVERY = 4  # control steps, as in an evaluation
 _NEAR_M = 0.12
 _STRAIGHT_DOWN = np.diag([1.0, -1.0, -1.0])
