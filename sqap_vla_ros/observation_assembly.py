@@ -221,7 +221,8 @@ class ObservationAssembler:
         point_camera = (T_camera_base @ T_base_tool @ self._ring_point)[:3]
         pixels, valid = self._camera.project(point_camera[None])
         if not valid[0]:
-            return f"the tool is behind the camera or far out of its view, at {np.round(point_camera, 3)} m"
+            x, y, z = point_camera
+            return f"the tool is behind the camera or far out of its view, at ({x:.3f}, {y:.3f}, {z:.3f}) m"
         if not self._camera.contains(pixels[0]):
             u, v = pixels[0]
             return f"the tool is off the image, at pixel ({u:.0f}, {v:.0f}) of {width}x{height}"

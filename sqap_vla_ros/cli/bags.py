@@ -49,6 +49,9 @@ class Replay:
     """Camera image topic; empty: the robot YAML's, or the only one in the bag."""
     camera_info_topic: str = ""
     """Topic of the camera's calibration; empty: the one beside the images."""
+    tf_namespace: str = ""
+    """Where the transforms are if the bag has those of several robots, as /left for /left/tf; empty: /tf, or those
+    that the images share a namespace with."""
     extrinsic: Path | None = None
     """YAML file with parent, child, xyz, and rpy or quaternion: where the camera is, for bags that do not say."""
     tokenizer: str = ""
@@ -67,6 +70,7 @@ class Replay:
     def run(self, console: Console) -> None:
         """Replay the bags and print what came out."""
         from sqap_vla_ros.config import load_configuration, validate
+        from sqap_vla_ros.config_files import ConfigurationError
         from sqap_vla_ros.replay.jobs import ReplayJob, find_bags, run_names
         from sqap_vla_ros.replay.observations import read_extrinsic
         from sqap_vla_ros.replay.session import default_workers, replay_many, replay_one
@@ -80,6 +84,8 @@ class Replay:
             "torch_threads": self.threads,
         }
         configuration = load_configuration(self.robot, **{name: value for name, value in overrides.items() if value})
+        if self.baseline_checkpoint and not self.baseline:
+            raise ConfigurationError("--baseline-checkpoint is of no use alone: give --baseline, as fp16, too")
         bags = find_bags(self.bags)
         workers = self.workers or default_workers(configuration, len(bags))
         if workers > 1 and not self.threads:
@@ -94,6 +100,7 @@ class Replay:
             "as_recorded": self.as_recorded,
             "image_topic": self.image_topic,
             "camera_info_topic": self.camera_info_topic,
+            "tf_namespace": self.tf_namespace,
             "rate_hz": self.rate,
             "measured_delay": self.delay == "measured",
             "extrinsic": read_extrinsic(self.extrinsic) if self.extrinsic else None,
@@ -169,6 +176,11 @@ class Doctor:
     """What to do, in plain words; empty: what the instruction topic says."""
     image_topic: str = ""
     """Camera image topic; empty: the robot YAML's, or the only one in the bag."""
+    camera_info_topic: str = ""
+    """Topic of the camera's calibration; empty: the one beside the images."""
+    tf_namespace: str = ""
+    """Where the transforms are if the bag has those of several robots, as /left for /left/tf; empty: /tf, or those
+    that the images share a namespace with."""
     extrinsic: Path | None = None
     """YAML file with parent, child, xyz, and rpy or quaternion: where the camera is, for bags that do not say."""
     tokenizer: str = ""
@@ -206,6 +218,7 @@ class Doctor:
             "instruction": self.instruction,
             "device": self.device,
             "topics.image": self.image_topic if self.live else "",
+            "topics.camera_info": self.camera_info_topic if self.live else "",
         }
         configuration = load_configuration(self.robot, **{name: value for name, value in overrides.items() if value})
         with progress_bar(console) as progress:
@@ -227,6 +240,8 @@ class Doctor:
                         bag,
                         configuration,
                         self.image_topic,
+                        self.camera_info_topic,
+                        self.tf_namespace,
                         read_extrinsic(self.extrinsic) if self.extrinsic else None,
                         lambda at_ns: progress.update(task, completed=round((at_ns - start_ns) * 1e-9, 1)),
                     )

@@ -19,7 +19,7 @@ from sqap_vla_ros.doctor.tool import check_motion, check_tool
 from sqap_vla_ros.doctor.transforms import check_transforms
 from sqap_vla_ros.policy_config import PolicyConfig
 from sqap_vla_ros.pruning.config import SqapConfig
-from sqap_vla_ros.replay.bag import TRANSFORM_TYPE, Bag, BagDamage
+from sqap_vla_ros.replay.bag import TRANSFORM_TYPE, Bag, BagDamage, configured_for
 from sqap_vla_ros.replay.jobs import make_directory
 from sqap_vla_ros.replay.observations import Extrinsic
 
@@ -30,6 +30,8 @@ def read_bag(
     bag: Bag,
     configuration: Configuration,
     image_topic: str,
+    camera_info_topic: str,
+    tf_namespace: str,
     extrinsic: Extrinsic | None,
     on_progress: Callable[[int], None],
 ) -> Evidence:
@@ -39,17 +41,16 @@ def read_bag(
         bag: The recording.
         configuration: The robot's; topics are those found in the bag.
         image_topic: Image topic to read instead of the configured one.
+        camera_info_topic: Calibration to read instead of the one beside the images.
+        tf_namespace: Where the transforms are, if the bag has those of several robots.
         extrinsic: Where the camera is, unless the bag says so.
         on_progress: Told the recording time of each message, nanoseconds.
 
     Raises:
         BagError: It has no images, or of several topics none is configured.
     """
-    topics = bag.find_topics(configuration, image_topic)
-    found = configuration.topics.model_copy(
-        update={"image": topics.image, "camera_info": topics.camera_info or configuration.topics.camera_info}
-    )
-    evidence = Evidence(configuration.model_copy(update={"topics": found}))
+    topics = bag.find_topics(configuration, image_topic, camera_info_topic, tf_namespace)
+    evidence = Evidence(configured_for(configuration, topics, image_topic))
     if extrinsic:
         evidence.add_extrinsic(extrinsic.parent, extrinsic.child, extrinsic.T_parent_child)
     try:

@@ -61,6 +61,7 @@ class _Edge:
         self.parent = parent
         self.static = static
         self.samples: list[tuple[int, Point, Quaternion]] = []
+        self._leap_ns: int | None = None  # the last stamp, where it was too far ahead to be believed
 
     def insert(self, stamp_ns: int, translation: Point, quaternion: Quaternion, cache_ns: int) -> None:
         sample = stamp_ns, translation, quaternion
@@ -68,7 +69,14 @@ class _Edge:
         if self.static or not samples:
             self.samples = [sample]
             return
-        if stamp_ns > samples[-1][0]:
+        if stamp_ns > samples[-1][0] + cache_ns:
+            # One stamp from the future would push out all that there is, and all that comes: two of them are a jump.
+            if self._leap_ns is None or abs(stamp_ns - self._leap_ns) > cache_ns:
+                self._leap_ns = stamp_ns
+                return
+            samples.clear()
+        self._leap_ns = None
+        if not samples or stamp_ns > samples[-1][0]:
             samples.append(sample)
         elif stamp_ns >= samples[-1][0] - cache_ns:
             index = bisect_left(samples, (stamp_ns,))
@@ -111,8 +119,9 @@ class TransformTree:
     def add(self, parent: str, child: str, stamp_ns: int, T_parent_child: Array, static: bool = False) -> None:
         """Add one transform.
 
-        A second transform with the same stamp replaces the first; one older than the cache is dropped; a child that
-        comes with another parent (or turns static, or dynamic) starts anew under that parent.
+        A second transform with the same stamp replaces the first; one older than the cache is dropped; one that leaps
+        ahead by more than the cache is believed when the next one does so, too; a child that comes with another parent
+        (or turns static, or dynamic) starts anew under that parent.
 
         Raises:
             InvalidTransformError: It is not a finite rigid transform, a frame has no name, or it would close a loop.

@@ -147,11 +147,11 @@ def _recorded(path: Path, count: int, instruction: str, image_topic: str, remark
         if not any(kind in IMAGE_TYPES for kind in bag.topic_types.values()):
             topics = ", ".join(sorted(bag.topic_types)) or "none"
             raise CalibrationError(f"{path}: holds no camera images to calibrate on; its topics are: {topics}")
-        found = bag.find_topics(Configuration(), image_topic)
-        wanted = BagTopics(found.image, "", "" if instruction else found.instruction, "", "")
-        told = instruction or bag.first_instruction(found).strip()
+        images = bag.find_images(Configuration(), image_topic)
+        wanted = BagTopics(images, "", "" if instruction else bag.find_instruction(), "", "")
+        told = instruction or bag.first_instruction().strip()
         candidates = _images_with_instruction(bag, wanted, told, remarks)
-        return _spread(candidates, bag.count(found.image), count, remarks)
+        return _spread(candidates, bag.count(images), count, remarks)
 
 
 def _images_with_instruction(bag: Bag, topics: BagTopics, told: str, remarks: list[str]) -> Iterator[Candidate]:

@@ -134,7 +134,7 @@ class _Recording:
             image = decode(scene.message)
         except ImageError:  # another image with the stamp of the one that was planned on
             return
-        picture = draw_overlay(image, scene.overlay, image.shape[1])
+        picture = draw_overlay(image, scene.overlay_on(image), image.shape[1])
         self.write(OVERLAY_TOPIC, "sensor_msgs/msg/CompressedImage", recorded_ns, jpeg_message(picture, at_ns, camera))
 
     def write_extrinsic(self, extrinsic: Extrinsic, recorded_ns: int) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqap_vla_ros.config import Configuration, Group
 from sqap_vla_ros.config_files import ConfigurationError, named_file
 from sqap_vla_ros.replay.bag import BagError
 from sqap_vla_ros.replay.observations import Extrinsic
-from sqap_vla_ros.replay.sequential import STORAGE_SUFFIXES, storage_files
+from sqap_vla_ros.replay.sequential import is_storage, stem, storage_files
 
 JOB_FILE = "job.json"  # written last: what is in its directory is complete, and was made by this job
 ERROR_FILE = "error.txt"
@@ -29,6 +30,11 @@ _RESULTS = (
 _RESULT_FOLDERS = ("annotated", "annotated.partial")
 
 
+FileStates = list[list[str | int]]
+"""Name, bytes and time of change (ns) of each file."""
+PolicyState = dict[str, Any]
+
+
 class ReplayJob(Group):
     """One bag to replay, with everything that its results depend on.
 
@@ -40,6 +46,7 @@ class ReplayJob(Group):
         as_recorded: Plan the ticks of a live recording again.
         image_topic: Empty: the configured one, or the only one.
         camera_info_topic: Empty: the one beside the images.
+        tf_namespace: Empty: none, or the only one, or the images'.
         rate_hz: Most ticks per second of the bag; 0: every image.
         measured_delay: Lose the images that come while a plan is made.
         extrinsic: Where the camera is, unless the bag says so.
@@ -52,6 +59,7 @@ class ReplayJob(Group):
     as_recorded: bool = False
     image_topic: str = ""
     camera_info_topic: str = ""
+    tf_namespace: str = ""
     rate_hz: float = Field(0.0, ge=0, le=1000)
     measured_delay: bool = False
     extrinsic: Extrinsic | None = None
@@ -73,25 +81,41 @@ class ReplayJob(Group):
         if not all((self.out / name).exists() for name in (*_TABLES, "report.html")):
             return False
         try:
-            return bool(json.loads((self.out / JOB_FILE).read_text(encoding="utf-8")) == self._mark())
+            policies = [policy_state(settings) for settings in (self.configuration, self.baseline) if settings]
+            mark = self._mark(file_states(self.bag), policies)
+            return bool(json.loads((self.out / JOB_FILE).read_text(encoding="utf-8")) == mark)
         except (OSError, ValueError):
             return False
 
-    def finish(self) -> None:
-        """Mark the directory as complete."""
-        (self.out / JOB_FILE).write_text(json.dumps(self._mark(), indent=2) + "\n", encoding="utf-8")
+    def finish(self, bag_files: FileStates, policies: list[PolicyState]) -> None:
+        """Mark the directory as complete.
 
-    def _mark(self) -> dict[str, Any]:
-        settings = [configuration for configuration in (self.configuration, self.baseline) if configuration]
+        Args:
+            bag_files: As `file_states` had them before the bag was read.
+            policies: As `policy_state` had them before policy and baseline were loaded.
+        """
+        mark = json.dumps(self._mark(bag_files, policies), indent=2)
+        (self.out / JOB_FILE).write_text(f"{mark}\n", encoding="utf-8")
+
+    def _mark(self, bag_files: FileStates, policies: list[PolicyState]) -> dict[str, Any]:
         return {
+            "version": version("sqap_vla_ros"),
             **self.model_dump(mode="json"),
-            "bag_files": _state(self.bag),
-            "policy_files": [named_file("policies", each.policy).read_text(encoding="utf-8") for each in settings],
-            "checkpoint_files": [_state(Path(each.checkpoint)) if each.checkpoint else [] for each in settings],
+            "bag_files": bag_files,
+            "policies": policies,
         }
 
 
-def _state(path: Path) -> list[list[str | int]]:
+def policy_state(configuration: Configuration) -> PolicyState:
+    """What a policy is made of, as it is now: its file's text, and the files of its checkpoint and tokenizer."""
+    return {
+        "file": named_file("policies", configuration.policy).read_text(encoding="utf-8"),
+        "checkpoint": file_states(Path(configuration.checkpoint)) if configuration.checkpoint else [],
+        "tokenizer": file_states(Path(configuration.tokenizer)) if configuration.tokenizer else [],
+    }
+
+
+def file_states(path: Path) -> FileStates:
     """Name, bytes and time of change (ns) of a file, or of all in a directory; nothing where there is none."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     # SQLite makes one of these while it reads.
@@ -118,6 +142,8 @@ def begin_results(directory: Path) -> None:
         ConfigurationError: It cannot be made.
     """
     make_directory(directory)
+    if not _holds_results(directory):  # then its folders are somebody else's
+        return
     for name in _RESULTS:
         (directory / name).unlink(missing_ok=True)
     for name in _RESULT_FOLDERS:
@@ -125,8 +151,12 @@ def begin_results(directory: Path) -> None:
             shutil.rmtree(directory / name, ignore_errors=True)
 
 
+def _holds_results(directory: Path) -> bool:
+    return any((directory / name).exists() for name in _RESULTS)
+
+
 def find_bags(paths: Sequence[Path]) -> list[Path]:
-    """The bags that are named, and those in folders that are no bags themselves, however deep.
+    """The bags that are named, and those in folders that are no bags themselves, however deep, but no replay's results.
 
     Raises:
         BagError: A path does not exist, or there is no bag in it.
@@ -148,14 +178,16 @@ def find_bags(paths: Sequence[Path]) -> list[Path]:
 def _bags_in(folder: Path) -> Iterator[Path]:
     files = storage_files(folder)
     # A recorder that was killed leaves no metadata.yaml; its files are named after the directory.
-    named_after_it = files and all(f"{file.stem}_".startswith(f"{folder.resolve().name}_") for file in files)
+    named_after_it = files and all(f"{stem(file)}_".startswith(f"{folder.resolve().name}_") for file in files)
     if named_after_it or (folder / "metadata.yaml").exists():
         yield folder
+        return
+    if _holds_results(folder):  # its annotated recording is no bag that somebody recorded
         return
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             yield from _bags_in(path)
-        elif path.suffix in STORAGE_SUFFIXES:
+        elif is_storage(path):
             yield path
 
 

@@ -16,8 +16,8 @@ from sqap_vla_ros.errors import in_one_line
 from sqap_vla_ros.parallel import run_jobs
 from sqap_vla_ros.policy import Policy, load_policy
 from sqap_vla_ros.replay.annotate import write_annotated
-from sqap_vla_ros.replay.bag import Bag
-from sqap_vla_ros.replay.jobs import ERROR_FILE, ReplayJob, begin_results
+from sqap_vla_ros.replay.bag import Bag, configured_for
+from sqap_vla_ros.replay.jobs import ERROR_FILE, PolicyState, ReplayJob, begin_results, file_states, policy_state
 from sqap_vla_ros.replay.report import write_report
 from sqap_vla_ros.replay.results import ReplayResults
 from sqap_vla_ros.replay.run import replay
@@ -53,6 +53,19 @@ def _policy(configuration: Configuration, on_note: Callable[[str], None]) -> Pol
     return load_policy(configuration, on_note)
 
 
+@lru_cache(maxsize=2)
+def _files(configuration: Configuration) -> PolicyState:
+    """What a policy is loaded from: asked for before that, and as seldom."""
+    return policy_state(configuration)
+
+
+def _load(job: ReplayJob, on_note: Callable[[str], None]) -> tuple[list[Policy], list[PolicyState]]:
+    """Policy and baseline, if there is one."""
+    configurations = [found for found in (job.configuration, job.baseline) if found]
+    files = [_files(configuration) for configuration in configurations]
+    return [_policy(configuration, on_note) for configuration in configurations], files
+
+
 def replay_bag(
     job: ReplayJob, on_progress: OnProgress = _silent, on_note: Callable[[str], None] = _silent
 ) -> dict[str, Any]:
@@ -70,10 +83,12 @@ def replay_bag(
         BagError: The bag cannot be replayed at all. One that is damaged is replayed up to there.
         ConfigurationError, CheckpointError, TokenizerError: See `load_policy`.
     """
+    bag_files = file_states(job.bag)  # as they are before they are read: a bag may still be growing
     with Bag(job.bag) as bag:
-        topics = bag.find_topics(job.configuration, job.image_topic, job.camera_info_topic)
-        policy = _policy(job.configuration, on_note)
-        baseline = _policy(job.baseline, on_note) if job.baseline else None
+        topics = bag.find_topics(job.configuration, job.image_topic, job.camera_info_topic, job.tf_namespace)
+        configuration = configured_for(job.configuration, topics, job.image_topic)
+        (policy, *others), policy_files = _load(job, on_note)
+        baseline = others[0] if others else None
 
         def show(what: str) -> Callable[[int], None]:
             return lambda at_ns: on_progress(what, (at_ns - bag.start_ns) * 1e-9, bag.duration_s)
@@ -99,7 +114,7 @@ def replay_bag(
                 topics,
                 policy,
                 baseline,
-                job.configuration,
+                configuration,
                 results,
                 as_recorded=job.as_recorded,
                 rate_hz=job.rate_hz,
@@ -110,9 +125,9 @@ def replay_bag(
         summary = results.write_summary(damage)
         run = Run(job.out)
         for write, what in ((write_annotated, "annotating"), (write_overlay, "filming")):
-            write(bag, topics, job.configuration, run, extrinsic=job.extrinsic, on_progress=show(what))
+            write(bag, topics, configuration, run, extrinsic=job.extrinsic, on_progress=show(what))
     write_report(job.out)
-    job.finish()
+    job.finish(bag_files, policy_files)
     return summary
 
 
@@ -122,8 +137,7 @@ def try_replay_bag(job: ReplayJob) -> Outcome:
     Raises:
         ConfigurationError, CheckpointError, TokenizerError: No bag can be replayed, see `load_policy`.
     """
-    for configuration in filter(None, (job.configuration, job.baseline)):
-        _policy(configuration, _silent)
+    _load(job, _silent)
     try:
         return Outcome(job, replay_bag(job))
     except Exception as error:

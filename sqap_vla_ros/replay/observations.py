@@ -116,7 +116,7 @@ def observations(
         BagDamage: The recording is damaged; what was yielded before is good.
     """
     assembler = ObservationAssembler(configuration)
-    assembler.set_instruction(configuration.instruction or bag.first_instruction(topics))
+    assembler.set_instruction(configuration.instruction or bag.first_instruction())
     if extrinsic:
         assembler.tree.add(extrinsic.parent, extrinsic.child, 0, extrinsic.T_parent_child, static=True)
     rate = Rate(rate_hz)

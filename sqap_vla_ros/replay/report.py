@@ -26,7 +26,7 @@ from sqap_vla_ros.replay.video import OVERLAY
 
 REPORT = "report.html"  # in the directory of a run
 _NOT_SETTINGS = (
-    "metrics", "seconds", "settings", "refusals", "no_ring_reasons", "ring_coverage", "bag_damage", "recorded",
+    "metrics", "seconds", "settings", "refusals", "ring_coverage", "bag_damage", "recorded",
 )  # fmt: skip
 
 

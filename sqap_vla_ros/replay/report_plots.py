@@ -32,7 +32,7 @@ def plots_of_run(run: Run, against: Sequence[str], chosen: Mapping[str, Sequence
         against: What its plans are measured against.
         chosen: Column to the ticks that the page shows for it.
     """
-    times_s = np.asarray((run.stamps_ns - run.stamps_ns[:1]) * 1e-9, np.float64)
+    times_s = np.asarray((run.stamps_ns - run.begin_ns) * 1e-9, np.float64)
     shown = []
     for name in against:
         column, words = AGAINST[name]

@@ -55,7 +55,7 @@ def metric_table(run: Run, shown: Sequence[int]) -> list[Table]:
     rows = []
     at = {int(run.stamps_ns[tick]): tick for tick in shown}
     for column, values in run.summary["metrics"].items():
-        worst_s = (values["worst_stamp_ns"] - run.stamps_ns[0]) * 1e-9
+        worst_s = (values["worst_stamp_ns"] - run.begin_ns) * 1e-9
         tick = at.get(values["worst_stamp_ns"])
         rows.append(
             [

@@ -63,7 +63,7 @@ def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequen
             for column, words in AGAINST.values()
             if row[column] is not None
         ]
-        time_s = (row["stamp_ns"] - run.stamps_ns[0]) * 1e-9
+        time_s = (row["stamp_ns"] - run.begin_ns) * 1e-9
         lines = [*distances, row["no_ring_reason"], f"“{row['instruction']}” · stamp {row['stamp_ns']} ns"]
         picture = pictures.get(tick, "")
         shown.append(Tick(tick, f"{time_s:.2f} s", [line for line in lines if line], picture))

@@ -155,8 +155,6 @@ class ReplayResults:
             "ticks_planned": self._planned,
             "ticks_refused": self._refusals.total,
             "refusals": self._refusals.most_common(),
-            "ticks_with_ring": with_tool,
-            "no_ring_reasons": self._no_tool.most_common(),
             "ring_coverage": {
                 "in_image": with_tool,
                 "used": with_tool - self._in_image_without_ring,

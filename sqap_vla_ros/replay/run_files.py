@@ -96,6 +96,12 @@ class Run:
             self._group, self._rows = group, self._ticks.read_row_group(group, use_threads=False).to_pylist()
         return self._rows[tick - self._first_ticks[group]]
 
+    @property
+    def begin_ns(self) -> int:
+        """Stamp of the first plan, from which the report counts; a refused image may have any."""
+        planned = self.stamps_ns[self.planned]
+        return int((planned if len(planned) else self.stamps_ns)[0]) if len(self.stamps_ns) else 0
+
     @cached_property
     def laps(self) -> NDArray[np.int64]:
         """int64 (ticks,), how often the clock was set back before: in each lap the same stamps may come again."""

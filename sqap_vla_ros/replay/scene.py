@@ -6,7 +6,7 @@ until they are there, no longer than `WAIT_NS` of the recording.
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Scene:
         row: That tick's row of `ticks.parquet`.
         own: Whether the plan was made on this very image.
         overlay: What to draw.
+        camera_size: Width and height of the images that the calibration is for; None without a calibration.
     """
 
     stamp_ns: int
@@ -47,6 +48,13 @@ class Scene:
     row: Mapping[str, Any] | None
     own: bool
     overlay: Overlay
+    camera_size: tuple[int, int] | None
+
+    def overlay_on(self, image: NDArray[np.uint8]) -> Overlay:
+        """What to draw on the decoded image: no paths with a calibration of another size, as there is no ring."""
+        if self.camera_size == (image.shape[1], image.shape[0]):
+            return self.overlay
+        return replace(self.overlay, path_px=None, truth_px=None, baseline_px=None)
 
 
 class SceneReader:
@@ -116,7 +124,8 @@ class SceneReader:
         self._latest = self._latest if own is None else own
         row = None if self._latest is None else self._run.row(self._latest)
         overlay = Overlay() if row is None else self._overlay(row, at_ns, self.camera_frame(message))
-        return Scene(at_ns, recorded_ns, message, self._latest, row, own is not None, overlay)
+        size = (self._camera.width, self._camera.height) if self._camera else None
+        return Scene(at_ns, recorded_ns, message, self._latest, row, own is not None, overlay, size)
 
     def _overlay(self, row: Mapping[str, Any], at_ns: int, camera_frame: str) -> Overlay:
         tool_px = None if row["tool_u_px"] is None else np.array([row["tool_u_px"], row["tool_v_px"]])

@@ -7,6 +7,7 @@ files anew, so that several can be under way.
 """
 
 import io
+import shutil
 import struct
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
@@ -21,7 +22,8 @@ from lz4.frame import decompress as lz4_decompress
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat
 from rosbags.rosbag2.metadata import ReaderMetadata
 
-STORAGE_SUFFIXES = (".db3", ".mcap")
+_SUFFIXES = (".db3", ".mcap")
+_PACKED = ".zstd"
 
 # Records of an MCAP, by opcode; see https://mcap.dev/spec
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
@@ -209,15 +211,46 @@ def _definitions(database: apsw.Connection) -> dict[str, MessageDefinition]:
         rows: list[Any] = database.execute(query).fetchall()
     except apsw.Error:
         return {}
-    return {kind: MessageDefinition(_DEFINITIONS[encoding], text) for kind, encoding, text in rows}
+    # A recorder without a type's .msg file says that it does not know the definition.
+    unknown = MessageDefinitionFormat.NONE
+    return {kind: MessageDefinition(_DEFINITIONS.get(encoding, unknown), text) for kind, encoding, text in rows}
+
+
+def is_storage(path: Path) -> bool:
+    """Whether a file is named as a storage file, compressed as a whole or not."""
+    return Path(path.name.removesuffix(_PACKED)).suffix in _SUFFIXES
+
+
+def stem(path: Path) -> str:
+    """Name of a storage file without what says how it is stored."""
+    return Path(path.name.removesuffix(_PACKED)).stem
 
 
 def storage_files(path: Path) -> list[Path]:
-    """The uncompressed storage files of a rosbag2 directory, in the order of recording; a bare file is its own."""
+    """The storage files of a rosbag2 directory, in the order of recording; a bare file is its own.
+
+    Of a file that the recorder was about to compress there are two; the one that is not compressed is whole.
+    """
     if path.is_file():
         return [path]
-    files = [file for file in path.iterdir() if file.suffix in STORAGE_SUFFIXES]
-    return sorted(files, key=lambda file: [int(word) if word.isdigit() else 0 for word in file.stem.split("_")])
+    by_stem = {stem(file): file for file in sorted(path.iterdir(), reverse=True) if is_storage(file)}
+    return [by_stem[name] for name in sorted(by_stem, key=_numbers)]
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(word) if word.isdigit() else 0 for word in name.split("_")]
+
+
+def unpacked(files: Sequence[Path], directory: Path) -> list[Path]:
+    """The same files, those that are compressed as a whole unpacked into a directory, as far as that goes."""
+    return [_unpack(file, directory) if file.suffix == _PACKED else file for file in files]
+
+
+def _unpack(file: Path, directory: Path) -> Path:
+    target = directory / file.name.removesuffix(_PACKED)
+    with suppress(EOFError, zstd.ZstdError), zstd.open(file) as source, target.open("wb") as sink:
+        shutil.copyfileobj(source, sink)
+    return target
 
 
 def write_ahead_log(path: Path) -> bool:

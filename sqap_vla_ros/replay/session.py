@@ -85,8 +85,8 @@ def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:
         table.add_row(*map(Text, cells))  # a path or a message may have brackets
 
     add_row("ticks planned", str(summary["ticks_planned"]))
-    add_row("ticks with ring", str(summary["ticks_with_ring"]))
-    for reason, count in summary["no_ring_reasons"].items():
+    add_row("ticks with ring", str(summary["ring_coverage"]["used"]))
+    for reason, count in summary["ring_coverage"]["reasons"].items():
         add_row("  without ring", f"{count}: {reason}")
     add_row("ticks refused", str(summary["ticks_refused"]))
     for reason, count in summary["refusals"].items():
@@ -122,7 +122,7 @@ def _overview_table(outcomes: Sequence[Outcome]) -> Table:
             Text(outcome.job.out.name),
             str(summary["ticks_planned"]),
             str(summary["ticks_refused"]),
-            str(summary["ticks_with_ring"]),
+            str(summary["ring_coverage"]["used"]),
             f"{total['p50'] * 1e3:.1f}" if total else "",
             Text(summary["bag_damage"]),
         )

@@ -56,6 +56,7 @@ class Truth:
         self._transforms = TransformTree(cache_s, robot.freshness.transform)
         self._chunk_poses = TransformTree(cache_s, robot.freshness.transform)
         self._newest_ns: dict[str, int] = {}  # stamp by child frame
+        self._clock_ns = 0  # what stamps are ahead of recording times by, where these are of another clock
         self._commands = _History()
         self._chunks = _History()
 
@@ -112,7 +113,7 @@ class Truth:
             if back:
                 self._forget()
             # A message that cannot be used tells nothing.
-            with suppress(TransformError, ValueError, OverflowError, IndexError):
+            with suppress(TransformError, ValueError, OverflowError, IndexError, AttributeError):
                 self._take(topic, message_ns, message)
             self._next = next(self._messages, None)
 
@@ -129,14 +130,17 @@ class Truth:
             static = topic.endswith("tf_static")
             self._transforms.add_message(message, static)
             if not static:
-                self._newest_ns |= _stamps(message)
+                stamps = _stamps(message)
+                self._newest_ns |= stamps
+                ahead_ns = max(stamps.values(), default=recorded_ns) - recorded_ns
+                self._clock_ns = ahead_ns if abs(ahead_ns) > CLOCK_JUMP_NS else 0
         elif kind == CHUNK_TYPE:
             self._take_chunk(message)
         elif kind == COMMAND_TYPE:
             command = self._robot.command
             position = message.points[-1].positions[list(message.joint_names).index(command.gripper_joint)]
             opens = abs(position - command.gripper_open) < abs(position - command.gripper_closed)
-            self._commands.add(stamp_ns(message) or recorded_ns, opens)
+            self._commands.add(stamp_ns(message) or recorded_ns + self._clock_ns, opens)
 
     def _take_chunk(self, chunk: Any) -> None:
         frames, at_ns, step_ns = self._robot.frames, stamp_ns(chunk), round(chunk.time_step * 1e9)
@@ -150,7 +154,11 @@ class Truth:
     def _goes_back(self, topic: str, message: Any) -> bool:
         if self._types[topic] != TRANSFORM_TYPE or topic.endswith("tf_static"):
             return False
-        return any(ns < self._newest_ns.get(child, ns) - CLOCK_JUMP_NS for child, ns in _stamps(message).items())
+        frames, stamps = self._robot.frames, _stamps(message)
+        with suppress(TransformError):  # other frames' publishers may have clocks of their own
+            chain = self._transforms.children_between(frames.base, frames.tool)
+            stamps = {child: ns for child, ns in stamps.items() if child in chain}
+        return any(ns < self._newest_ns.get(child, ns) - CLOCK_JUMP_NS for child, ns in stamps.items())
 
     def _forget(self) -> None:
         self._transforms.clear()

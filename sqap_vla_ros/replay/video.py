@@ -67,7 +67,7 @@ def _pictures(scenes: Iterator[Scene], start_ns: int) -> Iterator[tuple[int, NDA
             continue
         height, width = image.shape[:2]
         shown_width = min(_WIDTH, max(_LARGEST_HEIGHT * width // height // 2 * 2, 2))
-        picture = add_caption(draw_overlay(image, scene.overlay, shown_width), _caption(scene, start_ns))
+        picture = add_caption(draw_overlay(image, scene.overlay_on(image), shown_width), _caption(scene, start_ns))
         size = size or (picture.shape[1], picture.shape[0])
         if picture.shape[1::-1] != size:
             picture = np.asarray(cv2.resize(picture, size), np.uint8)

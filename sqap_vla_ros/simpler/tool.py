@@ -61,7 +61,8 @@ def tool_in_image(observation: Mapping[str, Any], tool: Pose, camera: str) -> To
     point_camera = np.asarray(parameters["extrinsic_cv"], np.float64)[:3] @ T_world_tool[:, 3]
     pixels, valid = model.project(point_camera[None])
     if not valid[0]:
-        return ToolInImage(T_base_tool, None, f"the tool is behind the camera, at {np.round(point_camera, 3)} m")
+        x, y, z = point_camera
+        return ToolInImage(T_base_tool, None, f"the tool is behind the camera, at ({x:.3f}, {y:.3f}, {z:.3f}) m")
     if not model.contains(pixels[0]):
         u, v = pixels[0]
         reason = f"the tool is off the image, at pixel ({u:.0f}, {v:.0f}) of {width}x{height}"

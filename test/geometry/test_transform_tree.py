@@ -223,6 +223,18 @@ def test_a_transform_older_than_the_cache_is_dropped():
         tree.lookup("base", "tool", S)
 
 
+def test_one_stamp_from_the_future_pushes_nothing_out():
+    tree = tree_of(1, 2, 103, 3, 104, 4, cache_s=10, max_gap_s=2)
+    assert tree.lookup("base", "tool", 3 * S)[0, 3] == 3
+    assert tree.latest_ns("base", "tool") == 4 * S
+
+
+def test_two_stamps_from_the_future_are_a_jump_of_the_clock():
+    tree = tree_of(1, 2, 103, 104, 105, cache_s=10, max_gap_s=2)
+    assert tree.lookup("base", "tool", 104 * S)[0, 3] == 104
+    assert not tree.brackets("base", "tool", 2 * S)
+
+
 def test_memory_is_bounded_however_dense_the_stamps(monkeypatch):
     monkeypatch.setattr(transform_tree, "MAX_SAMPLES", 10)
     tree = TransformTree()

@@ -28,6 +28,7 @@ CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "
 @pytest.fixture(autouse=True)
 def _policies_that_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     many._policy.cache_clear()
+    many._files.cache_clear()
     monkeypatch.setattr(many, "load_policy", at_once)
     monkeypatch.setattr(many, "try_replay_bag", try_at_once)  # what goes to worker processes
 

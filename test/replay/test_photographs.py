@@ -113,7 +113,7 @@ def test_a_photograph_goes_through_replay_video_and_report(
     bag = write_messages(tmp_path / "bag", photographed(pixels, "jpeg"), storage)
     job = ReplayJob(bag=bag, out=tmp_path / "out", configuration=CONFIGURATION)
     summary = many.replay_bag(job)
-    assert (summary["ticks_planned"], summary["ticks_with_ring"]) == (4, 4)
+    assert (summary["ticks_planned"], summary["ring_coverage"]["in_image"]) == (4, 4)
     for row in pq.read_table(job.out / "ticks.parquet").to_pylist():
         assert row["tool_u_px"] == pytest.approx(pixels.shape[1] / 2 + FOCAL_PX * tool_x_m(row["stamp_ns"]))
     assert (job.out / "report.html").read_text(encoding="utf-8").count("data:image/jpeg;base64,") >= 1
