@@ -16,7 +16,6 @@ from launch.actions import (
     OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
-    TimerAction,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
@@ -38,15 +37,19 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("rate", default_value="1.0", description="Speed of the playback"),
     DeclareLaunchArgument(
-        "delay", default_value="20.0", description="Seconds for the policy to load before the bag starts"
+        "delay", default_value="2.0", description="Seconds from the loaded policy to the beginning of the bag"
     ),
     DeclareLaunchArgument("domain_id", default_value="77", description="ROS domain; look at it with the same one"),
 ]
 INPUTS = ("image", "camera_info", "joint_states", "robot_description")
 
 
+# The node is inactive once its policy is loaded.
+UNTIL_LOADED = "until ros2 lifecycle get /sqap_vla 2>/dev/null | grep -q active; do sleep 1; done; sleep "
+
+
 def play_bag(context):
-    """The player, for the topics that the robot's file names; the launch ends with it."""
+    """The player, for the topics that the robot's file names, once the policy is loaded; the launch ends with it."""
 
     def value(name):
         return LaunchConfiguration(name).perform(context)
@@ -59,8 +62,10 @@ def play_bag(context):
         + ["--topics", "/tf", "/tf_static", *instruction, *played],
         output="screen",
     )
+    wait = ExecuteProcess(cmd=["bash", "-c", f"{UNTIL_LOADED}{float(value('delay'))}"])
+    begin = OnProcessExit(target_action=wait, on_exit=[play])
     end = OnProcessExit(target_action=play, on_exit=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
-    return [RegisterEventHandler(end), TimerAction(period=float(value("delay")), actions=[play])]
+    return [RegisterEventHandler(begin), RegisterEventHandler(end), wait]
 
 
 def generate_launch_description():

@@ -4,7 +4,7 @@ ros2 launch sqap_vla sqap_vla.launch.py robot:=widowx_bridge policy:=sqap checkp
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -55,7 +55,9 @@ def policy_node(context):
         name: value(name) for name in ("policy", "checkpoint", "tokenizer", "instruction", "device") if value(name)
     }
     flags = {name: value(name) == "true" for name in ("dry_run", "autostart", "use_sim_time") if value(name)}
+    settings = named_file("robots", value("robot"))
     return [
+        LogInfo(msg=f"settings of the robot: {settings}"),
         Node(
             package="sqap_vla",
             executable="sqap_vla_node",
@@ -63,12 +65,12 @@ def policy_node(context):
             namespace=value("namespace"),
             output="screen",
             emulate_tty=True,
-            parameters=[str(named_file("robots", value("robot"))), texts | flags],
+            parameters=[str(settings), texts | flags],
             arguments=["--ros-args", "--log-level", value("log_level")],
             # The node ramps the arm to rest before it ends.
             sigterm_timeout="5",
             sigkill_timeout="5",
-        )
+        ),
     ]
 
 

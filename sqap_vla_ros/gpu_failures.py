@@ -42,7 +42,10 @@ def advice(error: Exception) -> str:
             "checkpoint (`sqap-vla compress`)"
         )
     if "driver" in said and ("insufficient" in said or "too old" in said):
-        return f"the GPU's driver is too old for this build of torch ({words}); update the driver, or install TORCH=cpu"
+        return (
+            f"the GPU's driver is too old for this build of torch ({words}); update the driver, or set up again with "
+            "TORCH=auto, which goes by the driver"
+        )
     if "no kernel image" in said:
         return (
             f"this build of torch has no code for this GPU ({words}); install one that supports it, or use device: cpu"

@@ -196,7 +196,7 @@ class Doctor:
         lacking = check_system_packages()
         # Without them, what follows could not even be imported.
         findings = lacking if has_problem(lacking) else self._examine(console)
-        console.print(findings_table("live" if self.live else str(self.bag), findings))
+        console.print(findings_table(f"{self.robot}, {'live' if self.live else self.bag}", findings))
         console.print(verdict(findings), style="bold", highlight=False)
         if findings is not lacking:
             console.print(f"written to {self.out}", markup=False)

@@ -141,6 +141,9 @@ class Evidence:
         damage: Where reading a bag had to end, in words; empty: nowhere.
         joint_problem: Live: in words, why there are no joint states of the arm; empty when there are. None: not looked.
         robot_problem: Live: in words, why the robot's model cannot be used; empty when it can. None: not looked.
+        other_topics: Of a bag: settings that name another topic than was read, with the name that they have.
+        bag_topics: Names of all topics of a bag; None: it is none.
+        listeners: Live: how many listen to arm and gripper, by the setting that names their topic. None: not looked.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -154,6 +157,9 @@ class Evidence:
         self.damage = ""
         self.joint_problem: str | None = None
         self.robot_problem: str | None = None
+        self.other_topics: dict[str, str] = {}
+        self.bag_topics: frozenset[str] | None = None
+        self.listeners: dict[str, int] | None = None
         self._assembler = ObservationAssembler(configuration)
         self._assembler.set_instruction(_ANY_INSTRUCTION)
         self.tree = self._assembler.tree

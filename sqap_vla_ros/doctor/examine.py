@@ -16,6 +16,7 @@ from sqap_vla_ros.doctor.picture import write_picture
 from sqap_vla_ros.doctor.settings import check_checkpoint, check_convention, check_instruction
 from sqap_vla_ros.doctor.speed import check_policies
 from sqap_vla_ros.doctor.tool import check_motion, check_tool
+from sqap_vla_ros.doctor.topics import check_topics
 from sqap_vla_ros.doctor.transforms import check_transforms
 from sqap_vla_ros.policy_config import PolicyConfig
 from sqap_vla_ros.pruning.config import SqapConfig
@@ -51,6 +52,11 @@ def read_bag(
     """
     topics = bag.find_topics(configuration, image_topic, camera_info_topic, tf_namespace)
     evidence = Evidence(configured_for(configuration, topics, image_topic))
+    evidence.bag_topics = frozenset(bag.topic_types)
+    named, found = configuration.topics, evidence.configuration.topics
+    evidence.other_topics = {
+        name: getattr(named, name) for name in ("image", "camera_info") if getattr(named, name) != getattr(found, name)
+    }
     if extrinsic:
         evidence.add_extrinsic(extrinsic.parent, extrinsic.child, extrinsic.T_parent_child)
     try:
@@ -102,6 +108,7 @@ def examine(
         *check_convention(configuration),
         *settings,
         *_arm(evidence),
+        *check_topics(evidence),
         *check_images(evidence),
         *check_camera(evidence, ring_level),
         *check_transforms(evidence, ring_level),

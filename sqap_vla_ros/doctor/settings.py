@@ -7,7 +7,8 @@ import numpy as np
 from sqap_vla_ros.cogact.checkpoint import Checkpoint, open_checkpoint
 from sqap_vla_ros.cogact.statistics import ActionStatistics, choose_statistics
 from sqap_vla_ros.cogact.weights import CheckpointError
-from sqap_vla_ros.config import ActionConvention, Configuration, Frames
+from sqap_vla_ros.config import ActionConvention, Configuration, Frames, load_configuration
+from sqap_vla_ros.config_files import config_directory
 from sqap_vla_ros.doctor.evidence import Evidence
 from sqap_vla_ros.doctor.findings import Finding, Level
 
@@ -37,8 +38,21 @@ def check_convention(configuration: Configuration) -> list[Finding]:
     )
     return [
         Finding(Level.OK, "actions", action_words(configuration.action, configuration.frames), advice),
+        *_other_convention(configuration),
         Finding(Level.OK, "tool frame", tool_frame_words(configuration.frames)),
     ]
+
+
+def _other_convention(configuration: Configuration) -> list[Finding]:
+    """A warning where a file that ships says otherwise what the actions of the same data mean."""
+    key = configuration.statistics_key
+    for file in sorted((config_directory() / "robots").glob("*.yaml")):
+        other = load_configuration(str(file))
+        if key and other.statistics_key == key and other.action != configuration.action:
+            what = f"{file.name} has other settings for '{key}': {action_words(other.action, configuration.frames)}"
+            advice = "copy its action block, and look at its tool_policy_*"
+            return [Finding(Level.WARNING, "actions", what, advice)]
+    return []
 
 
 def action_words(action: ActionConvention, frames: Frames) -> str:

@@ -56,6 +56,18 @@ class _Witness:
         self._evidence.poll(self._now_ns())
 
 
+def _listeners(node: Node, configuration: Configuration) -> dict[str, int]:
+    """How many listen to arm and gripper, by the setting that names their topic."""
+    topics = configuration.topics
+    found = {"command": node.count_subscribers(topics.command)}
+    if topics.gripper_command and configuration.command.gripper_output == "action":
+        goals = f"{topics.gripper_command}/_action/send_goal"
+        found["gripper_command"] = sum(name == goals for name, _ in node.get_service_names_and_types())
+    elif topics.gripper_command:
+        found["gripper_command"] = node.count_subscribers(topics.gripper_command)
+    return found
+
+
 def listen(
     configuration: Configuration, seconds: float, use_sim_time: bool, on_progress: Callable[[float], None]
 ) -> Evidence:
@@ -103,6 +115,7 @@ def listen(
         while (passed_s := time.monotonic() - start_s) < seconds:
             on_progress(passed_s)
             executor.spin_once(timeout_sec=0.1)
+        evidence.listeners = _listeners(node, configuration)
         executor.shutdown()
         inputs.destroy()
         node.destroy_node()

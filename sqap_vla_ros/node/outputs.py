@@ -5,6 +5,7 @@ control_msgs is imported only for a robot whose gripper is moved by an action.
 
 from typing import Any
 
+from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseStamped, Twist, TwistStamped, Vector3
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
@@ -80,7 +81,7 @@ class GripperTrajectories:
 
 
 class GripperAction:
-    """Moves the gripper by the action control_msgs/GripperCommand; nobody waits for its result.
+    """Moves the gripper by the action control_msgs/GripperCommand; nobody waits for its result, failures are logged.
 
     Args:
         node: Owner of the action client.
@@ -91,31 +92,63 @@ class GripperAction:
     """
 
     def __init__(self, node: LifecycleNode, configuration: Configuration) -> None:
-        try:
-            from control_msgs.action import GripperCommand
-        except ImportError as error:
-            raise ConfigurationError(
-                f"command.gripper_output = action needs control_msgs ({error}): install it "
-                "(ros-$ROS_DISTRO-control-msgs on Debian and Ubuntu), or use command.gripper_output = trajectory"
-            ) from None
+        action = _gripper_action()
         from rclpy.action import ActionClient
 
-        self._goal: Any = GripperCommand.Goal
+        self._goal: Any = action.Goal
         self._effort = configuration.command.gripper_effort
-        self._client = ActionClient(node, GripperCommand, configuration.topics.gripper_command)
+        self._name = configuration.topics.gripper_command
+        self._logger = node.get_logger()
+        self._client = ActionClient(node, action, self._name)
 
     def move(self, position: float) -> bool:
         """Send a position; returns whether it was sent: there must be a server."""
         if not self._client.server_is_ready():
+            self._logger.warning(
+                f"no action server on {self._name}: the gripper is not moved until there is one",
+                throttle_duration_sec=5.0,
+            )
             return False
         goal = self._goal()
         goal.command.position, goal.command.max_effort = position, self._effort
-        self._client.send_goal_async(goal)
+
+        def on_answer(answer: Any) -> None:
+            if answer.result().accepted:
+                answer.result().get_result_async().add_done_callback(on_end)
+            else:
+                self._logger.warning(f"{self._name} refused to move the gripper to {position:g}")
+
+        def on_end(end: Any) -> None:
+            if end.result().status == GoalStatus.STATUS_ABORTED:
+                self._logger.warning(f"{self._name} gave up moving the gripper to {position:g}")
+
+        self._client.send_goal_async(goal).add_done_callback(on_answer)
         return True
 
     def destroy(self) -> None:
         """Leave nothing on the node."""
         self._client.destroy()
+
+
+def _gripper_action() -> Any:
+    try:
+        from control_msgs.action import GripperCommand
+    except ImportError as error:
+        raise ConfigurationError(
+            f"command.gripper_output = action needs control_msgs ({error}): install it "
+            "(ros-$ROS_DISTRO-control-msgs on Debian and Ubuntu), or use command.gripper_output = trajectory"
+        ) from None
+    return GripperCommand
+
+
+def check_gripper(configuration: Configuration) -> None:
+    """Look for what the gripper takes, before a policy is loaded for minutes.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    if configuration.topics.gripper_command and configuration.command.gripper_output == "action":
+        _gripper_action()
 
 
 def gripper_of(node: LifecycleNode, configuration: Configuration) -> GripperTrajectories | GripperAction | None:

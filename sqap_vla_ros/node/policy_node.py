@@ -24,6 +24,7 @@ from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.errors import in_one_line
 from sqap_vla_ros.node import conversions, reporting
 from sqap_vla_ros.node.inputs import LATCHED, Inputs, urdf
+from sqap_vla_ros.node.outputs import check_gripper
 from sqap_vla_ros.node.parameters import NodeParameters
 from sqap_vla_ros.node.pipeline import Pipeline, Tick
 from sqap_vla_ros.node.publishers import UNWATCHED, Publishers
@@ -100,6 +101,7 @@ class PolicyNode(LifecycleNode):
 
     def _configure(self) -> None:
         configuration = self._settings.configuration()
+        check_gripper(configuration)
         self._pipeline = Pipeline(configuration, self._policy_factory, self._wake.trigger)
         self._pipeline.interlock.stopped = self._stopped  # before anything can fail, or the failure would undo the stop
         metadata = self._await_policy(self._pipeline)

@@ -11,15 +11,18 @@ from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.cogact.policy import CogACTPolicy
 from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.doctor import machine, speed
 from sqap_vla_ros.doctor.findings import Finding, Level, findings_table, has_problem, verdict, write_findings
 from sqap_vla_ros.doctor.settings import (
     action_words,
     check_checkpoint,
+    check_convention,
     check_instruction,
     tool_frame_words,
 )
 from sqap_vla_ros.doctor.speed import check_policies
+from sqap_vla_ros.doctor.topics import check_topics
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.system_requirements import Requirement
 
@@ -43,6 +46,26 @@ def test_the_convention_is_told_in_words_that_a_data_sheet_has() -> None:
     words = action_words(told.action, told.frames)
     assert "what the tool did in 200 ms (5 Hz)" in words and "differences of roll, pitch and yaw" in words
     assert "along the axes of 'base'" in words and "gripper 0 is open" in words
+
+
+def test_another_convention_than_that_of_the_same_data_is_warned_about() -> None:
+    ours, *_ = check_convention(configuration())
+    assert ours.level == OK and len(check_convention(configuration())) == 2
+    _, other, _ = check_convention(configuration(statistics_key="bridge_orig"))
+    assert other.level == WARNING and "widowx_bridge.yaml" in other.what and "5 Hz" in other.what
+    assert len(check_convention(load_configuration("widowx_bridge"))) == 2
+
+
+def test_topics_that_the_file_and_the_robot_do_not_share_are_named() -> None:
+    collected = evidence(seconds=0.0)
+    assert check_topics(collected) == []
+    collected.bag_topics = frozenset()
+    collected.other_topics = {"image": "/wrist/image_raw"}
+    collected.listeners = {"command": 0, "gripper_command": 1}
+    image, joints, command, gripper = check_topics(collected)
+    assert [found.level for found in (image, joints, command, gripper)] == [WARNING, WARNING, WARNING, OK]
+    assert "the robot's file says /wrist/image_raw" in image.what and "joint_states" in joints.what
+    assert command.what.startswith("nobody listens on ")
 
 
 def test_the_policys_tool_frame_is_told_in_degrees() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.task import Future
 from trajectory_msgs.msg import JointTrajectory
 
 from sqap_vla_ros.config import Command as CommandSettings
@@ -16,7 +18,7 @@ from sqap_vla_ros.control.commander import Command
 from sqap_vla_ros.control.outputs import Message, ToolPose, ToolTwist
 from sqap_vla_ros.control.trajectory import Trajectory
 from sqap_vla_ros.geometry.transforms import rotation_from_rpy, transform_from
-from sqap_vla_ros.node.outputs import ArmPublisher, gripper_of
+from sqap_vla_ros.node.outputs import ArmPublisher, GripperAction, check_gripper, gripper_of
 
 STAMP_NS = 12 * 10**9 + 5
 
@@ -86,3 +88,47 @@ def test_a_gripper_action_without_its_messages_is_told_in_a_sentence(monkeypatch
     monkeypatch.setitem(sys.modules, "control_msgs", None)
     with pytest.raises(ConfigurationError, match=r"needs control_msgs .*install it .*gripper_output = trajectory"):
         gripper_of(StandInNode(), configuration(gripper_output="action"))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="needs control_msgs"):
+        check_gripper(configuration(gripper_output="action"))
+    check_gripper(configuration())
+
+
+class StandInServer:
+    """An action client's side of a gripper: control_msgs does not come from pip."""
+
+    def __init__(self, *_: object) -> None:
+        self.is_ready = True
+        self.accepts = True
+        self.status = GoalStatus.STATUS_SUCCEEDED
+        self.goals: list[float] = []
+
+    def server_is_ready(self) -> bool:
+        return self.is_ready
+
+    def send_goal_async(self, goal: Any) -> Future:
+        self.goals.append(goal.command.position)
+        ended, answered = Future(), Future()
+        ended.set_result(SimpleNamespace(status=self.status))
+        answered.set_result(SimpleNamespace(accepted=self.accepts, get_result_async=lambda: ended))
+        return answered
+
+
+def test_a_gripper_action_that_does_not_do_what_it_is_told_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    goal = lambda: SimpleNamespace(command=SimpleNamespace())  # noqa: E731
+    messages = SimpleNamespace(GripperCommand=SimpleNamespace(Goal=goal))
+    monkeypatch.setitem(sys.modules, "control_msgs", SimpleNamespace(action=messages))
+    monkeypatch.setitem(sys.modules, "control_msgs.action", messages)
+    monkeypatch.setattr("rclpy.action.ActionClient", StandInServer)
+    warnings: list[str] = []
+    logger = SimpleNamespace(warning=lambda words, **_: warnings.append(words))
+    gripper = gripper_of(SimpleNamespace(get_logger=lambda: logger), configuration(gripper_output="action"))  # type: ignore[arg-type]
+    assert isinstance(gripper, GripperAction)
+    server: Any = gripper._client
+    assert gripper.move(0.01) and server.goals == [0.01] and not warnings
+    server.status = GoalStatus.STATUS_ABORTED
+    assert gripper.move(0.02) and "/gripper gave up" in warnings[-1]
+    server.accepts = False
+    assert gripper.move(0.03) and "/gripper refused" in warnings[-1]
+    server.is_ready = False
+    assert not gripper.move(0.04) and "no action server on /gripper" in warnings[-1]
+    assert server.goals == [0.01, 0.02, 0.03] and len(warnings) == 3

@@ -1,0 +1,32 @@
+"""Whether the topics that the robot's file names are those of the robot."""
+
+from sqap_vla_ros.doctor.evidence import Evidence
+from sqap_vla_ros.doctor.findings import Finding, Level
+
+
+def check_topics(evidence: Evidence) -> list[Finding]:
+    """Names in the file that a bag does not have, or that nobody listens to."""
+    configuration = evidence.configuration
+    topics = configuration.topics
+    findings = []
+    for name, named in evidence.other_topics.items():
+        advice = f"the node listens to what the robot's file says: set topics.{name} there if the robot has the other"
+        findings.append(
+            Finding(
+                Level.WARNING, "topics", f"the bag has {getattr(topics, name)}, the robot's file says {named}", advice
+            )
+        )
+    needed = () if configuration.command.moves_tool else (topics.joint_states,)
+    if evidence.bag_topics is not None:
+        for topic in needed:
+            if topic not in evidence.bag_topics:
+                advice = "nothing is commanded without joint states: see topics.joint_states, or record them too"
+                findings.append(Finding(Level.WARNING, "topics", f"the bag has no {topic}", advice))
+    for name, count in (evidence.listeners or {}).items():
+        topic = getattr(topics, name)
+        if count:
+            findings.append(Finding(Level.OK, "controllers", f"somebody listens on {topic}"))
+        else:
+            advice = f"start the controller, or see topics.{name}"
+            findings.append(Finding(Level.WARNING, "controllers", f"nobody listens on {topic}", advice))
+    return findings
