@@ -72,7 +72,7 @@ class Aside:
     metadata = None
 
     def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
-        actions = np.tile([0, 0.003, 0.001, 0, 0, 0, 0.5], (16, 1))
+        actions = np.tile([0, 0.001, 0.0005, 0, 0, 0, 0.5], (16, 1))
         return ActionChunk(
             observation.stamp_ns, actions, 0.05, observation.T_base_tool, observation.instruction, 0, keep_all()
         )
