@@ -15,6 +15,7 @@ from benchmarks.results import RESULTS, command_line, write_results
 from sqap_vla_ros.evaluation.report import Row
 from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
+from sqap_vla_ros.evaluation.statistics import Estimate
 from sqap_vla_ros.evaluation.variants import Variant
 from sqap_vla_ros.simulation.tasks import chosen_tasks
 
@@ -80,17 +81,24 @@ def main(
         shutil.copy(out / "success.png", RESULTS.parents[1] / "docs" / "closed_loop.png")
 
 
+def success_figures(name: str, row: Row) -> dict[str, float]:
+    """Success in per cent with its interval, and the difference to the float model in points."""
+    found = with_interval(f"success_{name}", row.mean)
+    if row.difference is not None:
+        found |= with_interval(f"paired_difference_{name}", row.difference)
+    return found
+
+
+def with_interval(name: str, share: Estimate) -> dict[str, float]:
+    """A share, or a difference of shares, times 100, with its interval."""
+    return {name: 100 * share.value, f"{name}_low": 100 * share.low, f"{name}_high": 100 * share.high}
+
+
 def figures(rows: dict[str, Row]) -> dict[str, float]:
     """Success in per cent with its interval, and differences to the float model in points, by row."""
     found: dict[str, float] = {}
     for name, row in rows.items():
-        found[f"success_{name}"] = 100 * row.mean.value
-        found[f"success_{name}_low"] = 100 * row.mean.low
-        found[f"success_{name}_high"] = 100 * row.mean.high
-        if row.difference is not None:
-            found[f"paired_difference_{name}"] = 100 * row.difference.value
-            found[f"paired_difference_{name}_low"] = 100 * row.difference.low
-            found[f"paired_difference_{name}_high"] = 100 * row.difference.high
+        found |= success_figures(name, row)
         found[f"played_{name}"] = row.mean.count
         found[f"seconds_{name}"] = row.seconds
         found[f"jerk_{name}"] = row.jerk_rad_s3

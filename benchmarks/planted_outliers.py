@@ -15,7 +15,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.closed_loop import SHIPPED
+from benchmarks.closed_loop import SHIPPED, success_figures
 from benchmarks.results import RESULTS, command_line, write_results
 from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
@@ -107,18 +107,7 @@ def main(
     rows = {row.policy: row for row in run_evaluation(evaluation, Console(), command_line())}
     figures: dict[str, float] = {}
     for name, variant in ROWS.items():
-        rate, difference = rows[str(variant)].mean, rows[str(variant)].difference
-        figures |= {
-            f"success_{name}": 100 * rate.value,
-            f"success_{name}_low": 100 * rate.low,
-            f"success_{name}_high": 100 * rate.high,
-        }
-        if difference is not None:
-            figures |= {
-                f"paired_difference_{name}": 100 * difference.value,
-                f"paired_difference_{name}_low": 100 * difference.low,
-                f"paired_difference_{name}_high": 100 * difference.high,
-            }
+        figures |= success_figures(name, rows[str(variant)])
     write_results(
         "planted_outliers",
         figures,

@@ -10,7 +10,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from benchmarks.closed_loop import COMPARED, ROWS, SHIPPED
+from benchmarks.closed_loop import COMPARED, ROWS, SHIPPED, with_interval
 from benchmarks.results import RESULTS, command_line, write_results
 from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
@@ -64,9 +64,7 @@ def main(
             condition = row.disturbance.replace("=", "_") or "none"
             figures[f"success_{name}_{condition}"] = 100 * row.mean.value
             if row.disturbance and row.difference is not None:
-                figures[f"paired_difference_{name}_{condition}"] = 100 * row.difference.value
-                figures[f"paired_difference_{name}_{condition}_low"] = 100 * row.difference.low
-                figures[f"paired_difference_{name}_{condition}_high"] = 100 * row.difference.high
+                figures |= with_interval(f"paired_difference_{name}_{condition}", row.difference)
     write_results(
         "robustness", figures, episodes_per_task=episodes, task_names=[task.name for task in evaluation.tasks]
     )

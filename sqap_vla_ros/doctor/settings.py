@@ -46,9 +46,11 @@ def check_convention(configuration: Configuration) -> list[Finding]:
 def _other_convention(configuration: Configuration) -> list[Finding]:
     """A warning where a file that ships says otherwise what the actions of the same data mean."""
     key = configuration.statistics_key
+    if not key:
+        return []
     for file in sorted((config_directory() / "robots").glob("*.yaml")):
         other = load_configuration(str(file))
-        if key and other.statistics_key == key and other.action != configuration.action:
+        if other.statistics_key == key and other.action != configuration.action:
             what = f"{file.name} has other settings for '{key}': {action_words(other.action, configuration.frames)}"
             advice = "copy its action block, and look at its tool_policy_*"
             return [Finding(Level.WARNING, "actions", what, advice)]

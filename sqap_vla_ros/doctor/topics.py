@@ -16,12 +16,10 @@ def check_topics(evidence: Evidence) -> list[Finding]:
                 Level.WARNING, "topics", f"the bag has {getattr(topics, name)}, the robot's file says {named}", advice
             )
         )
-    needed = () if configuration.command.moves_tool else (topics.joint_states,)
-    if evidence.bag_topics is not None:
-        for topic in needed:
-            if topic not in evidence.bag_topics:
-                advice = "nothing is commanded without joint states: see topics.joint_states, or record them too"
-                findings.append(Finding(Level.WARNING, "topics", f"the bag has no {topic}", advice))
+    bag_topics = evidence.bag_topics
+    if bag_topics is not None and not configuration.command.moves_tool and topics.joint_states not in bag_topics:
+        advice = "nothing is commanded without joint states: see topics.joint_states, or record them too"
+        findings.append(Finding(Level.WARNING, "topics", f"the bag has no {topics.joint_states}", advice))
     for name, count in (evidence.listeners or {}).items():
         topic = getattr(topics, name)
         if count:

@@ -159,7 +159,7 @@ class Bag:
         found = self.find_images(configuration, image)
         if camera_info and self.topic_types.get(camera_info) != CAMERA_INFO_TYPE:
             raise BagError(f"{self.path}: no CameraInfo topic '{camera_info}'; {self._listing((CAMERA_INFO_TYPE,))}")
-        beside_image = found.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
+        beside_image = f"{_camera_namespace(found)}/camera_info"
         if not camera_info and beside_image in self.topic_types:
             camera_info = beside_image
         if not camera_info and (
@@ -235,9 +235,8 @@ class Bag:
     def _transform_topics(self, wanted: str, image: str) -> tuple[str, ...]:
         """Those of one robot: of several, the one without a namespace, or the one that the images are of."""
         by_namespace: dict[str, list[str]] = {}
-        for topic, kind in self.topic_types.items():
-            if kind == TRANSFORM_TYPE:
-                by_namespace.setdefault(_namespace(topic), []).append(topic)
+        for topic in self._of_types((TRANSFORM_TYPE,)):
+            by_namespace.setdefault(_namespace(topic), []).append(topic)
         if wanted:
             wanted = f"/{wanted.strip('/')}".rstrip("/")
         elif len(by_namespace) == 1:
@@ -255,8 +254,11 @@ class Bag:
 
     def _with_messages(self, kinds: tuple[str, ...]) -> list[str]:
         """Topics of some types; a topic that was listened to and never heard counts only if there is no other."""
-        topics = [topic for topic, kind in self.topic_types.items() if kind in kinds]
+        topics = self._of_types(kinds)
         return [topic for topic in topics if self.count(topic)] or topics
+
+    def _of_types(self, kinds: tuple[str, ...]) -> list[str]:
+        return [topic for topic, kind in self.topic_types.items() if kind in kinds]
 
     def _pick(self, kinds: tuple[str, ...], preferred: str, option: str) -> str:
         candidates = self._with_messages(kinds)
@@ -268,7 +270,7 @@ class Bag:
         return candidates[0] if len(candidates) == 1 else ""
 
     def _listing(self, kinds: tuple[str, ...]) -> str:
-        names = sorted(topic for topic, kind in self.topic_types.items() if kind in kinds)
+        names = sorted(self._of_types(kinds))
         return f"there are: {', '.join(names)}" if names else "there are none"
 
 
@@ -276,11 +278,13 @@ def _namespace(topic: str) -> str:
     return topic.rpartition("/")[0]
 
 
+def _camera_namespace(image: str) -> str:
+    return _namespace(image.removesuffix("/compressed"))
+
+
 def is_other_camera(configuration: Configuration, image: str) -> bool:
     """Whether images are of another camera than the configured one: its topics share a namespace."""
-    return _namespace(image.removesuffix("/compressed")) != _namespace(
-        configuration.topics.image.removesuffix("/compressed")
-    )
+    return _camera_namespace(image) != _camera_namespace(configuration.topics.image)
 
 
 def configured_for(configuration: Configuration, topics: BagTopics, chosen_image: str) -> Configuration:

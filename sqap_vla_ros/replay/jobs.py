@@ -76,12 +76,17 @@ class ReplayJob(Group):
             raise ValueError("the baseline is the policy itself; give another policy or --baseline-checkpoint")
         return self
 
+    @property
+    def configurations(self) -> list[Configuration]:
+        """Of the policy, and of the baseline if there is one."""
+        return [self.configuration, *([self.baseline] if self.baseline else [])]
+
     def is_done(self) -> bool:
         """Whether the directory holds the results of this job: of bag, policy files and checkpoints as they are now."""
         if not all((self.out / name).exists() for name in (*_TABLES, "report.html")):
             return False
         try:
-            policies = [policy_state(settings) for settings in (self.configuration, self.baseline) if settings]
+            policies = [policy_state(configuration) for configuration in self.configurations]
             mark = self._mark(file_states(self.bag), policies)
             return bool(json.loads((self.out / JOB_FILE).read_text(encoding="utf-8")) == mark)
         except (OSError, ValueError):

@@ -61,9 +61,8 @@ def _files(configuration: Configuration) -> PolicyState:
 
 def _load(job: ReplayJob, on_note: Callable[[str], None]) -> tuple[list[Policy], list[PolicyState]]:
     """Policy and baseline, if there is one."""
-    configurations = [found for found in (job.configuration, job.baseline) if found]
-    files = [_files(configuration) for configuration in configurations]
-    return [_policy(configuration, on_note) for configuration in configurations], files
+    files = [_files(configuration) for configuration in job.configurations]
+    return [_policy(configuration, on_note) for configuration in job.configurations], files
 
 
 def replay_bag(
