@@ -199,6 +199,8 @@ class _Running:
         self._times_s = (points.start_s or now_s) + points.time_from_start
         self._before_s = before_s
         self._before = before
+        self._segment = -1  # the polynomial is that of the segment before this point
+        self._coefficients: Array = np.zeros((6, 0))
 
     def sample(self, now_s: float) -> State:
         following = int(np.searchsorted(self._times_s, now_s, side="right"))  # the first point still to come
@@ -208,27 +210,39 @@ class _Running:
         if following > 0:
             start_s, start = self._times_s[following - 1], self._at(following - 1)
         duration = self._times_s[following] - start_s
-        return _interpolate(start, self._at(following), duration, now_s - start_s, self._points.order)
+        if following != self._segment:
+            self._coefficients = _polynomial(start, self._at(following), duration, self._points.order)
+            self._segment = following
+        return _evaluate(self._coefficients, duration, now_s - start_s)
 
     def _at(self, point: int) -> State:
         positions, velocities, accelerations = self._points.states
         return positions[point], velocities[point], accelerations[point]
 
 
-def _interpolate(start: State, end: State, duration: float, elapsed: float, order: int) -> State:
-    """State on the way between two, along the polynomial that agrees with both in the first 1, 2 or 3 quantities."""
+_POWERS = np.arange(6)
+# Factors of the powers in the value and in both derivatives.
+_DERIVATIVES = np.array([np.ones(6), _POWERS, _POWERS * (_POWERS - 1)])
+_TAYLOR = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0.5]])
+
+
+def _polynomial(start: State, end: State, duration: float, order: int) -> Array:
+    """Coefficients on the unit interval, (6, joints), of what agrees with both states in the first 1, 2 or 3
+    quantities."""
     known = (order + 1) // 2
-    s = elapsed / duration
-    # On the unit interval: the start's motion, continued, and powers from `known` on for what is left at the end.
+    # The start's motion, continued, and powers from `known` on for what is left at the end.
     scaled = [np.stack([state[n] * duration**n for n in range(known)]) for state in (start, end)]
-    taylor = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0.5]])[:known, :known]
     coefficients = np.zeros((6, len(start[0])))
-    coefficients[:known] = taylor @ scaled[0]
-    powers = np.arange(6)
-    derivatives = np.array([np.ones(6), powers, powers * (powers - 1)])
-    left = scaled[1] - derivatives[:known] @ coefficients
-    coefficients[known : 2 * known] = np.linalg.solve(derivatives[:known, known : 2 * known], left)
-    factors = [s ** np.maximum(powers - n, 0) * derivatives[n] for n in range(3)]
+    coefficients[:known] = _TAYLOR[:known, :known] @ scaled[0]
+    left = scaled[1] - _DERIVATIVES[:known] @ coefficients
+    coefficients[known : 2 * known] = np.linalg.solve(_DERIVATIVES[:known, known : 2 * known], left)
+    return coefficients
+
+
+def _evaluate(coefficients: Array, duration: float, elapsed: float) -> State:
+    """State on the way."""
+    s = elapsed / duration
+    factors = [s ** np.maximum(_POWERS - n, 0) * _DERIVATIVES[n] for n in range(3)]
     position, velocity, acceleration = (factors[n] @ coefficients / duration**n for n in range(3))
     return position, velocity, acceleration
 
