@@ -19,6 +19,8 @@ from sqap_vla_ros.training.demonstrations import PHASES, POINTS
 
 # Unit of points in the loss: deviations of this size weigh as much as a unit of noise.
 _POINT_UNIT_M = 0.1
+# Up to here, in these units, smaller deviations weigh less and less: 5 mm, which fingers forgive.
+_POINT_SLACK = 0.05
 # Of a squared error of the noise, before they are made 1 on average: the last steps' would be over 1000.
 _LARGEST_WEIGHT = 20.0
 
@@ -90,7 +92,7 @@ class LossWeights:
     """Which patch each point is in (cross-entropy)."""
     offset: float = 0.2
     """Where in its patch (Huber, in patches)."""
-    points: float = 0.2
+    points: float = 0.5
     """Points in the base frame and the ways between them (Huber, in decimetres)."""
     phase: float = 0.1
     """Stage of the expert (cross-entropy)."""
@@ -210,7 +212,7 @@ def auxiliary_losses(heads: AuxiliaryHeads, visual: Tensor, cognition: Tensor, b
     wanted = ways(batch.points_m) / _POINT_UNIT_M
     known = wanted.isfinite().all(2)
     points = functional.smooth_l1_loss(
-        predicted, torch.where(known[..., None], wanted, 0.0), reduction="none", beta=0.2
+        predicted, torch.where(known[..., None], wanted, 0.0), reduction="none", beta=_POINT_SLACK
     ).mean(2)
     return {
         "pointer": _masked_mean(pointer, seen),

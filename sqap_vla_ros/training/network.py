@@ -67,7 +67,7 @@ class Size:
 SIZES: Mapping[str, Size] = MappingProxyType(
     {
         "tiny": Size(tower=(32, 2), language=(64, 3), action_head=(64, 1)),
-        "small": Size(tower=(64, 4), language=(128, 4), action_head=(128, 3)),
+        "small": Size(tower=(128, 4), language=(256, 4), action_head=(128, 3)),
         "medium": Size(tower=(128, 6), language=(256, 6), action_head=(192, 4)),
     }
 )

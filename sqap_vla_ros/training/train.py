@@ -8,7 +8,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -31,17 +31,18 @@ from sqap_vla_ros.training.curves import CurvePoint, write_curve
 from sqap_vla_ros.training.dataset import DemonstrationSet, Samples, action_statistics
 from sqap_vla_ros.training.export import write_run
 from sqap_vla_ros.training.held_out import HeldOut, HeldOutErrors
-from sqap_vla_ros.training.losses import Batch, Draws, Learner, weighted
+from sqap_vla_ros.training.losses import Batch, Draws, Learner
 from sqap_vla_ros.training.network import SIZES, fresh_network
-from sqap_vla_ros.training.plain_attention import PlainAttention
+from sqap_vla_ros.training.optimisers import Optimisers
 from sqap_vla_ros.training.settings import TrainingError, TrainingSettings
+from sqap_vla_ros.training.shares import Shares
 
 STATE = "training.pt"
 _HELD_OUT_FRAMES = 64
 # A step's loss must be read from a GPU, which then waits: not every time.
 _REPORT_EVERY = 10
 # What is learned from a frame, and how; a training that began in another way is not gone on with.
-_METHOD = 2
+_METHOD = 3
 # What a training that goes on may be told anew: it may get longer.
 _CHANGEABLE = ("samples",)
 
@@ -129,9 +130,8 @@ class _Trainer:
         network = fresh_network(self._size, len(self._text.vocabulary), settings.seed)
         self._learner = Learner(network).to(device)
         self._averaged = AveragedModel(self._learner, multi_avg_fn=_average(settings.average))
-        self._optimiser = torch.optim.AdamW(
-            _parameter_groups(self._learner, settings.weight_decay), lr=settings.learning_rate, fused=True
-        )
+        self._optimisers = Optimisers(self._learner, settings.weight_decay)
+        self._shares = Shares(self._learner, settings)
         self._step = 0
         self._seconds = 0.0
         self._curve: list[CurvePoint] = []
@@ -184,7 +184,7 @@ class _Trainer:
                 )
         self._learner.load_state_dict(state["learner"])
         self._averaged.load_state_dict(state["averaged"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimisers.load_state_dict(state["optimisers"])
         self._step, self._seconds = state["step"], state["seconds"]
         self._curve = [
             replace(CurvePoint(**point), held_out=HeldOutErrors(**point["held_out"])) for point in state["curve"]
@@ -243,21 +243,12 @@ class _Trainer:
                 self._save({name: value / counted for name, value in losses.items()})
 
     def _learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        """One step of the optimiser."""
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(self._settings, self._step)
-        with torch.autocast(self._device.type, torch.bfloat16), self._attention():
-            losses = self._learner.losses(batch.to(self._device), draws.to(self._device))
-        loss = weighted(losses, self._settings.loss_weights)
-        loss.backward()
+        """One step of the optimisers."""
+        losses = self._shares.backward(batch.to(self._device), draws.to(self._device))
         torch.nn.utils.clip_grad_norm_(self._learner.parameters(), self._settings.gradient_norm)
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimisers.step(learning_rate(self._settings, self._step))
         self._averaged.update_parameters(self._learner)
-        return {name: value.detach() for name, value in losses.items()}
-
-    def _attention(self) -> AbstractContextManager[object]:
-        return PlainAttention() if self._device.type == "cpu" else nullcontext()
+        return losses
 
     def _save(self, losses: dict[str, float]) -> None:
         averaged: Any = self._averaged.module
@@ -293,7 +284,7 @@ class _Trainer:
                 "seconds": self._seconds,
                 "learner": self._learner.state_dict(),
                 "averaged": self._averaged.state_dict(),
-                "optimiser": self._optimiser.state_dict(),
+                "optimisers": self._optimisers.state_dict(),
                 "curve": [asdict(point) for point in self._curve],
             },
             content,
@@ -320,16 +311,6 @@ def _average(decay: float) -> Callable[[Any, Any, Any], None]:
             mean.lerp_(value, share)
 
     return update
-
-
-def _parameter_groups(learner: Learner, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; norms, biases, positions, tokens and embeddings do not."""
-    matrices: list[Tensor] = []
-    others: list[Tensor] = []
-    for name, parameter in learner.named_parameters():
-        is_matrix = name.endswith(".weight") and parameter.ndim > 1 and "embed_tokens" not in name
-        (matrices if is_matrix else others).append(parameter)
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 @contextmanager
