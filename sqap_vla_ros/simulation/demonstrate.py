@@ -19,7 +19,7 @@ from sqap_vla_ros.geometry.transforms import vector_from_rotation
 from sqap_vla_ros.policy import Policy, load_policy
 from sqap_vla_ros.pruning.selection import keep_all
 from sqap_vla_ros.simulation.closed_loop import FRAME_NS, ClosedLoop
-from sqap_vla_ros.simulation.experts import Expert, expert_for
+from sqap_vla_ros.simulation.experts import Expert, Move, expert_for
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.loaded_scene import scene_of
 from sqap_vla_ros.simulation.tasks import Task
@@ -39,7 +39,6 @@ _LIMIT = 1.5  # an expert that is disturbed may take longer than an evaluated po
 _POLICY_STEPS, _EXPERT_STEPS = (10, 150), (20, 50)
 _PLAN_EVERY = 4  # control steps, as in an evaluation
 _NEAR_M = 0.12
-_STRAIGHT_DOWN = np.diag([1.0, -1.0, -1.0])
 _JPEG_QUALITY = 90
 
 
@@ -74,10 +73,11 @@ class _Pushes:
         if draw.random() < bursts.start:
             self._begin(2)
 
-    def chunk(self, loop: ClosedLoop, T_base_tool: Array, gripper: float) -> ActionChunk:
+    def chunk(self, loop: ClosedLoop, T_base_tool: Array, move: Move) -> ActionChunk:
         """Where it pushes."""
         target = T_base_tool[:3, 3] + self._push
-        return _chunk(_actions(T_base_tool, target, 1 - gripper if self._inverts_gripper else gripper), loop)
+        pushed = Move(target, 1 - move.gripper if self._inverts_gripper else move.gripper, move.phase, move.rotation)
+        return _chunk(_actions(T_base_tool, pushed), loop)
 
     def _begin(self, factor: int = 1) -> None:
         bursts, draw = self._bursts, self._draw
@@ -117,7 +117,7 @@ class _Detours:
         self._left -= 1
         return self._drives
 
-    def chunk(self, loop: ClosedLoop, T_base_tool: Array, gripper: float) -> ActionChunk | None:
+    def chunk(self, loop: ClosedLoop, T_base_tool: Array, move: Move) -> ActionChunk | None:
         """The policy's plan, every few steps; None: the arm goes on with the last one."""
         self._since_plan += 1
         return self._policy.plan(loop.observe()) if self._since_plan % _PLAN_EVERY == 1 else None
@@ -217,12 +217,12 @@ def record(
         T_base_tool = scene.T_base_tool
         # After a disturbance the expert looks at what there is as if for the first time.
         expert = expert or expert_for(task)
-        move = expert.act(T_base_tool[:3, 3], scene)
+        move = expert.act(T_base_tool, scene)
         is_near = bool(np.linalg.norm(move.target - T_base_tool[:3, 3]) < _NEAR_M)
         disturbed = disturber.step(is_near) and after == _AFTER_SUCCESS
-        chunk: ActionChunk | None = _chunk(_actions(T_base_tool, move.target, move.gripper), loop)
+        chunk: ActionChunk | None = _chunk(_actions(T_base_tool, move), loop)
         if disturbed:
-            expert, chunk = None, disturber.chunk(loop, T_base_tool, move.gripper)
+            expert, chunk = None, disturber.chunk(loop, T_base_tool, move)
         recording.add(T_base_tool, move.gripper, not disturbed, move.phase)
         if chunk is not None:
             loop.command(chunk)
@@ -233,11 +233,11 @@ def record(
     return recording.finish(task, seed) if scene.success() else None
 
 
-def _actions(T_base_tool: Array, target: Array, gripper: float) -> Array:
-    """A chunk of deltas, float64 (16, 7): straight to the target, slower as it comes near; the tool turns upright."""
+def _actions(T_base_tool: Array, move: Move) -> Array:
+    """A chunk of deltas, float64 (16, 7): straight to the target, slower as it comes near."""
     actions = np.zeros((_HORIZON, 7))
-    actions[:, 6] = gripper
-    way, turn = target - T_base_tool[:3, 3], vector_from_rotation(_STRAIGHT_DOWN @ T_base_tool[:3, :3].T)
+    actions[:, 6] = move.gripper
+    way, turn = move.target - T_base_tool[:3, 3], vector_from_rotation(move.rotation @ T_base_tool[:3, :3].T)
     for action in actions:
         for part, left, most in ((slice(0, 3), way, _SPEED_M), (slice(3, 6), turn, _SPEED_RAD)):
             length = float(np.linalg.norm(left))

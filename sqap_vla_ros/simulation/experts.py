@@ -2,10 +2,10 @@
 
 An expert looks at the state afresh at every step, so that it recovers from wherever a disturbance has left the arm,
 and what it does is, but for the time that fingers take, a function of what a camera can see. Positions are those of the
-tool (the flange) in the base frame; the fingers point straight down.
+tool (the flange) in the base frame; fingers point along the tool's z axis and open along its y axis.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +15,10 @@ from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.tasks import Task
 
 Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
 
-FINGERTIPS_M = 0.113  # below the flange
+FINGERTIPS_M = 0.113  # from the flange
+_DOWN = np.diag([1.0, -1.0, -1.0])  # R_base_tool with the fingers straight down
 _GRASP_STEPS = 12  # at 20 Hz: the fingers travel 40 mm in half a second, and then press
 _RELEASE_STEPS = 6
 _AT_XY_M, _AT_Z_M = 0.008, 0.010
@@ -34,18 +36,20 @@ class Move:
         target: float64 (3,), where the tool should go [m].
         gripper: 1 open, 0 closed.
         phase: Index into `demonstrations.PHASES`.
+        rotation: float64 (3, 3), R_base_tool that it should turn to.
     """
 
     target: Vector
     gripper: float
     phase: int
+    rotation: Matrix = field(default_factory=lambda: _DOWN)
 
 
 class Expert(Protocol):
     """What every expert can be asked."""
 
-    def act(self, tool: Vector, scene: LiberoScene) -> Move:
-        """What to do next, once per control step; `tool` float64 (3,) [m]."""
+    def act(self, T_base_tool: Matrix, scene: LiberoScene) -> Move:
+        """What to do next, once per control step; the pose float64 (4, 4) [m]."""
 
     def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
         """float64 (3,) each [m]: the object to act on, and where it should go."""
@@ -80,8 +84,9 @@ class PickAndPlace:
         self._opening = 0
         self._held: Vector | None = None  # from the tool to the object, when it was grasped
 
-    def act(self, tool: Vector, scene: LiberoScene) -> Move:
+    def act(self, T_base_tool: Matrix, scene: LiberoScene) -> Move:
         """As `Expert.act`."""
+        tool = T_base_tool[:3, 3]
         body, goal = self.points(scene)
         tips = tool - (0.0, 0.0, FINGERTIPS_M)
         if self._held is not None and np.linalg.norm(body - tool - self._held) > _LOST_M:
@@ -145,48 +150,23 @@ def _above(tips: Vector, aside: float, most: float) -> Vector:
     return tips + (0.0, 0.0, FINGERTIPS_M + height)
 
 
-class Drawer:
-    """Open a drawer by its handle, or push it shut.
+class CloseDrawer:
+    """Push a drawer shut with closed fingers.
 
     The drawers of LIBERO's cabinet open along the base's y axis.
     """
 
-    def __init__(self, opens: bool) -> None:
-        self._opens = opens
-        self._closing = 0
+    def __init__(self) -> None:
         self._retreats = False
 
-    def act(self, tool: Vector, scene: LiberoScene) -> Move:
+    def act(self, T_base_tool: Matrix, scene: LiberoScene) -> Move:
         """As `Expert.act`."""
+        tool = T_base_tool[:3, 3]
         handle, goal = self.points(scene)
         tips = tool - (0.0, 0.0, FINGERTIPS_M)
         if scene.success() or self._retreats:
             self._retreats = True
             return Move(tool + (0.0, 0.04, 0.06), 1.0, 3)
-        return self._open(tool, tips, handle, goal) if self._opens else self._close(tool, tips, handle, goal)
-
-    def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
-        """As `Expert.points`: the middle of the handle's bar, and where that should be."""
-        handle = scene.body_position(_CABINET_TOP) + _HANDLE
-        moved = scene.joint_position(_DRAWER)
-        return handle, handle + (0.0, moved + 0.15 if self._opens else moved, 0.0)
-
-    def _open(self, tool: Vector, tips: Vector, handle: Vector, goal: Vector) -> Move:
-        """The fingers on both sides of the bar, closed, and back."""
-        grasp = handle + _HOOK
-        aside = float(np.linalg.norm(tips[:2] - grasp[:2]))
-        if aside > 0.03 or tips[2] > handle[2] + 0.03:
-            self._closing = 0
-        if self._closing or (aside < _AT_XY_M and abs(tips[2] - grasp[2]) < _AT_Z_M):
-            self._closing += 1
-            if self._closing <= _GRASP_STEPS:
-                return Move(tool, 0.0, 1)
-            target = np.array([handle[0], goal[1], grasp[2]]) + (0.0, 0.0, FINGERTIPS_M)
-            return Move(target, 0.0, 2)
-        return Move(_above(grasp, aside, 0.08), 1.0, 0)
-
-    def _close(self, tool: Vector, tips: Vector, handle: Vector, goal: Vector) -> Move:
-        """Closed fingers before the handle, and push."""
         push = handle + (0.0, 0.035, -0.005)
         aside = abs(tips[0] - push[0])
         is_before = tips[1] > handle[1] + 0.015
@@ -195,12 +175,60 @@ class Drawer:
         gap = float(np.linalg.norm(tips[:2] - push[:2]))
         return Move(_above(push, gap, 0.08), 0.0, 0)
 
+    def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
+        """As `Expert.points`: the middle of the handle's bar, and where that should be."""
+        handle = _handle(scene)
+        return handle, handle + (0.0, scene.joint_position(_DRAWER), 0.0)
+
+
+class OpenDrawer:
+    """Turn the fingers towards the drawer, take its handle from above and below, and pull."""
+
+    def __init__(self) -> None:
+        self._closing = 0
+        self._retreats = False
+
+    def act(self, T_base_tool: Matrix, scene: LiberoScene) -> Move:
+        """As `Expert.act`."""
+        tool, approach = T_base_tool[:3, 3], _TO_THE_DRAWER[:, 2]
+        handle, goal = self.points(scene)
+        if scene.success() or self._retreats:
+            self._retreats = True
+            return Move(tool - 0.06 * approach, 1.0, 3, _TO_THE_DRAWER)
+        grasp = handle + _BAR
+        tips = tool + FINGERTIPS_M * T_base_tool[:3, 2]
+        turn = np.arccos(np.clip((np.trace(_TO_THE_DRAWER.T @ T_base_tool[:3, :3]) - 1) / 2, -1, 1))
+        way = grasp - tips
+        left = float(way @ approach)
+        aside = float(np.linalg.norm(way - left * approach)) + _TURN_M * float(turn)
+        if aside > 0.03 or left > 0.03:
+            self._closing = 0
+        if self._closing or (aside < _AT_XY_M + 0.1 * _TURN_M and abs(left) < _AT_Z_M):
+            self._closing += 1
+            if self._closing <= _GRASP_STEPS:
+                return Move(tool, 0.0, 1, _TO_THE_DRAWER)
+            return Move(tool + goal - handle, 0.0, 2, _TO_THE_DRAWER)
+        stand_off = float(np.clip(_FUNNEL * (aside - 0.5 * _AT_XY_M), 0.0, 0.12))
+        return Move(grasp - (FINGERTIPS_M + stand_off) * approach, 1.0, 0, _TO_THE_DRAWER)
+
+    def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
+        """As `Expert.points`: the middle of the handle's bar, and where that should be."""
+        handle = _handle(scene)
+        return handle, handle + (0.0, scene.joint_position(_DRAWER) + 0.15, 0.0)
+
+
+def _handle(scene: LiberoScene) -> Vector:
+    """Where the handle's bar is."""
+    place: Vector = scene.body_position(_CABINET_TOP) + _HANDLE
+    return place
+
 
 _CABINET_TOP = "wooden_cabinet_1_cabinet_top"
 _DRAWER = "wooden_cabinet_1_top_level"
 _HANDLE = np.array([0.004, 0.092, 0.184])  # from the drawer's body to its handle's bar, the cabinet turned by half
-# From the bar to between the open fingers: the inner one goes into the narrow gap behind the bar.
-_HOOK = np.array([0.0, 0.040, -0.012])
+_BAR = np.array([0.0, -0.008, 0.0])
+_TO_THE_DRAWER = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # R_base_tool, fingers above and below the bar
+_TURN_M = 0.1  # so many metres aside is a radian
 _BOWL_RIM = (0.0, 0.048, 0.022)  # from the bowl's body to its rim on the side of +y
 
 _SETUPS = {
@@ -221,4 +249,4 @@ def expert_for(task: Task) -> Expert:
     """A fresh expert for one episode of a task."""
     if task.name in _SETUPS:
         return PickAndPlace(_SETUPS[task.name])
-    return Drawer(opens=task.name == "open_drawer")
+    return OpenDrawer() if task.name == "open_drawer" else CloseDrawer()

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 # Muon's step is scaled to the size of an AdamW step (Liu et al. 2025, equation 4: 0.2 of the learning rate on average
-# over a matrix). Networks as small as these bear more.
-_HIDDEN_RATE = 10.0
+# over a matrix). Networks as small as these bear more; with ten times as much the places of things get lost again.
+_HIDDEN_RATE = 3.0
 # What reads inputs, or is read as an output: each of their rows has a meaning of its own.
 _AT_THE_ENDS = ("embed_tokens", "x_embedder", "final_layer", "auxiliary")
 

@@ -41,7 +41,7 @@ class TrainingSettings:
     augment: bool = True
     draws: int = 8
     condition_dropout: float = 0.1
-    warm_up: int = 500
+    warm_up: int = 200
     weight_decay: float = 0.02
     average: float = 0.999
     gradient_norm: float = 1.0
