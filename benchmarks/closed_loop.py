@@ -4,7 +4,6 @@ The float model and SQAP-VLA play more episodes than the other rows, since their
 rows play the same episodes, so that the first ones of those two are compared with every other row.
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks.results import RESULTS, command_line, write_results
+from sqap_vla_ros.evaluation.plots import plot_success
 from sqap_vla_ros.evaluation.report import Row
 from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
@@ -71,14 +71,23 @@ def main(
         workers=workers,
     )
     compared = replace(all_rows, variants=tuple(ROWS[name] for name in COMPARED), episodes=episodes)
+    found: dict[str, Row] = {}
     for evaluation, videos in ((compared, 0), (all_rows, 2)):
         rows = {row.policy: row for row in run_evaluation(evaluation, console, command_line(), videos)}
-        found = {name: rows[str(variant)] for name, variant in ROWS.items() if str(variant) in rows}
+        found = merged(found, {name: rows[str(variant)] for name, variant in ROWS.items() if str(variant) in rows})
         names = [task.name for task in evaluation.tasks]
         write_results(
             "closed_loop", figures(found) | {"episodes_per_task": episodes, "tasks": len(names)}, task_names=names
         )
-        shutil.copy(out / "success.png", RESULTS.parents[1] / "docs" / "closed_loop.png")
+        plot_success(list(found.values()), RESULTS.parents[1] / "docs" / "closed_loop.png")
+
+
+def merged(before: dict[str, Row], now: dict[str, Row]) -> dict[str, Row]:
+    """Rows by name, in the order of the latter: of those in both, the one with more episodes."""
+    return {
+        name: before[name] if name in before and before[name].mean.count > row.mean.count else row
+        for name, row in now.items()
+    }
 
 
 def success_figures(name: str, row: Row) -> dict[str, float]:

@@ -29,8 +29,8 @@ class Evaluate:
     """Names of tasks, as pick_can; empty: those that the checkpoint was trained on, if it says, or all."""
     episodes: int = 25
     """Per task, policy and disturbance. Initial states repeat after 50; where fixtures stand is drawn for each."""
-    out: Path = Path("out/evaluation")
-    """Directory for results and compressed checkpoints."""
+    out: Path | None = None
+    """Directory for results and compressed checkpoints; not given: out/evaluation_ and the checkpoint's name."""
     disturbances: tuple[str, ...] = ()
     """NAME=SIZE,SIZE with camera_rotation [deg], camera_translation [m], tf_offset [m], image_noise [grey levels],
     drop_frames [share] or delay [s]; played beside the undisturbed episodes."""
@@ -67,7 +67,7 @@ class Evaluate:
             raise ConfigurationError("--robot, --tokenizer and --device have no effect with --ros: leave them out")
         evaluation = Evaluation(
             checkpoint=self.checkpoint,
-            out=self.out,
+            out=self.out or Path("out") / f"evaluation_{Path(self.checkpoint).stem}",
             tasks=chosen_tasks(self.tasks or trained_tasks(self.checkpoint)),
             variants=tuple(Variant.parse(word) for word in self.policies),
             conditions=parse_conditions(self.disturbances),
@@ -115,11 +115,15 @@ class Simpler:
 
     def run(self, console: Console) -> None:
         """Run the episodes, with progress, and print the tables."""
+        from sqap_vla_ros.cogact.checkpoint import open_checkpoint
         from sqap_vla_ros.cogact.simpler import SETUPS
         from sqap_vla_ros.config import Configuration, validate
+        from sqap_vla_ros.config_files import named_file, read_yaml
         from sqap_vla_ros.policy import load_policy
+        from sqap_vla_ros.policy_config import PolicyConfig
+        from sqap_vla_ros.quantization.compress import hashes_beside
         from sqap_vla_ros.simpler.episode import ROBOTS
-        from sqap_vla_ros.simpler.evaluation import EPISODES_FILE, evaluate, read_results, require_simpler
+        from sqap_vla_ros.simpler.evaluation import EPISODES_FILE, claim, evaluate, read_results, require_simpler
         from sqap_vla_ros.simpler.policy import SimplerPolicy
         from sqap_vla_ros.simpler.published import choose
         from sqap_vla_ros.simpler.report import write_report
@@ -138,12 +142,26 @@ class Simpler:
         policy = load_policy(validate(Configuration, settings, "sqap-vla simpler"), console.print)
         adapter = SimplerPolicy(policy, SETUPS[self.robot])
         names = policy.metadata.policy_id, policy.metadata.weights
+        policy_file = named_file("policies", self.policy)
+        tokenizer = Path(self.tokenizer).expanduser() if self.tokenizer else None
+        about = {
+            "policy": validate(PolicyConfig, read_yaml(policy_file), str(policy_file)).model_dump(mode="json"),
+            "beside the weights": hashes_beside(open_checkpoint(self.checkpoint), tokenizer),
+            "device": policy.metadata.device,
+        }
+        claim(self.out, policy.metadata.policy_id, about)
         done = successes = 0
-        with progress_bar(console, speed_estimate_period=3600) as progress:
-            task = progress.add_task(policy.metadata.policy, total=len(episodes))
-            for result in evaluate(episodes, adapter, names, self.robot, self.out):
-                done, successes = done + 1, successes + result.success
-                words = f"{policy.metadata.policy}: {successes} of {done} succeeded"
-                progress.update(task, description=words, completed=done)
-        console.print(write_report(read_results(self.out / EPISODES_FILE), self.out), soft_wrap=True)
-        console.print(f"written to {self.out}")
+        try:
+            with progress_bar(console, speed_estimate_period=3600) as progress:
+                task = progress.add_task(policy.metadata.policy, total=len(episodes))
+                for result in evaluate(episodes, adapter, names, self.robot, self.out):
+                    done, successes = done + 1, successes + result.success
+                    words = f"{policy.metadata.policy}: {successes} of {done} succeeded"
+                    progress.update(task, description=words, completed=done)
+        except KeyboardInterrupt:
+            console.print(f"stopped; what is done stays in {self.out}, the same command goes on from there")
+            raise
+        finally:
+            if found := read_results(self.out / EPISODES_FILE):
+                console.print(write_report(found, self.out), soft_wrap=True)
+                console.print(f"written to {self.out}")

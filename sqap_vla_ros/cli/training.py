@@ -42,10 +42,14 @@ class Demonstrate:
     def run(self, console: Console) -> None:
         """Record what is missing, with progress."""
         from sqap_vla_ros.parallel import run_jobs
-        from sqap_vla_ros.simulation.demonstrate import all_jobs, missing_jobs, record_job
+        from sqap_vla_ros.simulation.demonstrate import all_jobs, claim, missing_jobs, record_job
         from sqap_vla_ros.simulation.tasks import chosen_tasks
+        from sqap_vla_ros.training.demonstrations import DemonstrationError
 
         tasks = chosen_tasks(self.tasks)
+        if self.episodes < 1 or self.first_seed < 0:
+            raise DemonstrationError("expected at least one episode, and a first seed from 0 on")
+        claim(self.directory, self.robot, self.policy)
         every = all_jobs(self.directory, tasks, self.episodes, self.robot, self.policy, self.first_seed)
         jobs = missing_jobs(every)
         total, succeeded = len(every) - len(jobs), sum(job.path.exists() for job in every)
@@ -103,9 +107,9 @@ class Train:
         from sqap_vla_ros.cogact.policy import choose_device
         from sqap_vla_ros.config import load_configuration
         from sqap_vla_ros.training.dataset import read_demonstrations
-        from sqap_vla_ros.training.settings import TrainingSettings
+        from sqap_vla_ros.training.settings import TrainingError, TrainingSettings
+        from sqap_vla_ros.training.train import STATE, train
         from sqap_vla_ros.training.train import Progress as Trained
-        from sqap_vla_ros.training.train import train
 
         settings = TrainingSettings(
             size=self.size,
@@ -117,6 +121,8 @@ class Train:
             augment=self.augment,
             start_from=self.start_from,
         )
+        if self.threads < 0:
+            raise TrainingError(f"--threads {self.threads}: expected a number of threads, or 0 for all cores")
         device = choose_device(self.device)
         configuration = load_configuration(self.robot)
         if self.threads:
@@ -150,6 +156,9 @@ class Train:
                     on_progress=show,
                 )
             except KeyboardInterrupt:
-                progress.console.print(f"stopped and saved in {self.out}; the same command goes on from there")
+                words = "nothing was learned yet"
+                if (self.out / STATE).is_file():
+                    words = f"saved in {self.out}; the same command goes on from there"
+                progress.console.print(f"stopped; {words}")
                 raise
         console.print(f"next: sqap-vla compress {self.out}\n      sqap-vla replay BAG --checkpoint {self.out}")

@@ -14,6 +14,7 @@ from rich.console import Console
 from rosbags.highlevel import AnyReader
 
 from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.config_files import ConfigurationError
 from sqap_vla_ros.evaluation.episodes import STATE_PERIOD_S, EpisodeJob, EpisodeResult, path_length
 from sqap_vla_ros.geometry.jerk import mean_jerk
 from sqap_vla_ros.geometry.transforms import transform_from_message
@@ -40,6 +41,11 @@ def play_over_topics(job: EpisodeJob) -> EpisodeResult:
         )
         report = demo.play(Console(quiet=True))
         status, refusals = last_status(demo.bag)
+        if not job.weights_sha256.startswith(status.policy_id.rpartition("@")[2]):
+            raise ConfigurationError(
+                f"{job.configuration.checkpoint}: changed since the evaluation began; evaluate a copy that nobody "
+                "writes to"
+            )
         joint_positions, tool_poses, planning_s = _trace(demo.bag, job.configuration)
     return EpisodeResult(
         task=job.task.name,

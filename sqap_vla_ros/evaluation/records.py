@@ -51,9 +51,14 @@ class Records:
 
     def __init__(self, directory: Path, identity: Identity) -> None:
         self._path = directory / "episodes.jsonl"
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EvaluationError(f"{directory}: cannot be used for results ({error.strerror})") from None
         about = directory / "evaluation.json"
         identity = Identity(**json.loads(json.dumps(asdict(identity))))
+        if self._path.exists() and not about.exists():
+            raise EvaluationError(f"{self._path}: {about.name} is missing beside it; choose another directory")
         if about.exists():
             before = _read_identity(about)
             _refuse_other(directory, before, identity)
@@ -80,7 +85,7 @@ class Records:
     def _read(self) -> Iterator[EpisodeResult]:
         if not self._path.exists():
             return
-        content = self._path.read_text(encoding="utf-8")
+        content = self._path.read_text(encoding="utf-8", errors="replace")
         whole = content[: content.rfind("\n") + 1]
         if whole != content:  # the last line was being written when the machine stopped: that episode is played again
             write_whole(self._path, whole.encode())

@@ -135,7 +135,8 @@ def _cells(row: Row, tasks: Sequence[str], disturbed: bool) -> list[str]:
         row.policy,
         *([row.disturbance] if disturbed else []),
         *(f"{100 * row.tasks[task].value:.0f}" if task in row.tasks else "" for task in tasks),
-        in_percent(row.mean),
+        # Over other tasks than the other rows it would be taken for what it is not.
+        in_percent(row.mean) if len(row.tasks) == len(tasks) else "",
         in_percent(row.difference, "+") if row.difference else "",
         str(row.mean.count),
         f"{row.seconds:.1f}",

@@ -9,16 +9,17 @@ from pathlib import Path
 from sqap_vla_ros.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.config import Configuration, load_configuration, validate
 from sqap_vla_ros.config_files import ConfigurationError, named_file, read_yaml
-from sqap_vla_ros.evaluation.checkpoints import compressed_with, drawn_frames, read_recipe
+from sqap_vla_ros.evaluation.checkpoints import compressed_with, drawn_frames, drawn_sources, read_recipe
 from sqap_vla_ros.evaluation.episodes import EpisodeJob, EpisodeResult, play
 from sqap_vla_ros.evaluation.records import EvaluationError, Identity, Records
 from sqap_vla_ros.evaluation.variants import UNDISTURBED, Condition, Variant
 from sqap_vla_ros.parallel import run_jobs
 from sqap_vla_ros.policy_config import PolicyConfig
 from sqap_vla_ros.quantization.calibration import CalibrationFrames, read_frames
-from sqap_vla_ros.quantization.compress import Step
+from sqap_vla_ros.quantization.compress import Step, hashes_beside
 from sqap_vla_ros.simulation.tasks import TASKS, Task
 
+FRAME_S = 0.05  # from image to image
 _BLOCK = 25  # episodes after which the next task has its turn, so that early figures say something about all of them
 
 
@@ -62,12 +63,18 @@ class Evaluation:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, values in (("tasks", self.tasks), ("policies", self.variants)):
+        for name, values in (
+            ("tasks", self.tasks),
+            ("policies", self.variants),
+            ("disturbances", tuple(map(str, self.conditions))),
+        ):
             if not values or len(set(values)) < len(values):
                 raise ConfigurationError(f"{name}: expected at least one, and each once; got {len(values)}")
-        for name in ("episodes", "workers"):
+        for name in ("episodes", "workers", "calibration_frames"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} = {getattr(self, name)}: expected at least 1")
+        if not FRAME_S <= self.plan_period_s < float("inf"):
+            raise ConfigurationError(f"plan_period_s = {self.plan_period_s}: expected at least a camera's {FRAME_S} s")
         if self.over_topics and len(self.conditions) > 1:
             raise ConfigurationError("disturbances are those of the loop in one process; leave out --ros or them")
 
@@ -158,7 +165,11 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
         CompressionError: It cannot be compressed.
         EvaluationError: The directory holds another evaluation.
     """
+    # torch is loaded by who plays, not by who only counts.
+    from sqap_vla_ros.cogact.policy import choose_device
+
     source = open_checkpoint(evaluation.checkpoint)
+    tokenizer = Path(evaluation.tokenizer).expanduser() if evaluation.tokenizer else None
     path = Path(evaluation.checkpoint).expanduser()
     # Workers may run in other directories.
     original = str(path.resolve()) if path.exists() else evaluation.checkpoint
@@ -189,7 +200,9 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
                 source,
                 (evaluation.out / "checkpoints" / recipe.name).resolve(),
                 frames,
-                tokenizer=Path(evaluation.tokenizer).expanduser() if evaluation.tokenizer else None,
+                sources=evaluation.calibration or drawn_sources(evaluation.tasks),
+                count=evaluation.calibration_frames,
+                tokenizer=tokenizer,
                 on_step=on_step,
                 on_note=on_note,
             )
@@ -205,7 +218,12 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
         )
         about[str(variant)] = {"policy": policy.model_dump(mode="json"), "weights_sha256": hashes[variant]}
     tasks = {task.name: asdict(task) for task in evaluation.tasks}
-    identity = Identity(source.sha256(), _loop(evaluation, configurations[evaluation.variants[0]]), tasks, about)
+    loop = {
+        **_loop(evaluation, configurations[evaluation.variants[0]]),
+        "configuration, statistics or tokenizer of the checkpoint": hashes_beside(source, tokenizer),
+        "device": choose_device(evaluation.device),
+    }
+    identity = Identity(source.sha256(), loop, tasks, about)
     jobs = tuple(
         EpisodeJob(task, variant, condition, number, configurations[variant], hashes[variant], evaluation.plan_period_s)
         for first in range(0, evaluation.episodes, _BLOCK)

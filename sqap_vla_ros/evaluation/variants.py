@@ -80,7 +80,14 @@ def parse_conditions(words: Sequence[str]) -> tuple[Condition, ...]:
                 value = float(size)
             except ValueError:
                 value = float("nan")
-            if not 0 < value < float("inf"):
-                raise ConfigurationError(f"disturbances: '{word}': '{size}' is not a size; expected a positive number")
-            conditions.append(Condition(kind, value))
+            most = 1.0 if kind == "drop_frames" else float("inf")
+            if not 0 < value < most:
+                below = " below 1" if most == 1 else ""
+                raise ConfigurationError(
+                    f"disturbances: '{word}': '{size}' is not a size; expected a positive number{below}"
+                )
+            condition = Condition(kind, value)
+            if str(condition) in map(str, conditions):
+                raise ConfigurationError(f"disturbances: '{condition}' is named twice")
+            conditions.append(condition)
     return tuple(conditions)

@@ -195,7 +195,7 @@ def _open_picture(file: Path) -> NDArray[np.uint8]:
 
 
 def _simulated(suite: str, count: int) -> list[CalibrationFrame]:
-    """Official initial states, spread over the tasks of a suite; the arm stands where every episode starts."""
+    """Initial states drawn afresh, none of which is evaluated, spread over the tasks of a suite."""
     try:
         from sqap_vla_ros.simulation.libero import LiberoScene, count_tasks
     except ImportError as error:
@@ -204,10 +204,10 @@ def _simulated(suite: str, count: int) -> list[CalibrationFrame]:
     try:
         tasks = count_tasks(suite)
         for task, share in groupby(range(count), lambda index: index * tasks // count):
-            scene = LiberoScene(suite, task)
+            scene = LiberoScene(suite, task, initial_state=None)
             try:
-                for state in range(min(len(list(share)), scene.initial_states)):
-                    scene.reset(state)
+                for seed in range(len(list(share))):
+                    scene.reset(None, seed)
                     frames.append(CalibrationFrame(scene.render(), scene.instruction))
             finally:
                 scene.close()

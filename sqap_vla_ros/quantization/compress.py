@@ -114,8 +114,7 @@ def compress(
     if checkpoint.is_compressed:
         raise CompressionError(f"{checkpoint.directory}: is compressed already; give the original checkpoint")
     refuse_other_use(directory)
-    paths = (*(checkpoint.directory / name for name in _BESIDE), find_tokenizer(checkpoint.directory, tokenizer))
-    beside = {path.name: path.read_bytes() for path in paths}
+    beside = _read_beside(checkpoint, tokenizer)
     parts = read_parts(checkpoint.weights)
     try:
         shapes = read_shapes(parts, checkpoint.architecture)
@@ -125,7 +124,7 @@ def compress(
     identity = Identity(
         recipe=recipe,
         source=Origin(name=checkpoint.weights.name, sha256=checkpoint.sha256()),
-        beside={name: hashlib.sha256(content).hexdigest() for name, content in beside.items()},
+        beside=hashes_beside(checkpoint, tokenizer),
         calibration=frames and Calibration(sources=frames.sources, frames=len(frames.frames), sha256=frames.sha256),
     )
     manifest = _begun(directory, identity, shapes) or Manifest(
@@ -145,6 +144,20 @@ def compress(
             f"{error} ({_free_gib(directory):.2f} GiB free in {directory}). What is done stays: make room if that "
             "is what is missing, and run the same command again"
         ) from None
+
+
+def _read_beside(checkpoint: Checkpoint, tokenizer: Path | None) -> dict[str, bytes]:
+    paths = (*(checkpoint.directory / name for name in _BESIDE), find_tokenizer(checkpoint.directory, tokenizer))
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def hashes_beside(checkpoint: Checkpoint, tokenizer: Path | None) -> dict[str, str]:
+    """SHA-256 of configuration, statistics and tokenizer, by file name: what beside the weights decides on actions.
+
+    Raises:
+        TokenizerError: There is no tokenizer.
+    """
+    return {name: hashlib.sha256(content).hexdigest() for name, content in _read_beside(checkpoint, tokenizer).items()}
 
 
 def refuse_other_use(directory: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, SupportsFloat
 import numpy as np
 from numpy.typing import NDArray
 
+from sqap_vla_ros.quantization.store import write_whole
 from sqap_vla_ros.reasons import ReasonCounter
 from sqap_vla_ros.simpler.episode import ROBOTS, Episode, Variant
 from sqap_vla_ros.simpler.policy import SimplerPolicy
@@ -156,6 +157,31 @@ def run_episode(environment: Environment, policy: SimplerPolicy, episode: Episod
         )
         steps += 1
     return Outcome(bool(done), steps, planning_s / steps, without_ring.most_common())
+
+
+def claim(out: Path, policy_id: str, about: Mapping[str, Any]) -> None:
+    """Keep in a directory what an id of a policy stands for there.
+
+    Args:
+        out: Directory of `EPISODES_FILE`.
+        policy_id: Its name and digits of its weights' hash.
+        about: All else that decides on its actions, as JSON has it.
+
+    Raises:
+        SimplerError: It stood for something else before.
+    """
+    path = out / "policies.json"
+    try:
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if before.get(policy_id, about) != about:
+            raise SimplerError(
+                f"{out}: holds episodes of another {policy_id} (its policy file, statistics, robot or device differ); "
+                "choose another directory, or give the policy file another name"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (json.dumps({**before, policy_id: about}, indent=1) + "\n").encode())
+    except (OSError, ValueError) as error:
+        raise SimplerError(f"{out}: cannot be used for results ({error})") from None
 
 
 def evaluate(

@@ -4,6 +4,7 @@ The expert's moves go through the node's commander and the arm's controller like
 the poses that were reached, so that the labels are motions that this arm can make.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,16 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqap_vla_ros.action_chunk import ActionChunk
+from sqap_vla_ros.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.config import Configuration, load_configuration
 from sqap_vla_ros.geometry.transforms import vector_from_rotation
 from sqap_vla_ros.policy import Policy, load_policy
 from sqap_vla_ros.pruning.selection import keep_all
+from sqap_vla_ros.quantization.store import write_whole
 from sqap_vla_ros.simulation.closed_loop import FRAME_NS, ClosedLoop
 from sqap_vla_ros.simulation.experts import Expert, Move, expert_for
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.loaded_scene import scene_of
 from sqap_vla_ros.simulation.tasks import Task
-from sqap_vla_ros.training.demonstrations import Demonstration
+from sqap_vla_ros.training.demonstrations import Demonstration, DemonstrationError
 
 Array = NDArray[np.float64]
 
@@ -172,6 +175,34 @@ def all_jobs(
     ]
 
 
+def claim(directory: Path, robot: str, policy: str) -> None:
+    """Keep in a directory with which robot's settings and which policy's weights it is recorded.
+
+    Raises:
+        DemonstrationError: What is there was recorded with others.
+        CheckpointError: There is no such policy.
+    """
+    configuration = load_configuration(robot)
+    about = {
+        "policy": open_checkpoint(policy).sha256() if policy else "",
+        "robot": configuration.model_dump(mode="json", include={"robot_name", "action", "frames", "command", "limits"}),
+    }
+    path = directory / "recorded_with.json"
+    try:
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            if different := [name for name, value in about.items() if before.get(name) != value]:
+                raise DemonstrationError(
+                    f"{directory}: holds demonstrations with another {different[0]}; choose another directory"
+                )
+        directory.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (json.dumps(about, indent=1) + "\n").encode())
+    except (OSError, ValueError) as error:
+        if isinstance(error, DemonstrationError):
+            raise
+        raise DemonstrationError(f"{directory}: cannot be recorded into ({error})") from None
+
+
 def missing_jobs(jobs: Iterable[Job]) -> list[Job]:
     """Those that are neither recorded nor known to fail."""
     return [job for job in jobs if not (job.path.exists() or job.failed.exists())]
@@ -210,7 +241,7 @@ def record(
     expert: Expert | None = None
     # The expert looks anew at every step: what it meant before is not to be blended in.
     command = configuration.command.model_copy(update={"blending": "none"})
-    loop = ClosedLoop(scene, configuration.model_copy(update={"command": command}))
+    loop = ClosedLoop(scene, configuration.model_copy(update={"command": command}), seed=seed)
     recording = _Recording(scene, expert_for(task))
     now_ns, steps_left, after = loop.now_ns, round(_LIMIT * task.limit_s * 1e9 / FRAME_NS), _AFTER_SUCCESS
     while steps_left and after:

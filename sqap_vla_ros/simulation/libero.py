@@ -231,11 +231,6 @@ class LiberoScene:
         self._render_thread.shutdown()
 
     @property
-    def initial_states(self) -> int:
-        """How many official initial states the task has."""
-        return len(self._initial_states)
-
-    @property
     def time_s(self) -> float:
         """Simulated time since the reset (s)."""
         return float(self.data.time)

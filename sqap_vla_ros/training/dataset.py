@@ -53,7 +53,7 @@ class DemonstrationSet:
         tasks: Names.
         instructions: One per task.
         training: Episodes to learn from.
-        held_out: The episodes of the last seeds of each task.
+        held_out: One in twenty of each task, by the hash of its seed.
         sha256: Hash over names and contents of all files, hexadecimal.
     """
 
@@ -105,10 +105,17 @@ def read_demonstrations(
                 f"{directory / name}: several instructions ({sorted(wordings)}); give each its own task"
             )
         instructions.append(wordings.pop())
-        count = max(1, round(_HELD_OUT * len(episodes)))
-        training += episodes[:-count]
-        held_out += episodes[-count:]
+        episodes.sort(key=lambda episode: _mark(episode.demonstration.seed))
+        below = sum(_mark(episode.demonstration.seed) < _HELD_OUT for episode in episodes)
+        count = min(max(1, below), len(episodes) - 1)
+        held_out += episodes[:count]
+        training += episodes[count:]
     return DemonstrationSet(names, tuple(instructions), tuple(training), tuple(held_out), digest.hexdigest())
+
+
+def _mark(seed: int) -> float:
+    """Where a seed falls in [0, 1): the same in every set, so that what is held out once stays so."""
+    return int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8]) / 2**64
 
 
 def _episode(path: Path, demonstration: Demonstration, task: int, configuration: Configuration) -> Episode:

@@ -90,7 +90,9 @@ class Demonstration:
                 **arrays,
             )
         except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-            raise DemonstrationError(f"{path}: not a whole demonstration ({error}); record it again") from None
+            raise DemonstrationError(
+                f"{path}: not a whole demonstration ({error}); remove it, and record it again"
+            ) from None
 
 
 def find_demonstrations(directory: Path) -> dict[str, tuple[Path, ...]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from types import FrameType
 from typing import Any
 
@@ -116,7 +117,16 @@ class _Trainer:
     ) -> None:
         self._directory, self._settings, self._device, self._command = directory, settings, device, command
         self._demonstrations = demonstrations
-        directory.mkdir(parents=True, exist_ok=True)
+        self._convention = {
+            "action convention of the robot": configuration.action.model_dump(mode="json"),
+            "frames of the robot": configuration.frames.model_dump(mode="json"),
+        }
+        # Before anything is written.
+        self._begun = self._read_state()
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{directory}: cannot be made a run directory ({error.strerror})") from None
         write_small_tokenizer(directory, demonstrations.instructions)
         self._text = Text.of(load_tokenizer(directory), demonstrations.instructions)
         self._statistics = self._action_statistics()
@@ -145,8 +155,7 @@ class _Trainer:
         start_from = self._settings.start_from
         if not start_from:
             return action_statistics(self._demonstrations.training)
-        is_begun = (self._directory / STATE).is_file()
-        earlier = self._directory if is_begun else Path(start_from)
+        earlier = self._directory if self._begun else Path(start_from)
         try:
             if (earlier / TOKENIZER_FILE).read_bytes() != (self._directory / TOKENIZER_FILE).read_bytes():
                 raise TrainingError(f"{earlier} was trained on other instructions; begin without --start-from")
@@ -157,20 +166,27 @@ class _Trainer:
     @property
     def _identity(self) -> dict[str, Any]:
         told = {name: value for name, value in asdict(self._settings).items() if name not in _CHANGEABLE}
-        return {**told, "demonstrations": self._demonstrations.sha256, "method": _METHOD}
+        return {**told, **self._convention, "demonstrations": self._demonstrations.sha256, "method": _METHOD}
 
-    def resume(self) -> None:
-        """Take up the state in the directory, if there is one.
+    def _read_state(self) -> dict[str, Any] | None:
+        """The state in the directory, if there is one.
 
         Raises:
-            TrainingError: It is another training's.
+            TrainingError: It is another training's or cannot be read, or there is a model without one.
         """
         path = self._directory / STATE
         if not path.is_file():
-            if self._settings.start_from:
-                self._start(Path(self._settings.start_from))
-            return
-        state = torch.load(path, map_location=self._device, weights_only=True)
+            if any(self._directory.glob("checkpoints/*")):
+                raise TrainingError(
+                    f"{self._directory}: holds a model, but no {STATE} to go on from; choose another --out"
+                )
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self._device, weights_only=True)
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+            raise TrainingError(
+                f"{path}: cannot be read ({in_one_line(error)}); remove the directory or choose another --out"
+            ) from None
         if state["identity"].get("method") != _METHOD:
             raise TrainingError(
                 f"{path}: its training was begun by another version, which learned in another way; begin anew with "
@@ -182,6 +198,19 @@ class _Trainer:
                     f"{path}: its training has {name} = {state['identity'].get(name)}, not {value}; give the same "
                     "command to go on, or another --out to begin anew"
                 )
+        return state
+
+    def resume(self) -> None:
+        """Take up the state in the directory, or begin with another training's weights, if there is one.
+
+        Raises:
+            TrainingError: The other one's weights cannot be used.
+        """
+        state, self._begun = self._begun, None
+        if state is None:
+            if self._settings.start_from:
+                self._start(Path(self._settings.start_from))
+            return
         self._learner.load_state_dict(state["learner"])
         self._averaged.load_state_dict(state["averaged"])
         self._optimisers.load_state_dict(state["optimisers"])
@@ -212,7 +241,9 @@ class _Trainer:
         """Steps, and saves in between."""
         settings = self._settings
         losses: dict[str, float] = defaultdict(float)
+        found: dict[str, Tensor] = {}
         counted, smooth = 0, math.nan
+        saved_step = self._step
         saved = begun = time.monotonic()
         before = self._seconds
         # On a CPU the network needs the cores; beside a GPU they have nothing else to do.
@@ -238,9 +269,9 @@ class _Trainer:
                 if counted and (time.monotonic() - saved > save_every_s or self._step == settings.steps):
                     self._save({name: value / counted for name, value in losses.items()})
                     losses.clear()
-                    counted, saved = 0, time.monotonic()
-            if stopped.is_set() and counted:
-                self._save({name: value / counted for name, value in losses.items()})
+                    counted, saved, saved_step = 0, time.monotonic(), self._step
+            if self._step != saved_step:
+                self._save({name: losses[name] / counted if counted else float(found[name]) for name in found})
 
     def _learn(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """One step of the optimisers."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 from stand_in_jobs import result_of
 
-from benchmarks.closed_loop import ROWS, figures
+from benchmarks.closed_loop import ROWS, figures, merged
 from benchmarks.readme import GRIDS
 from sqap_vla_ros.config import validate
 from sqap_vla_ros.config_files import named_file, read_yaml
@@ -34,6 +34,13 @@ def rows() -> list[Row]:
 def test_there_is_a_row_per_policy_and_disturbance() -> None:
     expected = [("fp16", ""), ("sqap", ""), ("sqap", "tf_offset=0.05")]
     assert [(row.policy, row.disturbance) for row in rows()] == expected
+
+
+def test_a_row_of_more_episodes_is_not_replaced_by_one_of_fewer() -> None:
+    float_row, sqap_row, disturbed = rows()
+    found = merged({"fp16": float_row}, {"fp16": sqap_row, "random": disturbed})
+    assert list(found.items()) == [("fp16", float_row), ("random", disturbed)]
+    assert merged({"fp16": sqap_row}, {"fp16": float_row}) == {"fp16": float_row}
 
 
 def test_rates_are_counted_per_task_and_over_all() -> None:

@@ -1,5 +1,6 @@
 """An evaluation from settings to records: which episodes are played, and what happens when it is run again."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,32 @@ def test_another_checkpoint_in_the_same_directory_is_refused(float_only: Evaluat
         prepared(replace(float_only, checkpoint=str(other)))
 
 
+@pytest.mark.parametrize("name", ["dataset_statistics.json", "config.json", "tokenizer.json"])
+def test_a_checkpoint_with_another_file_beside_its_weights_is_refused(
+    float_only: Evaluation, tmp_path: Path, name: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(float_only.checkpoint, copy)
+    evaluation = replace(float_only, checkpoint=str(copy))
+    prepared(evaluation)
+    (copy / name).write_text((copy / name).read_text() + "\n")
+    with pytest.raises(EvaluationError, match="another configuration, statistics or tokenizer"):
+        prepared(evaluation)
+
+
+def test_episodes_that_do_not_say_of_what_are_refused(float_only: Evaluation) -> None:
+    prepared(float_only).play(lambda progress: None, outcome_of)
+    (float_only.out / "evaluation.json").unlink()
+    with pytest.raises(EvaluationError, match="evaluation.json is missing"):
+        prepared(float_only)
+
+
+def test_a_directory_that_is_a_file_is_refused(float_only: Evaluation, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EvaluationError, match="cannot be used for results"):
+        prepared(replace(float_only, out=tmp_path / "file"))
+
+
 def test_another_plan_period_in_the_same_directory_is_refused(float_only: Evaluation) -> None:
     prepared(float_only)
     with pytest.raises(EvaluationError, match="another plan period"):
@@ -127,6 +154,13 @@ def test_a_compressed_checkpoint_of_another_recipe_is_not_used(evaluation: Evalu
         prepared(replace(evaluation, variants=(Variant("sqap", str(other)),)))
 
 
+@pytest.mark.parametrize("change", [{"calibration": ("elsewhere",)}, {"calibration": ()}, {"calibration_frames": 1}])
+def test_a_compressed_checkpoint_of_another_calibration_is_not_used(evaluation: Evaluation, change: dict) -> None:
+    prepared(evaluation)
+    with pytest.raises(EvaluationError, match="was calibrated on 2 frames"):
+        prepared(replace(evaluation, **change))
+
+
 def test_a_compressed_checkpoint_is_not_compressed_again(evaluation: Evaluation, tmp_path: Path) -> None:
     compressed = prepared(evaluation).jobs[-1].configuration.checkpoint
     with pytest.raises(EvaluationError, match="is compressed already; give the original checkpoint"):
@@ -134,7 +168,15 @@ def test_a_compressed_checkpoint_is_not_compressed_again(evaluation: Evaluation,
 
 
 @pytest.mark.parametrize(
-    "change", [{"episodes": 0}, {"workers": 0}, {"variants": ()}, {"variants": (Variant("sqap"),) * 2}]
+    "change",
+    [
+        {"episodes": 0},
+        {"workers": 0},
+        {"calibration_frames": 0},
+        {"plan_period_s": 0.0},
+        {"variants": ()},
+        {"variants": (Variant("sqap"),) * 2},
+    ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(evaluation: Evaluation, change: dict) -> None:
     name = "policies" if "variants" in change else next(iter(change))

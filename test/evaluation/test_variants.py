@@ -23,11 +23,17 @@ def test_disturbances_come_after_the_undisturbed_condition() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["tf_offset", "tf_offset=", "tf_offset=-1", "tf_offset=nan", "tf_offset=0", "delay=inf"]
+    "word", ["tf_offset", "tf_offset=", "tf_offset=-1", "tf_offset=nan", "tf_offset=0", "delay=inf", "drop_frames=1.5"]
 )
 def test_a_disturbance_without_a_size_is_refused(word: str) -> None:
     with pytest.raises(ConfigurationError, match="expected a positive number"):
         parse_conditions([word])
+
+
+@pytest.mark.parametrize("words", [["delay=0.1,0.10"], ["delay=0.1", "delay=0.1"]])
+def test_a_disturbance_that_is_named_twice_is_refused(words: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match=r"'delay=0.1' is named twice"):
+        parse_conditions(words)
 
 
 def test_an_unknown_disturbance_is_refused_with_those_there_are() -> None:

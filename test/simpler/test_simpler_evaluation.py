@@ -17,6 +17,7 @@ from sqap_vla_ros.simpler.evaluation import (
     EpisodeResult,
     Outcome,
     SimplerError,
+    claim,
     evaluate,
     read_results,
     run_episode,
@@ -162,3 +163,11 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_text('{"success": true}\n')
     with pytest.raises(SimplerError, match="line 1: not an episode's result"):
         read_results(path)
+
+
+def test_an_id_stands_for_one_policy_in_a_directory(tmp_path: Path) -> None:
+    claim(tmp_path, "sqap@0123", {"policy": {"ratio": 0.4}})
+    claim(tmp_path, "fp16@0123", {"policy": {}})
+    claim(tmp_path, "sqap@0123", {"policy": {"ratio": 0.4}})
+    with pytest.raises(SimplerError, match="another sqap@0123 .*choose another directory"):
+        claim(tmp_path, "sqap@0123", {"policy": {"ratio": 0.6}})

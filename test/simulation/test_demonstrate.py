@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.config import load_configuration
 from sqap_vla_ros.control.conventions import integrate, label
 from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.pruning.selection import keep_all
-from sqap_vla_ros.simulation.demonstrate import Bursts, all_jobs, missing_jobs, record
+from sqap_vla_ros.simulation.demonstrate import Bursts, all_jobs, claim, missing_jobs, record
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.loaded_scene import scene_of
 from sqap_vla_ros.simulation.tasks import TASKS, chosen_tasks
-from sqap_vla_ros.training.demonstrations import Demonstration
+from sqap_vla_ros.training.demonstrations import Demonstration, DemonstrationError
 
 ROBOT = "libero_panda"
 UNDISTURBED = Bursts(rate=0.0, start=0.0)
@@ -124,3 +125,14 @@ def test_what_is_there_or_failed_is_not_recorded_again(tmp_path: Path, demonstra
 def test_an_unknown_task_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="no task 'juggle'; there are: pick_can, move_near"):
         chosen_tasks(("juggle",))
+
+
+def test_a_directory_keeps_with_what_it_was_recorded(tmp_path):
+    claim(tmp_path, ROBOT, "")
+    claim(tmp_path, ROBOT, "")
+    policy = write_random_checkpoint(tmp_path / "policy", "tiny")
+    with pytest.raises(DemonstrationError, match="another policy; choose another directory"):
+        claim(tmp_path, ROBOT, str(policy))
+    (tmp_path / "file").touch()
+    with pytest.raises(DemonstrationError, match="cannot be recorded into"):
+        claim(tmp_path / "file", ROBOT, "")

@@ -1,5 +1,6 @@
 """Demonstrations as samples."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sqap_vla_ros.training.augmentation import augment
 from sqap_vla_ros.training.batches import Text, make_batch, prefetched
 from sqap_vla_ros.training.dataset import (
     DemonstrationSet,
+    Episode,
     Samples,
     action_statistics,
     decode,
@@ -32,10 +34,21 @@ def frames_of_one_episode(demonstrations: DemonstrationSet) -> Samples:
     return Samples(demonstrations.training[:1], WIDE, relative_gripper=False)
 
 
-def test_the_last_seeds_of_each_task_are_held_out(demonstrations: DemonstrationSet) -> None:
-    held_out = [(e.demonstration.task, e.demonstration.seed) for e in demonstrations.held_out]
-    assert held_out == [("reach", 2), ("touch", 1002)]
+def seeds(episodes: Sequence[Episode]) -> set[int]:
+    return {episode.demonstration.seed for episode in episodes}
+
+
+def test_one_of_few_demonstrations_of_each_task_is_held_out(demonstrations: DemonstrationSet) -> None:
+    assert [episode.demonstration.task for episode in demonstrations.held_out] == ["reach", "touch"]
     assert len(demonstrations.training) == 4
+
+
+def test_what_is_held_out_stays_so_when_demonstrations_are_added(tmp_path: Path, configuration: Configuration) -> None:
+    before = read_demonstrations(write_demonstrations(tmp_path / "few", ("reach",), 40), (), configuration)
+    after = read_demonstrations(write_demonstrations(tmp_path / "many", ("reach",), 80), (), configuration)
+    assert 1 <= len(before.held_out) < len(after.held_out) < 10
+    assert seeds(before.held_out) < seeds(after.held_out)
+    assert not seeds(after.held_out) & seeds(after.training)
 
 
 def test_actions_lead_through_the_poses_that_were_reached(

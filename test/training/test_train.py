@@ -108,6 +108,42 @@ def test_a_training_that_learned_in_another_way_is_refused(
         train(demonstrations, tmp_path / "old", SETTINGS, configuration)
 
 
+def test_a_robot_whose_actions_mean_something_else_is_refused(
+    run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    action = configuration.action.model_copy(update={"gripper_open": 0.0})
+    with pytest.raises(TrainingError, match="action convention of the robot"):
+        train(demonstrations, run, SETTINGS, configuration.model_copy(update={"action": action}))
+
+
+def test_a_refused_training_leaves_the_directory_as_it_was(
+    run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    other = replace(demonstrations, instructions=("sing", "dance"), sha256="0" * 64)
+    with pytest.raises(TrainingError, match="another --out"):
+        train(other, run, SETTINGS, configuration)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_model_without_its_training_is_not_written_over(
+    tmp_path: Path, run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    shutil.copytree(run, tmp_path / "shipped")
+    (tmp_path / "shipped" / STATE).unlink()
+    with pytest.raises(TrainingError, match="holds a model, but no"):
+        train(demonstrations, tmp_path / "shipped", SETTINGS, configuration)
+
+
+def test_a_state_that_was_cut_off_is_refused_in_a_sentence(
+    tmp_path: Path, run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    shutil.copytree(run, tmp_path / "cut")
+    (tmp_path / "cut" / STATE).write_bytes((run / STATE).read_bytes()[:1000])
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train(demonstrations, tmp_path / "cut", SETTINGS, configuration)
+
+
 def test_a_training_on_other_demonstrations_is_refused(
     run: Path, demonstrations: DemonstrationSet, configuration: Configuration
 ) -> None:
