@@ -14,13 +14,14 @@ def scene_of(task: Task) -> Any:
     from sqap_vla_ros.simulation.libero import LiberoScene
 
     if task not in _scenes:
-        _close_scenes()
+        close_scenes()
         gc.collect()  # textures and meshes lie in reference cycles
         _scenes[task] = LiberoScene(task.suite, task.index)
-        when_worker_ends(_close_scenes)
+        when_worker_ends(close_scenes)
     return _scenes[task]
 
 
-def _close_scenes() -> None:
+def close_scenes() -> None:
+    """Free what is loaded; the next use loads anew."""
     while _scenes:
         _scenes.popitem()[1].close()

@@ -17,7 +17,7 @@ from sqap_vla_ros.evaluation.variants import Condition
 from sqap_vla_ros.evaluation.videos import failures_to_film, film
 from sqap_vla_ros.geometry.jerk import mean_jerk
 from sqap_vla_ros.simulation.closed_loop import Disturbance
-from sqap_vla_ros.simulation.loaded_scene import scene_of
+from sqap_vla_ros.simulation.loaded_scene import close_scenes
 
 
 def test_the_jerk_of_a_cubic_is_its_third_derivative() -> None:
@@ -41,7 +41,7 @@ def played(evaluation: Evaluation) -> Iterator[Evaluation]:
     evaluation = replace(evaluation, episodes=2)
     run_evaluation(evaluation, Console(quiet=True), "sqap-vla evaluate")
     yield evaluation
-    scene_of(evaluation.tasks[0]).close()
+    close_scenes()
 
 
 @pytest.fixture(scope="module")
