@@ -83,15 +83,13 @@ def _in_a_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> d
 
 def _compress(source: Path, out: Path, name: str, frames: int) -> dict[str, Any]:
     from sqap_vla_ros.cogact.checkpoint import open_checkpoint, read_parts
-    from sqap_vla_ros.config import validate
-    from sqap_vla_ros.config_files import named_file, read_yaml
     from sqap_vla_ros.quantization.calibration import CalibrationFrame, CalibrationFrames
     from sqap_vla_ros.quantization.compress import Step, compress
     from sqap_vla_ros.quantization.parts import VISION, vision_tensors
-    from sqap_vla_ros.quantization.recipe import Recipe
+    from sqap_vla_ros.quantization.recipe import read_recipe
 
     shutil.rmtree(out, ignore_errors=True)
-    recipe = validate(Recipe, read_yaml(named_file("recipes", name)), name)
+    recipe = read_recipe(name)
     generator = np.random.default_rng(0)
     drawn = tuple(
         CalibrationFrame(generator.integers(0, 256, (224, 224, 3), dtype=np.uint8), "open the middle drawer")

@@ -30,15 +30,13 @@ from sqap_vla_ros.cogact.model import CogACT
 from sqap_vla_ros.cogact.policy import CogACTPolicy
 from sqap_vla_ros.cogact.statistics import ActionStatistics, choose_statistics
 from sqap_vla_ros.cogact.tokenizer import PromptTokenizer, load_tokenizer
-from sqap_vla_ros.config import validate
-from sqap_vla_ros.config_files import named_file, read_yaml
 from sqap_vla_ros.observation import Observation
-from sqap_vla_ros.policy_config import PolicyConfig, PolicyMetadata
+from sqap_vla_ros.policy_config import PolicyMetadata, read_policy
 from sqap_vla_ros.pruning.config import EfficientVlaConfig
 from sqap_vla_ros.pruning.sqap import select_tokens
 from sqap_vla_ros.quantization.compress import compress
 from sqap_vla_ros.quantization.load import load_compressed
-from sqap_vla_ros.quantization.recipe import Recipe
+from sqap_vla_ros.quantization.recipe import read_recipe
 from sqap_vla_ros.quantization.store import Shapes, read_manifest
 
 LAYERS = 2
@@ -75,7 +73,7 @@ def main(work: Path = Path("out/cpu_speed"), rounds: int = 7, threads: int = 2) 
         directory = work / name
         if not (directory / "compressed.json").is_file():
             console.print(f"compressing as {name}")
-            compress(source, _recipe(name), directory, on_note=console.print)
+            compress(source, read_recipe(name), directory, on_note=console.print)
         models[name] = _full_depth(load_compressed(directory, read_manifest(directory), dtype=torch.bfloat16))
     tokenizer = load_tokenizer(source.directory)
     statistics = choose_statistics(source.statistics, None)
@@ -109,14 +107,8 @@ def _full_depth(model: CogACT) -> CogACT:
     return model
 
 
-def _recipe(name: str) -> Recipe:
-    path = named_file("recipes", name)
-    return validate(Recipe, read_yaml(path), str(path))
-
-
 def _policy(file: str, model: CogACT, tokenizer: PromptTokenizer, statistics: ActionStatistics) -> CogACTPolicy:
-    path = named_file("policies", file)
-    config = validate(PolicyConfig, read_yaml(path), str(path))
+    config = read_policy(file)
     if isinstance(config.pruning, EfficientVlaConfig):
         # Which layers go does not change the time.
         dropped = range(16, 16 + round(config.pruning.layer_ratio * LANGUAGE.depth))
@@ -198,8 +190,7 @@ def _bit_operations(shapes: Shapes) -> dict[str, float]:
 
     def work(name: str):  # noqa: ANN202
         file, recipe = POLICIES[name]
-        path = named_file("policies", file)
-        config = validate(PolicyConfig, read_yaml(path), str(path))
+        config = read_policy(file)
         linear, tower = (Bits(4, 4), Bits(8, 8)) if recipe else (FLOAT, FLOAT)
         return plan_work(config, shapes, TEXT_TOKENS, linear_bits=linear, tower_bits=tower)
 

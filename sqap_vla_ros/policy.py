@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
-from sqap_vla_ros.config import Configuration, validate
-from sqap_vla_ros.config_files import named_file, read_yaml
+from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.observation import Observation
-from sqap_vla_ros.policy_config import PolicyConfig, PolicyMetadata
+from sqap_vla_ros.policy_config import PolicyMetadata, read_policy
 
 
 class Policy(Protocol):
@@ -43,8 +42,7 @@ def load_policy(configuration: Configuration, on_progress: Callable[[str], None]
         CheckpointError: The checkpoint cannot be used.
         TokenizerError: There is no tokenizer.
     """
-    path = named_file("policies", configuration.policy)
-    config = validate(PolicyConfig, read_yaml(path), str(path))
+    config = read_policy(configuration.policy)
     # Torch and transformers take seconds to import; whoever only asks what a policy is need not wait for them.
     from sqap_vla_ros.cogact.policy import load_cogact_policy
 

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from sqap_vla_ros.config import Group
+from sqap_vla_ros.config import Group, validate
+from sqap_vla_ros.config_files import named_file, read_yaml
 from sqap_vla_ros.pruning.config import PruningConfig
 
 
@@ -32,6 +33,16 @@ class PolicyConfig(Group):
     )
     diffusion: DiffusionConfig = DiffusionConfig()
     pruning: PruningConfig | None = Field(None, description="Which visual tokens go or are reused; absent: none")
+
+
+def read_policy(name: str) -> PolicyConfig:
+    """A policy file by its short name or path.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be used.
+    """
+    path = named_file("policies", name)
+    return validate(PolicyConfig, read_yaml(path), str(path))
 
 
 @dataclass(frozen=True)

@@ -41,15 +41,12 @@ class Compress:
         """Compress, with progress, and print what came out."""
         from sqap_vla_ros.cogact.checkpoint import open_checkpoint
         from sqap_vla_ros.cogact.policy import choose_device
-        from sqap_vla_ros.config import validate
-        from sqap_vla_ros.config_files import named_file, read_yaml
         from sqap_vla_ros.quantization.calibration import read_frames
         from sqap_vla_ros.quantization.compress import Step, compress, refuse_other_use
         from sqap_vla_ros.quantization.inspect import summary_table
-        from sqap_vla_ros.quantization.recipe import Recipe
+        from sqap_vla_ros.quantization.recipe import read_recipe
 
-        path = named_file("recipes", self.recipe)
-        recipe = validate(Recipe, read_yaml(path), str(path))
+        recipe = read_recipe(self.recipe)
         checkpoint = open_checkpoint(self.checkpoint)
         # A checkpoint from the Hub lies in a cache: what is made of it goes here instead.
         beside = checkpoint.directory if Path(self.checkpoint).exists() else Path(self.checkpoint.replace("/", "-"))

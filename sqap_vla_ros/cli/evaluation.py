@@ -118,9 +118,8 @@ class Simpler:
         from sqap_vla_ros.cogact.checkpoint import open_checkpoint
         from sqap_vla_ros.cogact.simpler import SETUPS
         from sqap_vla_ros.config import Configuration, validate
-        from sqap_vla_ros.config_files import named_file, read_yaml
         from sqap_vla_ros.policy import load_policy
-        from sqap_vla_ros.policy_config import PolicyConfig
+        from sqap_vla_ros.policy_config import read_policy
         from sqap_vla_ros.quantization.compress import hashes_beside
         from sqap_vla_ros.simpler.episode import ROBOTS
         from sqap_vla_ros.simpler.evaluation import EPISODES_FILE, claim, evaluate, read_results, require_simpler
@@ -142,10 +141,9 @@ class Simpler:
         policy = load_policy(validate(Configuration, settings, "sqap-vla simpler"), console.print)
         adapter = SimplerPolicy(policy, SETUPS[self.robot])
         names = policy.metadata.policy_id, policy.metadata.weights
-        policy_file = named_file("policies", self.policy)
         tokenizer = Path(self.tokenizer).expanduser() if self.tokenizer else None
         about = {
-            "policy": validate(PolicyConfig, read_yaml(policy_file), str(policy_file)).model_dump(mode="json"),
+            "policy": read_policy(self.policy).model_dump(mode="json"),
             "beside the weights": hashes_beside(open_checkpoint(self.checkpoint), tokenizer),
             "device": policy.metadata.device,
         }

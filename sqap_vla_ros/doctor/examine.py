@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sqap_vla_ros.config import Configuration, validate
-from sqap_vla_ros.config_files import named_file, read_yaml
+from sqap_vla_ros.config import Configuration
 from sqap_vla_ros.doctor.camera import check_camera
 from sqap_vla_ros.doctor.evidence import Evidence
 from sqap_vla_ros.doctor.findings import Finding, Level, has_problem, write_findings
@@ -18,7 +17,7 @@ from sqap_vla_ros.doctor.speed import check_policies
 from sqap_vla_ros.doctor.tool import check_motion, check_tool
 from sqap_vla_ros.doctor.topics import check_topics
 from sqap_vla_ros.doctor.transforms import check_transforms
-from sqap_vla_ros.policy_config import PolicyConfig
+from sqap_vla_ros.policy_config import read_policy
 from sqap_vla_ros.pruning.config import SqapConfig
 from sqap_vla_ros.replay.bag import TRANSFORM_TYPE, Bag, BagDamage, configured_for
 from sqap_vla_ros.replay.jobs import make_directory
@@ -95,8 +94,7 @@ def examine(
     """
     make_directory(out)
     configuration = evidence.configuration
-    path = named_file("policies", policies[0])
-    pruning = validate(PolicyConfig, read_yaml(path), str(path)).pruning
+    pruning = read_policy(policies[0]).pruning
     radius = pruning.ring_radius if isinstance(pruning, SqapConfig) else None
     ring_level = Level.WARNING if radius is None else Level.PROBLEM
     settings, checkpoint = check_checkpoint(configuration)

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sqap_vla_ros.cogact.checkpoint import COMPRESSED, Checkpoint
-from sqap_vla_ros.config import validate
-from sqap_vla_ros.config_files import named_file, read_yaml
 from sqap_vla_ros.evaluation.records import EvaluationError
 from sqap_vla_ros.quantization.calibration import CalibrationFrame, CalibrationFrames
 from sqap_vla_ros.quantization.compress import Step, compress, hashes_beside
@@ -14,16 +12,6 @@ from sqap_vla_ros.quantization.store import read_manifest
 from sqap_vla_ros.simulation.tasks import Task
 
 _DRAWN = "drawn:"
-
-
-def read_recipe(name: str) -> Recipe:
-    """A recipe by its short name or path.
-
-    Raises:
-        ConfigurationError: There is none, or it cannot be used.
-    """
-    path = named_file("recipes", name)
-    return validate(Recipe, read_yaml(path), str(path))
 
 
 def compressed_with(

@@ -7,19 +7,20 @@ from functools import cache
 from pathlib import Path
 
 from sqap_vla_ros.cogact.checkpoint import open_checkpoint
-from sqap_vla_ros.config import Configuration, load_configuration, validate
-from sqap_vla_ros.config_files import ConfigurationError, named_file, read_yaml
-from sqap_vla_ros.evaluation.checkpoints import compressed_with, drawn_frames, drawn_sources, read_recipe
-from sqap_vla_ros.evaluation.episodes import EpisodeJob, EpisodeResult, play
+from sqap_vla_ros.cogact.policy import choose_device
+from sqap_vla_ros.config import Configuration, load_configuration
+from sqap_vla_ros.config_files import ConfigurationError, named_file
+from sqap_vla_ros.evaluation.checkpoints import compressed_with, drawn_frames, drawn_sources
+from sqap_vla_ros.evaluation.episodes import STATE_PERIOD_S, EpisodeJob, EpisodeResult, play
 from sqap_vla_ros.evaluation.records import EvaluationError, Identity, Records
 from sqap_vla_ros.evaluation.variants import UNDISTURBED, Condition, Variant
 from sqap_vla_ros.parallel import run_jobs
-from sqap_vla_ros.policy_config import PolicyConfig
+from sqap_vla_ros.policy_config import read_policy
 from sqap_vla_ros.quantization.calibration import CalibrationFrames, read_frames
 from sqap_vla_ros.quantization.compress import Step, hashes_beside
+from sqap_vla_ros.quantization.recipe import read_recipe
 from sqap_vla_ros.simulation.tasks import TASKS, Task
 
-FRAME_S = 0.05  # from image to image
 _BLOCK = 25  # episodes after which the next task has its turn, so that early figures say something about all of them
 
 
@@ -63,18 +64,14 @@ class Evaluation:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, values in (
-            ("tasks", self.tasks),
-            ("policies", self.variants),
-            ("disturbances", tuple(map(str, self.conditions))),
-        ):
+        for name, values in (("tasks", self.tasks), ("policies", self.variants)):
             if not values or len(set(values)) < len(values):
                 raise ConfigurationError(f"{name}: expected at least one, and each once; got {len(values)}")
         for name in ("episodes", "workers", "calibration_frames"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} = {getattr(self, name)}: expected at least 1")
-        if not FRAME_S <= self.plan_period_s < float("inf"):
-            raise ConfigurationError(f"plan_period_s = {self.plan_period_s}: expected at least a camera's {FRAME_S} s")
+        if not STATE_PERIOD_S <= self.plan_period_s < float("inf"):
+            raise ConfigurationError(f"plan_period_s = {self.plan_period_s}: expected at least {STATE_PERIOD_S} s")
         if self.over_topics and len(self.conditions) > 1:
             raise ConfigurationError("disturbances are those of the loop in one process; leave out --ros or them")
 
@@ -165,9 +162,6 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
         CompressionError: It cannot be compressed.
         EvaluationError: The directory holds another evaluation.
     """
-    # torch is loaded by who plays, not by who only counts.
-    from sqap_vla_ros.cogact.policy import choose_device
-
     source = open_checkpoint(evaluation.checkpoint)
     tokenizer = Path(evaluation.tokenizer).expanduser() if evaluation.tokenizer else None
     path = Path(evaluation.checkpoint).expanduser()
@@ -190,7 +184,7 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
     about: dict[str, object] = {}
     for variant in evaluation.variants:
         policy_file = named_file("policies", variant.policy)
-        policy = validate(PolicyConfig, read_yaml(policy_file), str(policy_file))
+        policy = read_policy(variant.policy)
         checkpoint = original
         hashes[variant] = source.sha256()
         if variant.recipe:
@@ -218,12 +212,9 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
         )
         about[str(variant)] = {"policy": policy.model_dump(mode="json"), "weights_sha256": hashes[variant]}
     tasks = {task.name: asdict(task) for task in evaluation.tasks}
-    loop = {
-        **_loop(evaluation, configurations[evaluation.variants[0]]),
-        "configuration, statistics or tokenizer of the checkpoint": hashes_beside(source, tokenizer),
-        "device": choose_device(evaluation.device),
-    }
-    identity = Identity(source.sha256(), loop, tasks, about)
+    loop = _loop(evaluation, configurations[evaluation.variants[0]])
+    beside = {"configuration, statistics or tokenizer of the checkpoint": hashes_beside(source, tokenizer)}
+    identity = Identity(source.sha256(), {**loop, **beside}, tasks, about)
     jobs = tuple(
         EpisodeJob(task, variant, condition, number, configurations[variant], hashes[variant], evaluation.plan_period_s)
         for first in range(0, evaluation.episodes, _BLOCK)
@@ -242,4 +233,5 @@ def _loop(evaluation: Evaluation, configuration: Configuration) -> dict[str, obj
         "robot (its settings differ)": robot,
         "plan period": evaluation.plan_period_s,
         "way (in process, or over topics)": evaluation.over_topics,
+        "device": choose_device(evaluation.device),
     }

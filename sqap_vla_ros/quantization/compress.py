@@ -124,7 +124,7 @@ def compress(
     identity = Identity(
         recipe=recipe,
         source=Origin(name=checkpoint.weights.name, sha256=checkpoint.sha256()),
-        beside=hashes_beside(checkpoint, tokenizer),
+        beside=_hashes(beside),
         calibration=frames and Calibration(sources=frames.sources, frames=len(frames.frames), sha256=frames.sha256),
     )
     manifest = _begun(directory, identity, shapes) or Manifest(
@@ -157,7 +157,11 @@ def hashes_beside(checkpoint: Checkpoint, tokenizer: Path | None) -> dict[str, s
     Raises:
         TokenizerError: There is no tokenizer.
     """
-    return {name: hashlib.sha256(content).hexdigest() for name, content in _read_beside(checkpoint, tokenizer).items()}
+    return _hashes(_read_beside(checkpoint, tokenizer))
+
+
+def _hashes(contents: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
 def refuse_other_use(directory: Path) -> None:

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sqap_vla_ros.config import Group
+from sqap_vla_ros.config import Group, validate
+from sqap_vla_ros.config_files import named_file, read_yaml
 from sqap_vla_ros.quantization.linear import Granularity
 
 Rotation = Literal["none", "query_key", "inputs", "residual"]
@@ -91,3 +92,13 @@ class Recipe(Group):
         if self.mixed:
             return "mixed precision"
         return "a static scale per channel" if self.activations.granularity == "channel" else ""
+
+
+def read_recipe(name: str) -> Recipe:
+    """A recipe by its short name or path.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be used.
+    """
+    path = named_file("recipes", name)
+    return validate(Recipe, read_yaml(path), str(path))

@@ -6,7 +6,7 @@ the poses that were reached, so that the labels are motions that this arm can ma
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -79,8 +79,8 @@ class _Pushes:
     def chunk(self, loop: ClosedLoop, T_base_tool: Array, move: Move) -> ActionChunk:
         """Where it pushes."""
         target = T_base_tool[:3, 3] + self._push
-        pushed = Move(target, 1 - move.gripper if self._inverts_gripper else move.gripper, move.phase, move.rotation)
-        return _chunk(_actions(T_base_tool, pushed), loop)
+        gripper = 1 - move.gripper if self._inverts_gripper else move.gripper
+        return _chunk(_actions(T_base_tool, replace(move, target=target, gripper=gripper)), loop)
 
     def _begin(self, factor: int = 1) -> None:
         bursts, draw = self._bursts, self._draw
@@ -189,18 +189,16 @@ def claim(directory: Path, robot: str, policy: str) -> None:
     }
     path = directory / "recorded_with.json"
     try:
-        if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            if different := [name for name, value in about.items() if before.get(name) != value]:
-                raise DemonstrationError(
-                    f"{directory}: holds demonstrations with another {different[0]}; choose another directory"
-                )
         directory.mkdir(parents=True, exist_ok=True)
-        write_whole(path, (json.dumps(about, indent=1) + "\n").encode())
+        if not path.exists():
+            write_whole(path, (json.dumps(about, indent=1) + "\n").encode())
+        before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        if isinstance(error, DemonstrationError):
-            raise
         raise DemonstrationError(f"{directory}: cannot be recorded into ({error})") from None
+    if different := [name for name, value in about.items() if before.get(name) != value]:
+        raise DemonstrationError(
+            f"{directory}: holds demonstrations with another {different[0]}; choose another directory"
+        )
 
 
 def missing_jobs(jobs: Iterable[Job]) -> list[Job]:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sqap_vla_ros.geometry.transforms import vector_from_rotation
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.tasks import Task
 
@@ -197,10 +198,10 @@ class OpenDrawer:
             return Move(tool - 0.06 * approach, 1.0, 3, _TO_THE_DRAWER)
         grasp = handle + _BAR
         tips = tool + FINGERTIPS_M * T_base_tool[:3, 2]
-        turn = np.arccos(np.clip((np.trace(_TO_THE_DRAWER.T @ T_base_tool[:3, :3]) - 1) / 2, -1, 1))
+        turn = float(np.linalg.norm(vector_from_rotation(_TO_THE_DRAWER @ T_base_tool[:3, :3].T)))
         way = grasp - tips
         left = float(way @ approach)
-        aside = float(np.linalg.norm(way - left * approach)) + _TURN_M * float(turn)
+        aside = float(np.linalg.norm(way - left * approach)) + _TURN_M * turn
         if aside > 0.03 or left > 0.03:
             self._closing = 0
         if self._closing or (aside < _AT_XY_M + 0.1 * _TURN_M and abs(left) < _AT_Z_M):

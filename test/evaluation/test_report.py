@@ -10,10 +10,10 @@ from benchmarks.closed_loop import ROWS, figures, merged
 from benchmarks.readme import GRIDS
 from sqap_vla_ros.config import validate
 from sqap_vla_ros.config_files import named_file, read_yaml
-from sqap_vla_ros.evaluation.checkpoints import read_recipe
 from sqap_vla_ros.evaluation.plots import plot_robustness, plot_success
 from sqap_vla_ros.evaluation.report import Row, markdown, summarise, write_report
 from sqap_vla_ros.policy_config import PolicyConfig
+from sqap_vla_ros.quantization.recipe import read_recipe
 from sqap_vla_ros.simulation.tasks import TASKS as ALL_TASKS
 
 TASKS = ("pick_can", "open_drawer")

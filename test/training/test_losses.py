@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from drawn_batches import drawn_batch, drawn_noise, tiny_learner
 from torch.nn import functional
 
 from sqap_vla_ros.cogact.diffusion import Ddim, process_schedule
 from sqap_vla_ros.training.losses import (
     AuxiliaryHeads,
-    Batch,
     Draws,
     Learner,
     LossWeights,
@@ -22,36 +22,12 @@ from sqap_vla_ros.training.losses import (
     ways,
     weighted,
 )
-from sqap_vla_ros.training.network import SIZES, fresh_network
 from sqap_vla_ros.training.plain_attention import PlainAttention
 
 
 @pytest.fixture(scope="module")
 def learner() -> Learner:
-    """A tiny network whose action head answers with something."""
-    learner = Learner(fresh_network(SIZES["tiny"], 40, seed=0))
-    torch.nn.init.normal_(
-        learner.network.action_head.final_layer["linear"].weight, std=0.1, generator=torch.Generator().manual_seed(5)
-    )
-    return learner
-
-
-def drawn_batch(count: int = 2) -> Batch:
-    generator = torch.Generator().manual_seed(0)
-    return Batch(
-        images=torch.randint(0, 256, (count, 224, 224, 3), generator=generator, dtype=torch.uint8),
-        input_ids=torch.randint(0, 40, (count, 24), generator=generator),
-        text_mask=torch.arange(24).expand(count, -1) < 20,
-        actions=torch.randn((count, 16, 7), generator=generator).clamp(-1, 1),
-        valid=torch.ones(count, 16, dtype=torch.bool),
-        points_px=torch.rand((count, 3, 2), generator=generator) * 224,
-        points_m=torch.rand((count, 3, 3), generator=generator),
-        phase=torch.randint(0, 4, (count,), generator=generator),
-    )
-
-
-def drawn_noise(count: int = 2, draws: int = 3, dropout: float = 0.0) -> Draws:
-    return draw((count, 16, 7), draws, dropout, torch.Generator().manual_seed(1))
+    return tiny_learner()
 
 
 def test_noised_actions_hold_signal_and_noise_as_the_schedule_says() -> None:

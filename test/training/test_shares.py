@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from drawn_batches import drawn_batch, drawn_noise, tiny_learner
 
-from sqap_vla_ros.training.losses import Batch, Draws, Learner, draw
-from sqap_vla_ros.training.network import SIZES, fresh_network
+from sqap_vla_ros.training.losses import Batch, Draws, Learner
 from sqap_vla_ros.training.settings import TrainingSettings
 from sqap_vla_ros.training.shares import Shares, split
 
@@ -21,27 +21,16 @@ def _two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def _learner() -> Learner:
-    torch.manual_seed(0)
-    learner = Learner(fresh_network(SIZES["tiny"], 40, seed=0))
-    last = learner.network.action_head.final_layer["linear"].weight
-    torch.nn.init.normal_(last, std=0.1, generator=torch.Generator().manual_seed(5))
-    return learner
-
-
 def _drawn() -> tuple[Batch, Draws]:
-    generator = torch.Generator().manual_seed(0)
-    batch = Batch(
-        images=torch.randint(0, 256, (_FRAMES, 224, 224, 3), generator=generator, dtype=torch.uint8),
-        input_ids=torch.randint(0, 40, (_FRAMES, 24), generator=generator),
-        text_mask=torch.arange(24).expand(_FRAMES, -1) < 20,
-        actions=torch.randn((_FRAMES, 16, 7), generator=generator).clamp(-1, 1),
-        valid=torch.ones(_FRAMES, 16, dtype=torch.bool),
-        points_px=torch.rand((_FRAMES, 3, 2), generator=generator) * 224,
-        points_m=torch.rand((_FRAMES, 3, 3), generator=generator),
-        phase=torch.randint(0, 4, (_FRAMES,), generator=generator),
-    )
-    return batch, draw((_FRAMES, 16, 7), _DRAWS, 0.2, generator)
+    return drawn_batch(_FRAMES), drawn_noise(_FRAMES, _DRAWS, 0.2)
+
+
+@pytest.fixture
+def learners() -> tuple[Learner, Learner]:
+    """Two that are alike."""
+    one, other = tiny_learner(), tiny_learner()
+    other.load_state_dict(one.state_dict())
+    return one, other
 
 
 def _gradients(learner: Learner) -> torch.Tensor:
@@ -49,9 +38,9 @@ def _gradients(learner: Learner) -> torch.Tensor:
 
 
 @pytest.mark.usefixtures("_two_threads")
-def test_two_threads_leave_the_gradients_of_one() -> None:
+def test_two_threads_leave_the_gradients_of_one(learners: tuple[Learner, Learner]) -> None:
     batch, draws = _drawn()
-    together, alone = _learner(), _learner()
+    together, alone = learners
     two = Shares(together, TrainingSettings(batch=_FRAMES))
     one = Shares(alone, TrainingSettings(batch=_FRAMES // 2))
     assert (two.count, one.count) == (2, 1)
@@ -66,7 +55,7 @@ def test_two_threads_leave_the_gradients_of_one() -> None:
 @pytest.mark.usefixtures("_two_threads")
 def test_all_threads_see_the_weights_of_the_last_step() -> None:
     batch, draws = _drawn()
-    learner = _learner()
+    learner = tiny_learner()
     shares = Shares(learner, TrainingSettings(batch=_FRAMES))
     before = shares.backward(batch, draws)["noise"]
     with torch.no_grad():
