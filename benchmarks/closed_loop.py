@@ -46,6 +46,7 @@ def main(
     episodes: int = 100,
     other_episodes: int = 25,
     calibration: tuple[str, ...] = (),
+    frames: int = 128,
     workers: int = 2,
     out: Path = Path("out/closed_loop"),
 ) -> None:
@@ -56,7 +57,8 @@ def main(
         tasks: Names of tasks; empty: those that the checkpoint was trained on.
         episodes: Per task, of the float model and SQAP-VLA.
         other_episodes: Per task, of the other rows.
-        calibration: What compression looks at, as in `sqap-vla compress`.
+        calibration: What compression looks at, as in `sqap-vla compress`; empty: demonstrations recorded for it.
+        frames: How many of them.
         workers: Episodes at a time.
         out: Directory for episodes and compressed checkpoints; kept for the next time.
     """
@@ -68,6 +70,7 @@ def main(
         variants=tuple(ROWS.values()),
         episodes=other_episodes,
         calibration=calibration,
+        calibration_frames=frames,
         workers=workers,
     )
     compared = replace(all_rows, variants=tuple(ROWS[name] for name in COMPARED), episodes=episodes)

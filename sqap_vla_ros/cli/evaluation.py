@@ -41,7 +41,8 @@ class Evaluate:
     ros: bool = False
     """Over ROS topics and in real time, with cell and node as processes; slower."""
     calibration: tuple[str, ...] = ()
-    """What compression looks at, as in `compress`; empty: initial states of the tasks, drawn afresh."""
+    """What compression looks at, as in `compress`; empty: a few demonstrations of the tasks that are
+    recorded for it."""
     frames: int = 32
     """How many frames to take from there."""
     plan_period: float = 0.2

@@ -1,17 +1,22 @@
 """The compressed checkpoints that an evaluation needs, made once."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sqap_vla_ros.cogact.checkpoint import COMPRESSED, Checkpoint
 from sqap_vla_ros.evaluation.records import EvaluationError
-from sqap_vla_ros.quantization.calibration import CalibrationFrame, CalibrationFrames
+from sqap_vla_ros.parallel import run_jobs
+from sqap_vla_ros.quantization.calibration import CalibrationFrames, read_frames
 from sqap_vla_ros.quantization.compress import Step, compress, hashes_beside
 from sqap_vla_ros.quantization.recipe import Recipe
 from sqap_vla_ros.quantization.store import read_manifest
 from sqap_vla_ros.simulation.tasks import Task
 
-_DRAWN = "drawn:"
+RECORDED = ("demonstrations recorded for it",)
+"""What `recorded_frames` names as its source, wherever its directory is moved to."""
+
+_EPISODES = 4  # per task
 
 
 def compressed_with(
@@ -57,9 +62,7 @@ def compressed_with(
     if made_of.recipe != recipe:
         raise EvaluationError(f"{directory}: was made with another recipe of that name; remove it, or rename yours")
     seen = made_of.calibration
-    # Frames that were drawn for other tasks will do: tasks may be added to an evaluation.
-    drawn = seen is not None and all(source.startswith(_DRAWN) for source in (*seen.sources, *sources))
-    if seen is not None and (seen.frames > count or not (drawn or tuple(seen.sources) == tuple(sources))):
+    if seen is not None and (seen.frames > count or tuple(seen.sources) != tuple(sources)):
         raise EvaluationError(
             f"{directory}: was calibrated on {seen.frames} frames of {', '.join(seen.sources)}, now {count} of "
             f"{', '.join(sources)} are asked for; give the same --calibration and --frames, or choose another directory"
@@ -67,23 +70,24 @@ def compressed_with(
     return directory
 
 
-def drawn_sources(tasks: Sequence[Task]) -> tuple[str, ...]:
-    """What `drawn_frames` of these tasks names as its sources."""
-    return tuple(f"{_DRAWN}{task.name}" for task in tasks)
+def recorded_frames(tasks: Sequence[Task], robot: str, directory: Path, count: int, workers: int) -> CalibrationFrames:
+    """What the camera sees while the experts do the tasks, recoveries included; no initial state is an evaluated one.
 
+    Args:
+        tasks: The tasks.
+        robot: Name of its settings.
+        directory: Where the demonstrations go; those that are there are used.
+        count: How many frames in all.
+        workers: Episodes at a time.
 
-def drawn_frames(tasks: Sequence[Task], count: int) -> CalibrationFrames:
-    """What the camera sees at the start of the tasks, with initial states drawn afresh: none that is evaluated."""
-    from sqap_vla_ros.simulation.libero import LiberoScene
+    Raises:
+        DemonstrationError: The directory holds other demonstrations.
+        CalibrationError: No expert succeeded.
+    """
+    from sqap_vla_ros.simulation.demonstrate import all_jobs, claim, missing_jobs, record_job
 
-    frames = []
-    for index, task in enumerate(tasks):
-        share = (index + 1) * count // len(tasks) - index * count // len(tasks)
-        scene = LiberoScene(task.suite, task.index, initial_state=None)
-        try:
-            for seed in range(share):
-                scene.reset(None, seed)
-                frames.append(CalibrationFrame(scene.render(), scene.instruction))
-        finally:
-            scene.close()
-    return CalibrationFrames(drawn_sources(tasks), tuple(frames))
+    claim(directory, robot, policy="")
+    jobs = missing_jobs(all_jobs(directory, tuple(tasks), _EPISODES, robot))
+    for _ in run_jobs(record_job, jobs, workers=workers):
+        pass
+    return replace(read_frames([str(directory)], count), sources=RECORDED)

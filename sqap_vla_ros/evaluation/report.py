@@ -137,7 +137,7 @@ def _cells(row: Row, tasks: Sequence[str], disturbed: bool) -> list[str]:
         *(f"{100 * row.tasks[task].value:.0f}" if task in row.tasks else "" for task in tasks),
         # Over other tasks than the other rows it would be taken for what it is not.
         in_percent(row.mean) if len(row.tasks) == len(tasks) else "",
-        in_percent(row.difference, "+") if row.difference else "",
+        _difference(row.difference, row.mean.count) if row.difference else "",
         str(row.mean.count),
         f"{row.seconds:.1f}",
         f"{row.jerk_rad_s3:.0f}",
@@ -145,6 +145,11 @@ def _cells(row: Row, tasks: Sequence[str], disturbed: bool) -> list[str]:
         f"{1e3 * row.planning_p50_s:.0f}",
         f"{100 * row.refused_share:.1f} %",
     ]
+
+
+def _difference(difference: Estimate, episodes: int) -> str:
+    """In points, with the number of pairs where it is not that of the row's episodes."""
+    return in_percent(difference, "+") + (f" of {difference.count}" if difference.count != episodes else "")
 
 
 def in_percent(estimate: Estimate, sign: str = "") -> str:

@@ -10,7 +10,7 @@ from sqap_vla_ros.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.cogact.policy import choose_device
 from sqap_vla_ros.config import Configuration, load_configuration
 from sqap_vla_ros.config_files import ConfigurationError, named_file
-from sqap_vla_ros.evaluation.checkpoints import compressed_with, drawn_frames, drawn_sources
+from sqap_vla_ros.evaluation.checkpoints import RECORDED, compressed_with, recorded_frames
 from sqap_vla_ros.evaluation.episodes import STATE_PERIOD_S, EpisodeJob, EpisodeResult, play
 from sqap_vla_ros.evaluation.records import EvaluationError, Identity, Records
 from sqap_vla_ros.evaluation.variants import UNDISTURBED, Condition, Variant
@@ -36,8 +36,8 @@ class Evaluation:
         conditions: What they are played under; the first is undisturbed.
         episodes: Per task, policy and condition.
         robot: Name of a file in config/robots, or a path to one.
-        calibration: Sources of the frames that compression looks at, as for `sqap-vla compress`; empty: initial
-            states of the tasks that are drawn afresh.
+        calibration: Sources of the frames that compression looks at, as for `sqap-vla compress`; empty: a few
+            demonstrations of the tasks that are recorded for it.
         calibration_frames: How many.
         plan_period_s: From plan to plan (s).
         workers: Episodes at a time.
@@ -159,8 +159,9 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
     Raises:
         ConfigurationError: A setting, policy file or recipe cannot be used.
         CheckpointError: The checkpoint cannot be used.
+        CalibrationError, DemonstrationError: There is nothing to calibrate on.
         CompressionError: It cannot be compressed.
-        EvaluationError: The directory holds another evaluation.
+        EvaluationError: The directory holds another evaluation, or a policy does not play on compressed weights.
     """
     source = open_checkpoint(evaluation.checkpoint)
     tokenizer = Path(evaluation.tokenizer).expanduser() if evaluation.tokenizer else None
@@ -169,11 +170,21 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
     original = str(path.resolve()) if path.exists() else evaluation.checkpoint
     if source.is_compressed and any(variant.recipe for variant in evaluation.variants):
         raise EvaluationError(f"{original}: is compressed already; give the original checkpoint, or policies alone")
+    policies = {variant: read_policy(variant.policy) for variant in evaluation.variants}
+    for variant, policy in policies.items():
+        if variant.recipe and policy.weights == "float":
+            raise EvaluationError(
+                f"{variant}: {policy.name} plays on float weights alone; name another policy, as dense"
+            )
 
     @cache
     def frames() -> CalibrationFrames:
         if not evaluation.calibration:
-            return drawn_frames(evaluation.tasks, evaluation.calibration_frames)
+            directory = evaluation.out / "calibration"
+            on_note(f"recording demonstrations to calibrate on, in {directory}")
+            return recorded_frames(
+                evaluation.tasks, evaluation.robot, directory, evaluation.calibration_frames, evaluation.workers
+            )
         found = read_frames(evaluation.calibration, evaluation.calibration_frames)
         for note in found.notes:
             on_note(note)
@@ -182,9 +193,7 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
     configurations: dict[Variant, Configuration] = {}
     hashes: dict[Variant, str] = {}
     about: dict[str, object] = {}
-    for variant in evaluation.variants:
-        policy_file = named_file("policies", variant.policy)
-        policy = read_policy(variant.policy)
+    for variant, policy in policies.items():
         checkpoint = original
         hashes[variant] = source.sha256()
         if variant.recipe:
@@ -194,7 +203,7 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
                 source,
                 (evaluation.out / "checkpoints" / recipe.name).resolve(),
                 frames,
-                sources=evaluation.calibration or drawn_sources(evaluation.tasks),
+                sources=evaluation.calibration or RECORDED,
                 count=evaluation.calibration_frames,
                 tokenizer=tokenizer,
                 on_step=on_step,
@@ -204,7 +213,7 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
             hashes[variant] = open_checkpoint(directory).sha256()
         configurations[variant] = load_configuration(
             evaluation.robot,
-            policy=str(policy_file.resolve()),
+            policy=str(named_file("policies", variant.policy).resolve()),
             checkpoint=checkpoint,
             tokenizer=evaluation.tokenizer,
             device=evaluation.device,

@@ -1,6 +1,7 @@
 """From episodes to tables and pictures."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -52,6 +53,13 @@ def test_a_policy_is_compared_with_the_first_over_the_episodes_that_both_played(
     float_model, sqap, _ = rows()
     assert float_model.difference is None
     assert sqap.difference is not None and (sqap.difference.value, sqap.difference.count) == (-0.25, 4)
+
+
+def test_a_difference_over_fewer_episodes_than_its_row_says_over_how_many() -> None:
+    sqap = rows()[1]
+    assert sqap.difference is not None
+    fewer = replace(sqap, difference=replace(sqap.difference, count=3))
+    assert "] of 3 | 4 |" in markdown([rows()[0], fewer], TASKS, "") and " of 4 |" not in markdown(rows(), TASKS, "")
 
 
 def test_a_disturbed_policy_is_compared_with_itself() -> None:

@@ -161,6 +161,13 @@ def test_a_compressed_checkpoint_of_another_calibration_is_not_used(evaluation: 
         prepared(replace(evaluation, **change))
 
 
+def test_float_weights_alone_are_said_before_anything_is_compressed(evaluation: Evaluation, tmp_path: Path) -> None:
+    variant = replace(evaluation.variants[-1], policy="fp16")
+    with pytest.raises(EvaluationError, match="plays on float weights alone"):
+        prepared(replace(evaluation, variants=(variant,), out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_compressed_checkpoint_is_not_compressed_again(evaluation: Evaluation, tmp_path: Path) -> None:
     compressed = prepared(evaluation).jobs[-1].configuration.checkpoint
     with pytest.raises(EvaluationError, match="is compressed already; give the original checkpoint"):
