@@ -44,7 +44,8 @@ def test_stop_brings_the_arm_to_rest_until_resume(make_cell: MakeCell) -> None:
     assert_nothing_more_is_commanded(cell)
     cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING and "~/resume" in cell.status.detail)
     count = len(cell.robot.commands)
-    assert call(cell, "resume").message == "resumed"
+    # A busy machine may have a late transform at this moment; the arm goes on when it comes.
+    assert call(cell, "resume").message.startswith("resumed")
     cell.spin_until(lambda: len(cell.robot.commands) > count)
     assert [violation for violation in cell.robot.controller.violations if violation.kind == "jump"] == []
 
