@@ -172,16 +172,17 @@ def claim(out: Path, policy_id: str, about: Mapping[str, Any]) -> None:
     """
     path = out / "policies.json"
     try:
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if before.get(policy_id, about) != about:
-            raise SimplerError(
-                f"{out}: holds episodes of another {policy_id} (its policy file, statistics, robot or device differ); "
-                "choose another directory, or give the policy file another name"
-            )
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(path, (json.dumps({**before, policy_id: about}, indent=1) + "\n").encode())
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if policy_id not in before:
+            write_whole(path, (json.dumps({**before, policy_id: about}, indent=1) + "\n").encode())
     except (OSError, ValueError) as error:
         raise SimplerError(f"{out}: cannot be used for results ({error})") from None
+    if before.get(policy_id, about) != about:
+        raise SimplerError(
+            f"{out}: holds episodes of another {policy_id} (its policy file, statistics, robot or device differ); "
+            "choose another directory, or give the policy file another name"
+        )
 
 
 def evaluate(
