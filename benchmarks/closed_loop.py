@@ -1,17 +1,22 @@
 """Success in closed loop, the paper's rows: `python -m benchmarks.closed_loop`. Goes on where it stopped.
 
 The float model and SQAP-VLA play more episodes than the other rows, since their difference is what matters most. All
-rows play the same episodes, so that the first ones of those two are compared with every other row.
+rows play the same episodes, so that the first ones of those two are compared with every other row. Rows that are not
+named stay as they were measured before.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
 
-from benchmarks.results import RESULTS, command_line, write_results
-from sqap_vla_ros.evaluation.plots import plot_success
+from benchmarks.kept_episodes import kept_episodes
+from benchmarks.results import RESULTS, command_line, commit, read_results, today, write_results
+from sqap_vla_ros.cogact.checkpoint import open_checkpoint
+from sqap_vla_ros.evaluation.plots import Bar, plot_success
 from sqap_vla_ros.evaluation.report import Row
 from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
@@ -36,12 +41,14 @@ ROWS = {
     "qvla": Variant("dense", "qvla"),
     "smoothquant_w4a4": Variant("dense", "smoothquant-w4a4"),
 }
-COMPARED = ("fp16", "sqap")
+REFERENCE = "fp16"
+COMPARED = (REFERENCE, "sqap")
 SHIPPED = "config/checkpoints/libero_small"
 
 
 def main(
     checkpoint: tyro.conf.Positional[str] = SHIPPED,
+    rows: tuple[str, ...] = tuple(ROWS),
     tasks: tuple[str, ...] = (),
     episodes: int = 100,
     other_episodes: int = 25,
@@ -50,10 +57,11 @@ def main(
     workers: int = 2,
     out: Path = Path("out/closed_loop"),
 ) -> None:
-    """Play, write `results/closed_loop.json` and `docs/closed_loop.png`: first of two rows, then of all.
+    """Play, write `results/closed_loop.json` and `docs/closed_loop.png`: first the float model and SQAP-VLA, then all.
 
     Args:
         checkpoint: CogACT run directory of the trained small model.
+        rows: Names of rows; the others stay as they were measured, if with the same checkpoint and tasks.
         tasks: Names of tasks; empty: those that the checkpoint was trained on.
         episodes: Per task, of the float model and SQAP-VLA.
         other_episodes: Per task, of the other rows.
@@ -62,27 +70,53 @@ def main(
         workers: Episodes at a time.
         out: Directory for episodes and compressed checkpoints; kept for the next time.
     """
+    if unknown := set(rows) - set(ROWS):
+        raise SystemExit(f"rows: no row {', '.join(sorted(unknown))}; there are: {', '.join(ROWS)}")
     console = Console()
+    # The float model plays in any case: the others are compared with it.
+    variants = {name: ROWS[name] for name in ROWS if name == REFERENCE or name in rows}
     all_rows = Evaluation(
         checkpoint=checkpoint,
         out=out,
         tasks=chosen_tasks(tasks or trained_tasks(checkpoint)),
-        variants=tuple(ROWS.values()),
+        variants=tuple(variants.values()),
         episodes=other_episodes,
         calibration=calibration,
         calibration_frames=frames,
         workers=workers,
     )
-    compared = replace(all_rows, variants=tuple(ROWS[name] for name in COMPARED), episodes=episodes)
+    compared = tuple(ROWS[name] for name in COMPARED if name in rows)
+    parts = [(all_rows, 2)]
+    if compared:
+        parts.insert(0, (replace(all_rows, variants=compared, episodes=episodes), 0))
+    task_names = [task.name for task in all_rows.tasks]
+    weights = open_checkpoint(checkpoint).sha256()
     found: dict[str, Row] = {}
-    for evaluation, videos in ((compared, 0), (all_rows, 2)):
-        rows = {row.policy: row for row in run_evaluation(evaluation, console, command_line(), videos)}
-        found = merged(found, {name: rows[str(variant)] for name, variant in ROWS.items() if str(variant) in rows})
-        names = [task.name for task in evaluation.tasks]
-        write_results(
-            "closed_loop", figures(found) | {"episodes_per_task": episodes, "tasks": len(names)}, task_names=names
+    for evaluation, videos in parts:
+        with kept_episodes("closed_loop", out):
+            played = {row.policy: row for row in run_evaluation(evaluation, console, command_line(), videos)}
+        found = merged(
+            found, {name: played[str(variant)] for name, variant in variants.items() if str(variant) in played}
         )
-        plot_success(list(found.values()), RESULTS.parents[1] / "docs" / "closed_loop.png")
+        before = _before(weights, task_names)
+        now = {name: row for name, row in found.items() if name in rows}
+        at = f"{commit()}, {today()}"
+        share = before.get("figures", {}) | figures(now)
+        write_results(
+            "closed_loop",
+            share | {"episodes_per_task": share[f"played_{REFERENCE}"] / len(task_names), "tasks": len(task_names)},
+            task_names=task_names,
+            weights_sha256=weights,
+            measured=before.get("measured", {}) | dict.fromkeys(now, at),
+        )
+        plot_success(bars(share, task_names), RESULTS.parents[1] / "docs" / "closed_loop.png")
+
+
+def _before(weights_sha256: str, task_names: Sequence[str]) -> dict[str, Any]:
+    """What the results hold already; nothing if of other weights or tasks."""
+    content = read_results("closed_loop")
+    same = content.get("weights_sha256") == weights_sha256 and content.get("task_names") == list(task_names)
+    return content if same else {}
 
 
 def merged(before: dict[str, Row], now: dict[str, Row]) -> dict[str, Row]:
@@ -91,6 +125,19 @@ def merged(before: dict[str, Row], now: dict[str, Row]) -> dict[str, Row]:
         name: before[name] if name in before and before[name].mean.count > row.mean.count else row
         for name, row in now.items()
     }
+
+
+def bars(figures: Mapping[str, float], task_names: Sequence[str]) -> list[Bar]:
+    """What is drawn: a bar for each row that was measured, in the order of `ROWS`."""
+    return [
+        Bar(
+            f"{name}  ({figures[f'played_{name}']:.0f})",
+            *(figures[f"success_{name}{end}"] / 100 for end in ("", "_low", "_high")),
+            {task: figures[key] / 100 for task in task_names if (key := f"task_{task}_{name}") in figures},
+        )
+        for name in ROWS
+        if f"played_{name}" in figures
+    ]
 
 
 def success_figures(name: str, row: Row) -> dict[str, float]:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.closed_loop import SHIPPED, success_figures
+from benchmarks.kept_episodes import kept_episodes
 from benchmarks.results import RESULTS, command_line, write_results
 from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
@@ -104,7 +105,8 @@ def main(
         calibration=calibration,
         workers=workers,
     )
-    rows = {row.policy: row for row in run_evaluation(evaluation, Console(), command_line())}
+    with kept_episodes("planted_outliers", out):
+        rows = {row.policy: row for row in run_evaluation(evaluation, Console(), command_line())}
     figures: dict[str, float] = {}
     for name, variant in ROWS.items():
         figures |= success_figures(name, rows[str(variant)])

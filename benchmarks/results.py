@@ -24,8 +24,8 @@ def write_results(name: str, figures: Mapping[str, float], **more: Any) -> Path:
     content = {
         "command": command_line(),
         "machine": machine(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": _commit(),
+        "date": today(),
+        "commit": commit(),
         "figures": {key: round(value, 4) for key, value in figures.items()},
         **more,
     }
@@ -33,6 +33,18 @@ def write_results(name: str, figures: Mapping[str, float], **more: Any) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def read_results(name: str) -> dict[str, Any]:
+    """What `write_results` left; empty if nothing did."""
+    path = RESULTS / f"{name}.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return content
+
+
+def today() -> str:
+    """Date in UTC, year first."""
+    return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 def command_line() -> str:
@@ -51,6 +63,7 @@ def machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores, {gib:.0f} GiB, {platform.system()} {platform.release()}"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Of the repository, marked where files differ from it."""
     command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--exclude=*"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

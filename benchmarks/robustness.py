@@ -1,4 +1,4 @@
-"""Success against disturbance, float and SQAP-VLA: `python -m benchmarks.robustness`.
+"""Success against disturbance, float and SQAP-VLA: `python -m benchmarks.robustness`. Goes on where it stopped.
 
 A transform that is off by centimetres moves the protected ring and nothing else in the policy's input; a camera that
 has turned or moved since it was calibrated changes image and ring.
@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks.closed_loop import COMPARED, ROWS, SHIPPED, with_interval
+from benchmarks.kept_episodes import kept_episodes
 from benchmarks.results import RESULTS, command_line, write_results
 from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
@@ -33,6 +34,7 @@ def main(
     episodes: int = 10,
     disturbances: tuple[str, ...] = DISTURBANCES,
     calibration: tuple[str, ...] = (),
+    frames: int = 128,
     workers: int = 2,
     out: Path = Path("out/closed_loop"),
 ) -> None:
@@ -43,7 +45,8 @@ def main(
         tasks: Names of tasks; empty: those that the checkpoint was trained on.
         episodes: Per task, policy and disturbance.
         disturbances: NAME=SIZE,SIZE as in `sqap-vla evaluate`.
-        calibration: What compression looks at, as in `sqap-vla compress`.
+        calibration: What compression looks at, as in `sqap-vla compress`; the same as in `benchmarks.closed_loop`.
+        frames: How many of them.
         workers: Episodes at a time.
         out: Directory for episodes and compressed checkpoints; `benchmarks.closed_loop` leaves undisturbed ones there.
     """
@@ -55,9 +58,11 @@ def main(
         conditions=parse_conditions(disturbances),
         episodes=episodes,
         calibration=calibration,
+        calibration_frames=frames,
         workers=workers,
     )
-    rows = run_evaluation(evaluation, Console(), command_line())
+    with kept_episodes("closed_loop", out):
+        rows = run_evaluation(evaluation, Console(), command_line())
     figures: dict[str, float] = {}
     for name in COMPARED:
         for row in (row for row in rows if row.policy == str(ROWS[name])):

@@ -1,6 +1,7 @@
 """Success rates as pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,43 @@ from sqap_vla_ros.evaluation.statistics import Estimate
 from sqap_vla_ros.evaluation.variants import DISTURBANCES
 
 
-def plot_success(rows: Sequence[Row], path: Path) -> None:
-    """A bar per policy with its interval, and a mark per task; undisturbed rows only."""
-    rows = [row for row in rows if not row.disturbance]
-    figure = Figure(figsize=(9, 1.6 + 0.38 * len(rows)), layout="constrained")
+@dataclass(frozen=True)
+class Bar:
+    """Success of one policy.
+
+    Attributes:
+        label: What stands beside it.
+        value: Share of all episodes that succeeded.
+        low: Lower end of its interval.
+        high: Upper end of its interval.
+        tasks: Share by task.
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    tasks: Mapping[str, float]
+
+    @classmethod
+    def of(cls, row: Row) -> "Bar":
+        """From a row of a report, with its number of episodes."""
+        mean = row.mean
+        tasks = {task: rate.value for task, rate in row.tasks.items()}
+        return cls(f"{row.policy}  ({mean.count})", mean.value, mean.low, mean.high, tasks)
+
+
+def plot_success(bars: Sequence[Bar], path: Path) -> None:
+    """A bar per policy with its interval, and a mark per task."""
+    figure = Figure(figsize=(9, 1.6 + 0.38 * len(bars)), layout="constrained")
     axes = figure.subplots()
-    places = np.arange(len(rows))
-    means = [row.mean for row in rows]
-    axes.barh(places, [100 * mean.value for mean in means], xerr=_whiskers(means), color="#B7C9DD", capsize=3)
-    tasks = dict.fromkeys(task for row in rows for task in row.tasks)
+    places = np.arange(len(bars))
+    axes.barh(places, [100 * bar.value for bar in bars], xerr=_whiskers(bars), color="#B7C9DD", capsize=3)
+    tasks = dict.fromkeys(task for bar in bars for task in bar.tasks)
     for task, marker in zip(tasks, "os^DvP*X", strict=False):
-        found = {place: row.tasks[task] for place, row in enumerate(rows) if task in row.tasks}
-        rates = [100 * rate.value for rate in found.values()]
-        axes.scatter(rates, list(found), s=22, marker=marker, label=task.replace("_", " "), zorder=3)
-    axes.set_yticks(places, [f"{row.policy}  ({row.mean.count})" for row in rows])
+        found = {place: 100 * bar.tasks[task] for place, bar in enumerate(bars) if task in bar.tasks}
+        axes.scatter(list(found.values()), list(found), s=22, marker=marker, label=task.replace("_", " "), zorder=3)
+    axes.set_yticks(places, [bar.label for bar in bars])
     axes.invert_yaxis()
     axes.set(xlabel="success, % (bar: all tasks, 95 % interval; number of episodes)", xlim=(0, 102))
     axes.grid(axis="x", alpha=0.3)
@@ -54,7 +78,7 @@ def plot_robustness(rows: Sequence[Row], path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
-def _whiskers(estimates: Sequence[Estimate]) -> np.ndarray:
+def _whiskers(estimates: Sequence[Estimate | Bar]) -> np.ndarray:
     """From each value to the ends of its interval, (2, n), in per cent."""
     ends = [(estimate.value - estimate.low, estimate.high - estimate.value) for estimate in estimates]
     return 100 * np.array(ends).T.clip(min=0)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sqap_vla_ros.evaluation.plots import plot_robustness, plot_success
+from sqap_vla_ros.evaluation.plots import Bar, plot_robustness, plot_success
 from sqap_vla_ros.evaluation.report import Row, in_percent, summarise, write_report
 from sqap_vla_ros.evaluation.run import Evaluation, Prepared, prepare
 from sqap_vla_ros.evaluation.run import Progress as Played
@@ -95,8 +95,8 @@ def _report(prepared: Prepared, command: str) -> list[Row]:
     rows = summarise(prepared.results(), [str(variant) for variant in evaluation.variants], tasks)
     if rows:
         write_report(rows, tasks, evaluation.out, command)
-        if any(not row.disturbance for row in rows):
-            plot_success(rows, evaluation.out / "success.png")
+        if undisturbed := [Bar.of(row) for row in rows if not row.disturbance]:
+            plot_success(undisturbed, evaluation.out / "success.png")
         if any(row.disturbance for row in rows):
             plot_robustness(rows, evaluation.out / "robustness.png")
     return rows

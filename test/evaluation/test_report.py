@@ -5,13 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import pytest
 from stand_in_jobs import result_of
 
-from benchmarks.closed_loop import ROWS, figures, merged
+from benchmarks.closed_loop import ROWS, bars, figures, merged
+from benchmarks.kept_episodes import FILES, kept_episodes
 from benchmarks.readme import GRIDS
 from sqap_vla_ros.config import validate
 from sqap_vla_ros.config_files import named_file, read_yaml
-from sqap_vla_ros.evaluation.plots import plot_robustness, plot_success
+from sqap_vla_ros.evaluation.plots import Bar, plot_robustness, plot_success
 from sqap_vla_ros.evaluation.report import Row, markdown, summarise, write_report
 from sqap_vla_ros.policy_config import PolicyConfig
 from sqap_vla_ros.quantization.recipe import read_recipe
@@ -83,9 +85,10 @@ def test_tables_have_a_line_per_row_and_the_command() -> None:
 def test_reports_and_pictures_are_written(tmp_path: Path) -> None:
     write_report(rows(), TASKS, tmp_path, "sqap-vla evaluate out/run")
     assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 3
-    for plot in (plot_success, plot_robustness):
-        plot(rows(), tmp_path / "plot.png")
-        picture = cv2.imread(str(tmp_path / "plot.png"))
+    plot_success([Bar.of(row) for row in rows()[:2]], tmp_path / "success.png")
+    plot_robustness(rows(), tmp_path / "robustness.png")
+    for name in ("success.png", "robustness.png"):
+        picture = cv2.imread(str(tmp_path / name))
         assert picture is not None and picture.std() > 10
 
 
@@ -102,6 +105,30 @@ def test_figures_of_the_benchmark_are_in_per_cent_and_points() -> None:
     assert (found["success_fp16"], found["success_sqap"], found["paired_difference_sqap"]) == (100, 75, -25)
     assert found["success_sqap_low"] < 75 < found["success_sqap_high"]
     assert found["paired_difference_sqap_low"] < -25 and "paired_difference_fp16_low" not in found
+
+
+def test_the_benchmark_draws_every_row_that_was_measured() -> None:
+    float_model, sqap, _ = rows()
+    drawn = bars(figures({"sqap": sqap, "fp16": float_model}), TASKS)
+    assert [bar.label for bar in drawn] == [f"fp16  ({float_model.mean.count})", f"sqap  ({sqap.mean.count})"]
+    expected = Bar.of(sqap)
+    assert drawn[1].tasks == expected.tasks
+    assert (drawn[1].value, drawn[1].low, drawn[1].high) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def test_episodes_that_are_kept_are_gone_on_with(tmp_path: Path) -> None:
+    kept, out = tmp_path / "kept", tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), kept_episodes("rows", out, kept):
+        out.mkdir()
+        for name in FILES:
+            (out / name).write_text("first")
+        raise KeyboardInterrupt
+    elsewhere = tmp_path / "elsewhere"
+    with kept_episodes("rows", elsewhere, kept):
+        assert all((elsewhere / name).read_text() == "first" for name in FILES)
+        (elsewhere / "episodes.jsonl").write_text("second")
+    with kept_episodes("rows", out, kept):  # has episodes of its own
+        assert (out / "episodes.jsonl").read_text() == "first"
 
 
 def test_the_readme_has_a_column_for_every_task() -> None:

@@ -15,7 +15,7 @@ def test_an_episode_leaves_commands_a_bag_and_a_video(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sqap_vla_ros.simulation.demo", "--seconds", "2", "--out", str(tmp_path)]
     played = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert played.returncode == 0, played.stdout + played.stderr
-    for words in ("black bowl", "commands per simulated second", "median", "ticks refused"):
+    for words in ("close the top drawer", "commands per simulated second", "median", "ticks refused"):
         assert words in " ".join(played.stdout.split())
     assert (tmp_path / "demo.mp4").stat().st_size > 10_000
     assert (tmp_path / "bag" / "metadata.yaml").is_file()
