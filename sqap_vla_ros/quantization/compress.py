@@ -6,7 +6,6 @@ was stopped, or had no more space, goes on where it was.
 
 import hashlib
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -235,7 +234,6 @@ class _Compression:
         self._recipe = manifest.identity.recipe
         self._calibration: LayerCalibration | None = None
         self._channel_bits: dict[str, Tensor] = {}
-        self._counted_s = time.monotonic()
 
     @torch.no_grad()  # not inference_mode, whose tensors autograd refuses where mixed precision needs it
     def run(self, frames: CalibrationFrames | None) -> Manifest:
@@ -281,14 +279,9 @@ class _Compression:
             update={
                 "files": {**self._manifest.files, name: file},
                 "linears": {**self._manifest.linears, **entries},
-                "minutes": self._manifest.minutes + self._minutes_since_last(),
             }
         )
         write_manifest(self._directory, self._manifest, UNFINISHED)
-
-    def _minutes_since_last(self) -> float:
-        before, self._counted_s = self._counted_s, time.monotonic()
-        return (self._counted_s - before) / 60
 
     def _choose_bits(self, embeddings: list[Tensor], target_bits: float, step: Step) -> None:
         """Bits per output channel, in a file of their own; each of the 2 · depth layers run for it counts as a step."""

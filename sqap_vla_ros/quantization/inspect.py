@@ -48,7 +48,6 @@ def summary_table(directory: Path, manifest: Manifest) -> Table:
     for note in manifest.notes:
         table.add_row("note", note)
     table.add_row("size", f"{filesize.decimal(manifest.nbytes)} in {len(manifest.files)} files")
-    table.add_row("took", f"{60 * manifest.minutes:.0f} s" if manifest.minutes < 2 else f"{manifest.minutes:.0f} min")
     for kind, entries in _by_kind(manifest).items():
         weight = sum(entry.weight_error for entry in entries) / len(entries)
         outputs = [entry.output_error for entry in entries if entry.output_error is not None]

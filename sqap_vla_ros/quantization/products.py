@@ -14,7 +14,7 @@ from sqap_vla_ros.quantization.integers import largest_code
 from sqap_vla_ros.quantization.kernels import kernels_run_on, require_triton
 from sqap_vla_ros.quantization.weight import QuantisedWeight, weight_from_codes
 
-Execution = Literal["auto", "reference", "onednn", "int_mm", "float_sums", "triton"]
+Execution = Literal["auto", "reference", "onednn", "float_sums", "triton"]
 
 
 class Product(Protocol):
@@ -60,30 +60,6 @@ class Reference(nn.Module):
         return nn.functional.linear(codes.float() * scales, self.codes.float() * self.scales).to(dtype)
 
 
-class IntMm(nn.Module):
-    """`torch._int_mm`, which every build of torch has."""
-
-    offset = 0
-
-    def __init__(self, weight: QuantisedWeight, device: torch.device | str) -> None:
-        super().__init__()
-        self.codes = weight.codes.T.contiguous().to(device)
-        self.scales = weight.scales.T.contiguous().to(device)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the weight."""
-        return self.codes.nbytes + self.scales.nbytes
-
-    def accumulate(self, codes: Tensor) -> Tensor:
-        """Sums in int32."""
-        return torch._int_mm(codes, self.codes)
-
-    def forward(self, codes: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
-        """As `Product.__call__`."""
-        return (self.accumulate(codes).float() * self.scales).mul_(scales).to(dtype)
-
-
 class OneDnn(nn.Module):
     """oneDNN's integer linear layer, the fastest on a CPU with VNNI; weights in 8-bit containers, prepacked.
 
@@ -118,7 +94,10 @@ class OneDnn(nn.Module):
 
 
 class FloatSums(nn.Module):
-    """float32 products over so few columns that their sums are exact: slower, and right on any machine."""
+    """float32 products over so few columns that their sums are exact: slower, and right on any machine.
+
+    `torch._int_mm` would be there too, but takes 20 to 100 times as long on a CPU without VNNI, which alone needs it.
+    """
 
     offset = 0
     _COLUMNS = 1024  # 1024 · 127² < 2^24
@@ -146,7 +125,7 @@ class FloatSums(nn.Module):
 
 
 @lru_cache
-def exact_on_cpu(bits: int) -> Literal["onednn", "int_mm", "float_sums"]:
+def exact_on_cpu(bits: int) -> Literal["onednn", "float_sums"]:
     """The fastest execution that multiplies exactly here: without VNNI a CPU saturates sums of 8-bit codes.
 
     Args:
@@ -157,16 +136,12 @@ def exact_on_cpu(bits: int) -> Literal["onednn", "int_mm", "float_sums"]:
     weight = weight_from_codes(torch.full((32, columns), 127, dtype=torch.int8), torch.ones(32, 1), 8)
     codes = torch.full((4, columns), limit, dtype=torch.int8)
     codes[::2] = -limit
-    wanted = codes.long() @ weight.codes.long().T
-    for execution in ("onednn", "int_mm"):
-        try:
-            product = make_product(weight, bits, execution)
-            sums = product.accumulate(codes.view(torch.uint8) + product.offset if product.offset else codes)
-        except (AttributeError, RuntimeError):  # this build of torch lacks it
-            continue
-        if torch.equal(sums.long(), wanted):
-            return execution
-    return "float_sums"
+    try:
+        product = OneDnn(weight, bits)
+        sums = product.accumulate(codes.view(torch.uint8) + product.offset)
+    except (AttributeError, RuntimeError):  # this build of torch lacks it
+        return "float_sums"
+    return "onednn" if torch.equal(sums.long(), codes.long() @ weight.codes.long().T) else "float_sums"
 
 
 def fastest_exact(bits: int, device: torch.device) -> Execution:
@@ -197,5 +172,5 @@ def make_product(
 
         return TritonProduct(weight, device)
     kinds: dict[str, Callable[[QuantisedWeight, torch.device | str], Product]]
-    kinds = {"reference": Reference, "int_mm": IntMm, "float_sums": FloatSums}
+    kinds = {"reference": Reference, "float_sums": FloatSums}
     return kinds[execution](weight, device)

@@ -98,7 +98,6 @@ class Manifest(Group):
     notes: tuple[str, ...] = Field((), description="Where the result differs from what the recipe asks, and why")
     files: dict[str, FileEntry] = {}
     linears: dict[str, LinearEntry] = {}
-    minutes: float = Field(0.0, description="Time that the compression took, over all its runs")
 
     @property
     def nbytes(self) -> int:

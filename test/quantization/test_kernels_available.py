@@ -16,7 +16,7 @@ import torch
 from sqap_vla_ros.quantization.products import make_product
 from sqap_vla_ros.quantization.weight import round_to_nearest
 weight = round_to_nearest(torch.eye(32), 4)
-print(make_product(weight, 4, "int_mm").accumulate(torch.ones(32, 32, dtype=torch.int8)).sum().item())
+print(make_product(weight, 4, "float_sums").accumulate(torch.ones(32, 32, dtype=torch.int8)).sum().item())
 make_product(weight, 4, "triton")
 """
 

@@ -18,8 +18,6 @@ from sqap_vla_ros.quantization.weight import QuantisedWeight, concatenate, round
 EXECUTIONS: list[Execution] = ["reference", "float_sums"]
 if not torch.cuda.is_available():
     EXECUTIONS += ["triton"]
-if exact_on_cpu(8) != "float_sums":
-    EXECUTIONS += ["int_mm"]
 if exact_on_cpu(8) == "onednn":
     EXECUTIONS += ["onednn"]
 COLUMNS = 96

@@ -32,8 +32,6 @@ from sqap_vla_ros.quantization.store import read_manifest
 EXECUTIONS: list[Execution] = ["float_sums"]
 if not torch.cuda.is_available():
     EXECUTIONS += ["triton"]
-if exact_on_cpu(8) != "float_sums":
-    EXECUTIONS += ["int_mm"]
 if exact_on_cpu(8) == "onednn":
     EXECUTIONS += ["onednn"]
 EIGHT_BITS = {"weights": {"bits": 8}, "activations": {"bits": 8, "clip": 1.0}}

@@ -22,7 +22,7 @@ from sqap_vla_ros.quantization.store import read_manifest, read_weights
 
 FRAMES = drawn_frames(2)
 EXECUTIONS: tuple[Execution, ...] = (
-    ("reference", "onednn", "int_mm") if exact_on_cpu(8) == "onednn" else ("reference", "int_mm")
+    ("reference", "onednn", "float_sums") if exact_on_cpu(8) == "onednn" else ("reference", "float_sums")
 )
 STEPS = 4 + 3 * 3  # towers, projector, embedding and head; three times through the layers
 BITS_CHOSEN = 4 + 2 + 2 * 3  # calls before the first layer is rounded: frames and bits have one each more

@@ -14,9 +14,7 @@ from sqap_vla_ros.quantization.products import Execution, FloatSums, OneDnn, exa
 from sqap_vla_ros.quantization.weight import QuantisedWeight, concatenate, weight_from_codes
 
 # Those that a machine without VNNI has too, and all that this one multiplies 8-bit codes with exactly.
-ON_CPU: list[Execution] = list(
-    {"float_sums": None, exact_on_cpu(8): None, **({"int_mm": None} if exact_on_cpu(8) != "float_sums" else {})}
-)
+ON_CPU: list[Execution] = list(dict.fromkeys(("float_sums", exact_on_cpu(8))))
 INTERPRETED = not torch.cuda.is_available()
 ALL: list[Execution] = [*ON_CPU, "triton"] if INTERPRETED else ON_CPU
 WIDTHS = [(4,), (8,), (4, 8), (8, 4, 8)]
