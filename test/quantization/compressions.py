@@ -52,6 +52,6 @@ def stop_before(index: int) -> Callable[[Step], None]:
 
 
 def hashes(directory: Path) -> dict[str, str]:
-    """Of all files in a directory but the JSON of the compression, which tells the time that it took."""
+    """Of all files in a directory but the JSON of the compression."""
     files = [path for path in directory.rglob("*") if path.is_file() and path.name not in (COMPRESSED, UNFINISHED)]
     return {str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
