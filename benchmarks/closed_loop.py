@@ -98,7 +98,7 @@ def main(
         found = merged(
             found, {name: played[str(variant)] for name, variant in variants.items() if str(variant) in played}
         )
-        before = _before(weights, task_names)
+        before = measured_before(weights, task_names)
         now = {name: row for name, row in found.items() if name in rows}
         at = f"{commit()}, {today()}"
         share = before.get("figures", {}) | figures(now)
@@ -112,8 +112,8 @@ def main(
         plot_success(bars(share, task_names), RESULTS.parents[1] / "docs" / "closed_loop.png")
 
 
-def _before(weights_sha256: str, task_names: Sequence[str]) -> dict[str, Any]:
-    """What the results hold already; nothing if of other weights or tasks."""
+def measured_before(weights_sha256: str, task_names: Sequence[str]) -> dict[str, Any]:
+    """What the results hold already; nothing where it is of other weights or tasks."""
     content = read_results("closed_loop")
     same = content.get("weights_sha256") == weights_sha256 and content.get("task_names") == list(task_names)
     return content if same else {}

@@ -8,9 +8,10 @@ import cv2
 import pytest
 from stand_in_jobs import result_of
 
-from benchmarks.closed_loop import ROWS, bars, figures, merged
+from benchmarks.closed_loop import ROWS, bars, figures, measured_before, merged
 from benchmarks.kept_episodes import FILES, kept_episodes
 from benchmarks.readme import GRIDS
+from benchmarks.results import write_results
 from sqap_vla_ros.config import validate
 from sqap_vla_ros.config_files import named_file, read_yaml
 from sqap_vla_ros.evaluation.plots import Bar, plot_robustness, plot_success
@@ -114,6 +115,16 @@ def test_the_benchmark_draws_every_row_that_was_measured() -> None:
     expected = Bar.of(sqap)
     assert drawn[1].tasks == expected.tasks
     assert (drawn[1].value, drawn[1].low, drawn[1].high) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def test_rows_that_are_not_named_stay_if_weights_and_tasks_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.results.RESULTS", tmp_path)
+    assert measured_before("weights", TASKS) == {}
+    write_results("closed_loop", {"success_fp16": 80}, weights_sha256="weights", task_names=TASKS)
+    assert measured_before("weights", TASKS)["figures"] == {"success_fp16": 80}
+    assert measured_before("others", TASKS) == measured_before("weights", TASKS[:1]) == {}
 
 
 def test_episodes_that_are_kept_are_gone_on_with(tmp_path: Path) -> None:
