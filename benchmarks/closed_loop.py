@@ -99,17 +99,18 @@ def main(
             found, {name: played[str(variant)] for name, variant in variants.items() if str(variant) in played}
         )
         before = measured_before(weights, task_names)
-        now = {name: row for name, row in found.items() if name in rows}
-        at = f"{commit()}, {today()}"
-        share = before.get("figures", {}) | figures(now)
+        measured = before.get("measured", {})
+        now = {name: row for name, row in found.items() if name in rows or name not in measured}
+        shown = before.get("figures", {}) | figures(now)
+        shown |= {"episodes_per_task": shown[f"played_{REFERENCE}"] / len(task_names), "tasks": len(task_names)}
         write_results(
             "closed_loop",
-            share | {"episodes_per_task": share[f"played_{REFERENCE}"] / len(task_names), "tasks": len(task_names)},
+            shown,
             task_names=task_names,
             weights_sha256=weights,
-            measured=before.get("measured", {}) | dict.fromkeys(now, at),
+            measured=measured | dict.fromkeys(now, f"{commit()}, {today()}"),
         )
-        plot_success(bars(share, task_names), RESULTS.parents[1] / "docs" / "closed_loop.png")
+        plot_success(bars(shown, task_names), RESULTS.parents[1] / "docs" / "closed_loop.png")
 
 
 def measured_before(weights_sha256: str, task_names: Sequence[str]) -> dict[str, Any]:
