@@ -54,6 +54,7 @@ def main(
     other_episodes: int = 25,
     calibration: tuple[str, ...] = (),
     frames: int = 128,
+    videos: int = 2,
     workers: int = 2,
     out: Path = Path("out/closed_loop"),
 ) -> None:
@@ -67,6 +68,7 @@ def main(
         other_episodes: Per task, of the other rows.
         calibration: What compression looks at, as in `sqap-vla compress`; empty: demonstrations recorded for it.
         frames: How many of them.
+        videos: Failures per row that are filmed.
         workers: Episodes at a time.
         out: Directory for episodes and compressed checkpoints; kept for the next time.
     """
@@ -86,15 +88,15 @@ def main(
         workers=workers,
     )
     compared = tuple(ROWS[name] for name in COMPARED if name in rows)
-    parts = [(all_rows, 2)]
+    parts = [(all_rows, videos)]
     if compared:
         parts.insert(0, (replace(all_rows, variants=compared, episodes=episodes), 0))
     task_names = [task.name for task in all_rows.tasks]
     weights = open_checkpoint(checkpoint).sha256()
     found: dict[str, Row] = {}
-    for evaluation, videos in parts:
+    for evaluation, filmed in parts:
         with kept_episodes("closed_loop", out):
-            played = {row.policy: row for row in run_evaluation(evaluation, console, command_line(), videos)}
+            played = {row.policy: row for row in run_evaluation(evaluation, console, command_line(), filmed)}
         found = merged(
             found, {name: played[str(variant)] for name, variant in variants.items() if str(variant) in played}
         )
