@@ -27,6 +27,7 @@ FACTOR, SHARE = 30.0, 1 / 32
 ROWS = {
     "fp16": Variant("fp16"),
     "rtn_w4a4": Variant("dense", "rtn-w4a4"),
+    "rotated_w4a4": Variant("dense", "rotated-w4a4"),
     "smoothquant_w4a4": Variant("dense", "smoothquant-w4a4"),
     "paper_w4a4": Variant("dense", "sqap-w4a4-paper"),
     "residual_w4a4": Variant("dense", "sqap-w4a4"),
