@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.results import RESULTS
+from sqap_vla_ros.evaluation.records import EvaluationError
 
 FILES = ("evaluation.json", "episodes.jsonl")
 
@@ -22,12 +23,17 @@ def kept_episodes(name: str, out: Path, directory: Path = RESULTS / "episodes") 
         name: Of the benchmark.
         out: Directory of the evaluation.
         directory: Where episodes are kept.
+
+    Raises:
+        SystemExit: What is kept is of other weights or settings; the message says how to begin anew.
     """
     kept = directory / name
     if not (out / FILES[0]).exists() and (kept / FILES[0]).exists():
         _copy(kept, out)
     try:
         yield
+    except EvaluationError as error:
+        raise SystemExit(f"{error}; to begin anew, remove {out} and {kept}") from None
     finally:  # also when it was stopped
         if (out / FILES[1]).exists():
             _copy(out, kept)

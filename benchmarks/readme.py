@@ -129,12 +129,12 @@ NOTES = {
         "predict W4A4 on CogACT-Base. ![Success per row and task](docs/closed_loop.png)"
     ),
     "planted_outliers": (
-        "What rotation is worth: the same model, in which one of 32 channels of every linear layer's input was made 30 "
-        "times as large and the weights that read it as much smaller. Float actions stay the same; every row keeps all "
-        "tokens. `rotated` is `rtn` with all inputs rotated, `paper` rotates queries and keys alone, `residual` "
-        "(`sqap-w4a4`) smooths and rotates, the residual stream offline, `online` smooths and rotates all inputs while it "
-        "runs. Outliers planted as a factor per channel are just what smoothing takes out again, so this "
-        "shows what rotation does without it, not that smoothing is always enough. ![Success per recipe and "
+        "What rotation is worth: the same model, in which one of 32 channels of every linear layer's input was made "
+        "30 times as large and the weights that read it as much smaller. Float actions stay the same; every row "
+        "keeps all tokens. `rotated` is `rtn` with all inputs rotated, `paper` rotates queries and keys alone, "
+        "`residual` (`sqap-w4a4`) smooths and rotates, the residual stream offline, `online` smooths and rotates all "
+        "inputs while it runs. Outliers planted as a factor per channel are just what smoothing takes out again, so "
+        "this shows what rotation does without it, not that smoothing is always enough. ![Success per recipe and "
         "task](docs/planted_outliers.png)"
     ),
     "robustness": (

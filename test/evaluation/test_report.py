@@ -15,6 +15,7 @@ from benchmarks.results import write_results
 from sqap_vla_ros.config import validate
 from sqap_vla_ros.config_files import named_file, read_yaml
 from sqap_vla_ros.evaluation.plots import Bar, plot_robustness, plot_success
+from sqap_vla_ros.evaluation.records import EvaluationError
 from sqap_vla_ros.evaluation.report import Row, markdown, summarise, write_report
 from sqap_vla_ros.policy_config import PolicyConfig
 from sqap_vla_ros.quantization.recipe import read_recipe
@@ -140,6 +141,9 @@ def test_episodes_that_are_kept_are_gone_on_with(tmp_path: Path) -> None:
         (elsewhere / "episodes.jsonl").write_text("second")
     with kept_episodes("rows", out, kept):  # has episodes of its own
         assert (out / "episodes.jsonl").read_text() == "first"
+    hint = f"other weights; to begin anew, remove {out} and {kept / 'rows'}"
+    with pytest.raises(SystemExit, match=hint), kept_episodes("rows", out, kept):
+        raise EvaluationError("other weights")
 
 
 def test_the_readme_has_a_column_for_every_task() -> None:
