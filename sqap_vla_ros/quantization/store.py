@@ -12,10 +12,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import safetensors
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -98,6 +98,14 @@ class Manifest(Group):
     notes: tuple[str, ...] = Field((), description="Where the result differs from what the recipe asks, and why")
     files: dict[str, FileEntry] = {}
     linears: dict[str, LinearEntry] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_time(cls, content: Any) -> Any:
+        """Earlier versions also told how long it took, which gave the same weights another hash each time."""
+        return (
+            {key: value for key, value in content.items() if key != "minutes"} if isinstance(content, dict) else content
+        )
 
     @property
     def nbytes(self) -> int:

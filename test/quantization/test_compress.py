@@ -1,5 +1,6 @@
 """Compressing: a run that stops goes on to the same bytes, and what cannot be done loses nothing."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import torch
 from compressions import Stopped, compressed, drawn_frames, hashes, named_recipe, stop_before
 from test_store import largest_file
 
-from sqap_vla_ros.cogact.checkpoint import open_checkpoint
+from sqap_vla_ros.cogact.checkpoint import COMPRESSED, open_checkpoint
 from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.cogact.tokenizer import TokenizerError
 from sqap_vla_ros.cogact.weights import CheckpointError
@@ -145,6 +146,12 @@ def test_peak_memory_is_a_small_part_of_a_checkpoint_of_many_layers(tmp_path: Pa
 
 
 # --- stopping and going on
+
+
+def test_a_compression_of_an_earlier_version_which_tells_its_time_is_read(whole: Path, tmp_path: Path) -> None:
+    content = json.loads((whole / COMPRESSED).read_text())
+    (tmp_path / COMPRESSED).write_text(json.dumps(content | {"minutes": 1.5}))
+    assert read_manifest(tmp_path) == read_manifest(whole)
 
 
 @pytest.mark.parametrize("index", range(STEPS))
