@@ -134,8 +134,11 @@ def bars(figures: Mapping[str, float], task_names: Sequence[str]) -> list[Bar]:
     """What is drawn: a bar for each row that was measured, in the order of `ROWS`."""
     return [
         Bar(
-            f"{name}  ({figures[f'played_{name}']:.0f})",
-            *(figures[f"success_{name}{end}"] / 100 for end in ("", "_low", "_high")),
+            name,
+            Estimate(
+                *(figures[f"success_{name}{end}"] / 100 for end in ("", "_low", "_high")),
+                count=round(figures[f"played_{name}"]),
+            ),
             {task: figures[key] / 100 for task in task_names if (key := f"task_{task}_{name}") in figures},
         )
         for name in ROWS

@@ -17,25 +17,19 @@ class Bar:
     """Success of one policy.
 
     Attributes:
-        label: What stands beside it.
-        value: Share of all episodes that succeeded.
-        low: Lower end of its interval.
-        high: Upper end of its interval.
+        label: What stands beside it, before the number of episodes.
+        mean: Over the episodes of all tasks.
         tasks: Share by task.
     """
 
     label: str
-    value: float
-    low: float
-    high: float
+    mean: Estimate
     tasks: Mapping[str, float]
 
     @classmethod
     def of(cls, row: Row) -> "Bar":
-        """From a row of a report, with its number of episodes."""
-        mean = row.mean
-        tasks = {task: rate.value for task, rate in row.tasks.items()}
-        return cls(f"{row.policy}  ({mean.count})", mean.value, mean.low, mean.high, tasks)
+        """From a row of a report."""
+        return cls(row.policy, row.mean, {task: rate.value for task, rate in row.tasks.items()})
 
 
 def plot_success(bars: Sequence[Bar], path: Path) -> None:
@@ -43,12 +37,13 @@ def plot_success(bars: Sequence[Bar], path: Path) -> None:
     figure = Figure(figsize=(9, 1.6 + 0.38 * len(bars)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(bars))
-    axes.barh(places, [100 * bar.value for bar in bars], xerr=_whiskers(bars), color="#B7C9DD", capsize=3)
+    means = [bar.mean for bar in bars]
+    axes.barh(places, [100 * mean.value for mean in means], xerr=_whiskers(means), color="#B7C9DD", capsize=3)
     tasks = dict.fromkeys(task for bar in bars for task in bar.tasks)
     for task, marker in zip(tasks, "os^DvP*X", strict=False):
         found = {place: 100 * bar.tasks[task] for place, bar in enumerate(bars) if task in bar.tasks}
         axes.scatter(list(found.values()), list(found), s=22, marker=marker, label=task.replace("_", " "), zorder=3)
-    axes.set_yticks(places, [bar.label for bar in bars])
+    axes.set_yticks(places, [f"{bar.label}  ({bar.mean.count})" for bar in bars])
     axes.invert_yaxis()
     axes.set(xlabel="success, % (bar: all tasks, 95 % interval; number of episodes)", xlim=(0, 102))
     axes.grid(axis="x", alpha=0.3)
@@ -78,7 +73,7 @@ def plot_robustness(rows: Sequence[Row], path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
-def _whiskers(estimates: Sequence[Estimate | Bar]) -> np.ndarray:
+def _whiskers(estimates: Sequence[Estimate]) -> np.ndarray:
     """From each value to the ends of its interval, (2, n), in per cent."""
     ends = [(estimate.value - estimate.low, estimate.high - estimate.value) for estimate in estimates]
     return 100 * np.array(ends).T.clip(min=0)
