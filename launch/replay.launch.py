@@ -23,7 +23,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
-from sqap_vla_ros.config_files import named_file, read_yaml
+from sqap_vla_ros.config_files import flatten, named_file, robot_parameters
 
 ARGUMENTS = [
     DeclareLaunchArgument("bag", description="rosbag2 directory to play"),
@@ -41,11 +41,21 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("domain_id", default_value="77", description="ROS domain; look at it with the same one"),
 ]
-INPUTS = ("image", "camera_info", "joint_states", "robot_description")
-
-
+# What the node listens to beside transforms and its instruction, with the topics that it has by default.
+INPUTS = {
+    "image": "/camera/color/image_raw",
+    "camera_info": "/camera/color/camera_info",
+    "joint_states": "/joint_states",
+    "robot_description": "/robot_description",
+}
 # The node is inactive once its policy is loaded.
 UNTIL_LOADED = "until ros2 lifecycle get /sqap_vla 2>/dev/null | grep -q active; do sleep 1; done; sleep "
+
+
+def played_topics(robot):
+    """The topics of the node's inputs, by a robot's file."""
+    settings = flatten(robot_parameters(named_file("robots", robot)))
+    return [settings.get(f"topics.{name}", default) for name, default in INPUTS.items()]
 
 
 def play_bag(context):
@@ -54,12 +64,10 @@ def play_bag(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
-    topics = read_yaml(named_file("robots", value("robot")))["/**"]["ros__parameters"].get("topics", {})
-    played = [topics[name] for name in INPUTS if name in topics]
     instruction = [] if value("instruction") else ["/sqap_vla/instruction"]
     play = ExecuteProcess(
         cmd=["ros2", "bag", "play", value("bag"), "--clock", "100", "--rate", value("rate")]
-        + ["--topics", "/tf", "/tf_static", *instruction, *played],
+        + ["--topics", "/tf", "/tf_static", *instruction, *played_topics(value("robot"))],
         output="screen",
     )
     wait = ExecuteProcess(cmd=["bash", "-c", f"{UNTIL_LOADED}{float(value('delay'))}"])

@@ -7,12 +7,11 @@ A robot YAML is a ROS parameter file (`/**: ros__parameters: ...`), so that `ros
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sqap_vla_ros.config_files import ConfigurationError, named_file, read_yaml
+from sqap_vla_ros.config_files import ConfigurationError, flatten, named_file, robot_parameters
 
 Positive = Annotated[float, Field(gt=0)]
 _TOPIC = r"~?/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*"
@@ -101,6 +100,7 @@ class Limits(Group):
     step: Positive = Field(0.05, description="Largest translation of one action [m]")
     step_rotation: Positive = Field(0.25, description="Largest rotation of one action [rad]")
     tool_to_target: Positive = Field(0.15, description="Largest distance from the tool to the first target [m]")
+    tool_to_target_rotation: Positive = Field(0.5, description="Largest rotation between them [rad]")
     joint_velocity: tuple[Positive, ...] = Field((1.0,), description="Per joint, or one for all [rad/s]")
     joint_acceleration: tuple[Positive, ...] = Field((5.0,), description="Per joint, or one for all [rad/s^2]")
     joint_jerk: tuple[Positive, ...] = Field((100.0,), description="Per joint, or one for all [rad/s^3]")
@@ -238,17 +238,6 @@ def _groups(annotation: Any) -> list[type[BaseModel]]:
     return [group for part in get_args(annotation) for group in _groups(part)]
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one mapping with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + str(name)] = value
-    return flat
-
-
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for name, value in flat.items():
@@ -313,22 +302,6 @@ def _place(group: type[BaseModel], location: Iterable[str | int]) -> tuple[str, 
         fields = groups[0].model_fields if groups else {}
         groups = _groups(fields[part].annotation) if part in fields else []
     return ".".join(names), groups
-
-
-def robot_parameters(path: Path) -> dict[str, Any]:
-    """The parameters in a robot YAML, nested as written.
-
-    Raises:
-        ConfigurationError: The file is not a ROS parameter file for any node name (`/**`).
-    """
-    content = read_yaml(path)
-    try:
-        parameters = content["/**"]["ros__parameters"]
-    except (KeyError, TypeError):
-        parameters = None
-    if not isinstance(parameters, dict):
-        raise ConfigurationError(f"{path}: expected '/**: ros__parameters: ...' at the top, found {sorted(content)}")
-    return parameters
 
 
 def load_configuration(robot: str, **overrides: Any) -> Configuration:

@@ -3,6 +3,7 @@
 Launch files use this, and they run in ROS's own Python: nothing here imports more than YAML.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path}: expected a mapping of names to values, found {type(content).__name__}")
     return content
+
+
+def robot_parameters(path: Path) -> dict[str, Any]:
+    """The parameters in a robot YAML, nested as written.
+
+    Raises:
+        ConfigurationError: The file is not a ROS parameter file for any node name (`/**`).
+    """
+    content = read_yaml(path)
+    try:
+        parameters = content["/**"]["ros__parameters"]
+    except (KeyError, TypeError):
+        parameters = None
+    if not isinstance(parameters, dict):
+        raise ConfigurationError(f"{path}: expected '/**: ros__parameters: ...' at the top, found {sorted(content)}")
+    return parameters
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + str(name)] = value
+    return flat

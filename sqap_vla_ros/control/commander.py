@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 
 # The least lead of a start from rest, where the controller may hold a position slightly beside the measured one.
 START_LEAD_NS = 100_000_000
-# After a trajectory's end the controller holds its last point, if the joints are still this near to it [rad or m].
+# After a trajectory's end the controller is taken to hold its last point, if the joints are still this near [rad or m].
 HOLDING = 0.05
 # An arm that moves faster than this share of its velocity limits without a trajectory of ours is not ours to move.
 MOVING = 0.05
@@ -347,8 +347,9 @@ class Commander:
             return self._branch(now_ns, self._published.positions[-1], self._lead.lead_ns)
         if self._published is not None:
             held = self._published.positions[-1]
-            if np.abs(joint_state.positions - held).max() <= HOLDING:
-                return self._branch(now_ns, held, max(START_LEAD_NS, self._lead.lead_ns))
+            gap = np.abs(joint_state.positions - held)
+            if gap.max() <= HOLDING:
+                return self._branch(now_ns, held, max(START_LEAD_NS, self._lead.lead_ns, self._closing_ns(gap)))
         speed = np.abs(joint_state.velocities) / self._limits.velocity
         if speed.max() > MOVING:
             joint = int(speed.argmax())
@@ -357,6 +358,14 @@ class Commander:
                 "no trajectory of this node runs; wait until the arm rests"
             )
         return self._branch(now_ns, joint_state.positions, max(START_LEAD_NS, self._lead.lead_ns))
+
+    def _closing_ns(self, gap: Array) -> int:
+        """How long a cubic from rest to rest takes across a gap float64 (joints,), within the limits.
+
+        A controller that was halted and started again holds the measured position instead, and goes that way.
+        """
+        fastest, hardest = 1.5 * gap / self._limits.velocity, np.sqrt(6 * gap / self._limits.acceleration)
+        return round(float(max(fastest.max(), hardest.max())) * 1e9)
 
     def _branch(self, now_ns: int, rest: Array, lead_ns: int) -> TimedPoints:
         """What remains of the published points up to the lead; past their end, and a point at rest there."""

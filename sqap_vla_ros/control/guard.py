@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Freshness, Limits
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
+from sqap_vla_ros.geometry.transforms import inverse, vector_from_rotation
 
 Array = NDArray[np.float64]
 
@@ -161,18 +162,13 @@ def clip_targets(targets: Array, limits: Limits, inset_m: float) -> tuple[Array,
 
 
 def check_first_target(T_base_target: Array, T_base_tool: Array, limits: Limits) -> None:
-    """The first target lies near the tool.
+    """The first target lies near the tool, and is turned as it is.
 
     Raises:
         Refused: It does not: the chunk is of another moment, or frames or units are wrong.
     """
-    distance = float(np.linalg.norm(T_base_target[:3, 3] - T_base_tool[:3, 3]))
-    if not distance <= limits.tool_to_target:
-        raise Refused(
-            f"the first target is {distance:.3f} m from the tool; at most limits.tool_to_target = "
-            f"{limits.tool_to_target:g} m are allowed (do transforms and joint states agree?)",
-            Response.HOLD,
-        )
+    if apart := _apart(T_base_target, T_base_tool, limits):
+        raise Refused(f"the first target is {apart} (do transforms and joint states agree?)", Response.HOLD)
 
 
 def check_following(T_base_desired: Array, T_base_tool: Array, limits: Limits) -> None:
@@ -181,13 +177,23 @@ def check_following(T_base_desired: Array, T_base_tool: Array, limits: Limits) -
     Raises:
         Refused: It is not: the arm is blocked, its controller is off, or another command took over.
     """
-    distance = float(np.linalg.norm(T_base_desired[:3, 3] - T_base_tool[:3, 3]))
+    if apart := _apart(T_base_desired, T_base_tool, limits):
+        raise Refused(f"where the running trajectory has it is {apart}; does the controller follow?", Response.STOP)
+
+
+def _apart(T_base_wanted: Array, T_base_tool: Array, limits: Limits) -> str:
+    """How far a wanted pose is from the tool, in words; empty: no further than allowed."""
+    T_tool_wanted = inverse(T_base_tool) @ T_base_wanted
+    distance = float(np.linalg.norm(T_tool_wanted[:3, 3]))
     if not distance <= limits.tool_to_target:
-        raise Refused(
-            f"the tool is {distance:.3f} m from where the running trajectory has it (limits.tool_to_target is "
-            f"{limits.tool_to_target:g} m); does the controller follow?",
-            Response.STOP,
+        return f"{distance:.3f} m from the tool; limits.tool_to_target is {limits.tool_to_target:g} m"
+    angle = float(np.linalg.norm(vector_from_rotation(T_tool_wanted[:3, :3])))
+    if not angle <= limits.tool_to_target_rotation:
+        return (
+            f"turned by {angle:.3f} rad from the tool; limits.tool_to_target_rotation is "
+            f"{limits.tool_to_target_rotation:g} rad"
         )
+    return ""
 
 
 def check_trajectory(

@@ -9,6 +9,7 @@ cartesian_pose    the same for a controller that never finds a pose too old. A d
                   last pose was, as hard as the controller does.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +26,8 @@ Array = NDArray[np.float64]
 AT_REST_S = 0.3
 # Velocities add up to a place only roughly: an error is corrected with this rate [1/s].
 CORRECTION_PER_S = 2.0
+# The error is one of a moment ago, when the tool may still have followed an earlier command: so many are remembered.
+FOLLOWED = 4
 # After a silence of this length the consumer has halted the arm by itself [s].
 HALTED_S = 0.1
 # Coordinates of the tool that are the same up to rounding [m, rad].
@@ -103,40 +106,47 @@ class ToolStream:
     def __init__(self, space: ToolSpace, twists: bool) -> None:
         self._space = space
         self._twists = twists
-        self._trajectory: _Sampled | None = None
+        self._followed: deque[_Sampled] = deque(maxlen=FOLLOWED)  # the newest last
         self._told_ns = 0
         self._told_velocity: Array = np.zeros(6)
         self._told_pose: Array | None = None
 
     def follow(self, command: Command) -> Message | None:
         """Follow another command from now on; nothing at once."""
-        self._trajectory = _Sampled(command)
+        self._followed.append(_Sampled(command))
         return None
 
     def due(self, now_ns: int, measured: tuple[int, Array] | None) -> Message | None:
         """As `Output.due`; None without a command, and from a while after its end on."""
-        trajectory = self._trajectory
-        if trajectory is None or now_ns > trajectory.end_ns + AT_REST_S * 1e9:
-            self._trajectory = self._told_pose = None
+        if not self._followed or now_ns > self._followed[-1].end_ns + AT_REST_S * 1e9:
+            self._followed.clear()
+            self._told_pose = None
             return None
+        trajectory = self._followed[-1]
         position, velocity = trajectory.at(now_ns)
         if not self._twists:
             return ToolPose(now_ns, self._reachable(position, now_ns))
         # A stop goes nowhere: an arm that is blocked must not be pushed on while it is brought to rest.
         if measured is not None and now_ns <= trajectory.end_ns and not trajectory.stops:
-            stamp_ns, T_base_tool = measured
-            wanted, _ = trajectory.at(stamp_ns)
-            correction = CORRECTION_PER_S * (wanted - self._space.coordinates(T_base_tool, wanted))
-            largest = self._space.limits.velocity
-            velocity = np.clip(velocity + correction, -largest, largest)
+            velocity = self._corrected(velocity, *measured)
         velocity = self._accelerated(velocity, now_ns)
         return ToolTwist(now_ns, velocity[:3], angular_velocity(position[3:], velocity[3:]))
 
     def clock_set(self, by_ns: int) -> None:
         """Go on in the new time."""
         self._told_ns += by_ns
-        if self._trajectory is not None:
-            self._trajectory.delay(by_ns)
+        for trajectory in self._followed:
+            trajectory.delay(by_ns)
+
+    def _corrected(self, velocity: Array, stamp_ns: int, T_base_tool: Array) -> Array:
+        """The velocity float64 (6,) with a share against what the tool was off at a moment, within the limits."""
+        at_the_time = [trajectory for trajectory in self._followed if trajectory.first_ns <= stamp_ns]
+        if not at_the_time:
+            return velocity
+        wanted, _ = at_the_time[-1].at(stamp_ns)
+        correction = CORRECTION_PER_S * (wanted - self._space.coordinates(T_base_tool, wanted))
+        largest = self._space.limits.velocity
+        return np.clip(velocity + correction, -largest, largest)
 
     def _reachable(self, position: Array, now_ns: int) -> Array:
         """The pose float64 (4, 4) nearest to what is due, within the velocity limits from the last one told.
@@ -176,12 +186,14 @@ class _Sampled:
         self._first_s, self._last_s = float(times_s[0]), float(times_s[-1])
         self._position = CubicHermiteSpline(times_s, trajectory.positions, trajectory.velocities)
         self._velocity = self._position.derivative()
+        self.first_ns = command.start_ns + round(self._first_s * 1e9)
         self.end_ns = command.start_ns + round(self._last_s * 1e9)
         self.stops = command.stops
 
     def delay(self, by_ns: int) -> None:
         """Everything later by so much."""
         self._start_ns += by_ns
+        self.first_ns += by_ns
         self.end_ns += by_ns
 
     def at(self, stamp_ns: int) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from sqap_vla_ros.config import flatten
+from sqap_vla_ros.config_files import flatten
 from sqap_vla_ros.reasons import ReasonCounter
 from sqap_vla_ros.replay import plots
 from sqap_vla_ros.replay.annotate import ANNOTATED

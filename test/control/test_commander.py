@@ -53,14 +53,14 @@ class Arm:
         self.commander = Commander(self.robot, self.kinematics)
         each = np.ones(7)
         limits = self.robot.limits
-        bounds = JointLimits(
+        self.bounds = JointLimits(
             self.kinematics.lower,
             self.kinematics.upper,
             limits.joint_velocity[0] * each,
             limits.joint_acceleration[0] * each,
             limits.joint_jerk[0] * each,
         )
-        self.controller = JointTrajectoryController(PANDA_JOINTS, PANDA_HOME, bounds)
+        self.controller = JointTrajectoryController(PANDA_JOINTS, PANDA_HOME, self.bounds)
         self.state = self.controller.desired(self.now_ns * 1e-9)
 
     @property
@@ -502,6 +502,19 @@ def test_an_arm_moved_by_hand_after_a_trajectory_starts_from_where_it_is(arm: Ar
     answer = arm.commander.command(arm.chunk(steady()), arm.now_ns, arm.joint_state)
     assert isinstance(answer, Command)
     np.testing.assert_allclose(answer.trajectory.positions[0], elsewhere, atol=1e-9)
+
+
+@pytest.mark.parametrize("nudge", [0.01, 0.03, 0.049])
+def test_an_arm_that_was_nudged_while_its_controller_was_off_goes_back_within_the_limits(
+    arm: Arm, nudge: float
+) -> None:
+    arm.command(arm.chunk(steady((0.01, 0, 0))))
+    arm.run(2.0)
+    arm.controller = JointTrajectoryController(PANDA_JOINTS, arm.state[0] + nudge, arm.bounds)
+    arm.run(0.1)
+    assert isinstance(arm.command(arm.chunk(steady())), Command)
+    arm.run(2.0)
+    assert not arm.controller.violations and arm.rests
 
 
 def test_velocity_limits_of_the_model_count_as_well(chain: Kinematics) -> None:

@@ -8,6 +8,7 @@ from sqap_vla_ros.action_chunk import ActionChunk
 from sqap_vla_ros.config import Freshness, Limits
 from sqap_vla_ros.control import guard
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
+from sqap_vla_ros.geometry.transforms import rotation_from_rpy, transform_from
 from sqap_vla_ros.pruning.selection import keep_all
 
 LIMITS = Limits(workspace_min=(0, 0, 0), workspace_max=(1, 1, 1), step=0.05, step_rotation=0.25, tool_to_target=0.1)
@@ -132,9 +133,17 @@ def test_near_first_targets_pass() -> None:
     guard.check_first_target(pose(0.09, 0, 0), np.eye(4), LIMITS)
 
 
-def test_an_arm_that_does_not_follow_is_noticed() -> None:
+def test_first_targets_turned_from_the_tool_are_refused_with_the_angle() -> None:
+    mounted_otherwise = transform_from((0, 0, 0), rotation_from_rpy((0, 0, -np.pi / 4)))
+    with pytest.raises(guard.Refused, match="turned by 0.785 rad from the tool"):
+        guard.check_first_target(mounted_otherwise, np.eye(4), LIMITS)
+    guard.check_first_target(transform_from((0, 0, 0), rotation_from_rpy((0.3, 0, 0.3))), np.eye(4), LIMITS)
+
+
+@pytest.mark.parametrize("wanted", [pose(0.2, 0, 0), transform_from((0, 0, 0), rotation_from_rpy((0, 0, 0.6)))])
+def test_an_arm_that_does_not_follow_is_noticed(wanted: np.ndarray) -> None:
     with pytest.raises(guard.Refused, match="does the controller follow"):
-        guard.check_following(pose(0.2, 0, 0), np.eye(4), LIMITS)
+        guard.check_following(wanted, np.eye(4), LIMITS)
 
 
 def test_a_trajectory_within_all_limits_passes() -> None:

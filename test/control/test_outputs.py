@@ -27,9 +27,11 @@ class StreamedTool:
 
     output_name: str
     drift_m_s: float = 0.0
+    transform_age_ns: int = 0
     now_ns: int = 1_700_000_000 * 10**9
     T_base_tool: np.ndarray = field(default_factory=START.copy)
     told: list[Message | None] = field(default_factory=list)
+    poses: list[tuple[int, np.ndarray]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.robot = Robot(limits=LIMITS, command=CommandSettings(output=self.output_name))
@@ -54,7 +56,9 @@ class StreamedTool:
         end_ns = self.now_ns + round(seconds * 1e9)
         while self.now_ns < end_ns:
             self.now_ns += PERIOD_NS
-            message = self.output.due(self.now_ns, (self.now_ns, self.T_base_tool.copy()))
+            self.poses.append((self.now_ns, self.T_base_tool.copy()))
+            known = [pose for pose in self.poses if pose[0] <= self.now_ns - self.transform_age_ns]
+            message = self.output.due(self.now_ns, known[-1] if known else None)
             self.told.append(message)
             if isinstance(message, ToolPose):
                 self.T_base_tool = message.T_base_tool
@@ -135,6 +139,16 @@ def test_velocities_make_up_for_a_tool_that_drifts() -> None:
         tool.run(1.4)
     error = np.linalg.norm(drifting.T_base_tool[:3, 3] - straight.T_base_tool[:3, 3])
     assert 0.005 < error < 0.014  # 0.028 m without correction, 0.02 / 2 with it while the arm moves
+
+
+@pytest.mark.parametrize("transform_age_ns", [80 * MS, 150 * MS])
+def test_late_transforms_do_not_speed_the_tool_up(transform_age_ns: int) -> None:
+    at_once, late = StreamedTool("servo_twist"), StreamedTool("servo_twist", transform_age_ns=transform_age_ns)
+    for tool in (at_once, late):
+        for _ in range(20):
+            tool.command((0.01, 0.0, 0.0))
+            tool.run(0.14)
+    np.testing.assert_allclose(late.speeds()[-70:], at_once.speeds()[-70:], atol=1e-3)
 
 
 @pytest.mark.parametrize("by_s", [-10, 10])

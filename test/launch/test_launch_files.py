@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from sqap_vla_ros.config import flat_fields
+from sqap_vla_ros.config import Topics, flat_fields
 from sqap_vla_ros.config_files import named_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,6 +135,15 @@ def load(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+def test_a_replay_plays_the_topics_that_the_node_listens_to_by_default() -> None:
+    (inputs,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse((ROOT / "launch" / "replay.launch.py").read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INPUTS"
+    )
+    assert inputs == {name: getattr(Topics(), name) for name in inputs}
 
 
 @has_launch
