@@ -7,6 +7,7 @@ to 4 bits.
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,12 +19,13 @@ from torch import Tensor
 from benchmarks.closed_loop import SHIPPED, success_figures
 from benchmarks.kept_episodes import kept_episodes
 from benchmarks.results import RESULTS, command_line, write_results
+from sqap_vla_ros.evaluation.plots import Bar, plot_success
 from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
 from sqap_vla_ros.evaluation.variants import Variant
 from sqap_vla_ros.simulation.tasks import chosen_tasks
 
-FACTOR, SHARE = 30.0, 1 / 32
+FACTOR, SHARE = 30.0, 1 / 32  # how much larger channels become, and which share of each input
 ROWS = {
     "fp16": Variant("fp16"),
     "rtn_w4a4": Variant("dense", "rtn-w4a4"),
@@ -36,20 +38,17 @@ ROWS = {
 _LAYERS = "llm_backbone.llm.model.layers."
 
 
-def plant(tensors: dict[str, Tensor], factor: float = FACTOR, share: float = SHARE, seed: int = 0) -> dict[str, Tensor]:
+def plant(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same network with outlier channels in the inputs of every linear layer of the language model.
 
     Args:
         tensors: A checkpoint's, named as published with the part in front.
-        factor: How much larger the channels become.
-        share: Of the channels of each input.
-        seed: Of which channels.
 
     Returns:
         New tensors, float32 where changed: 16 bits would round the rescaled weights anew.
     """
     planted = dict(tensors)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
 
     def scale(name: str, channels: Tensor, by: float, axis: int) -> None:
         tensor = planted[name].float().clone()
@@ -66,10 +65,10 @@ def plant(tensors: dict[str, Tensor], factor: float = FACTOR, share: float = SHA
             ("mlp.up_proj", ("mlp.down_proj",)),
         ):
             width = planted[f"{layer}{writer}.weight"].shape[0]
-            channels = torch.randperm(width, generator=generator)[: max(1, round(share * width))]
-            scale(f"{layer}{writer}.weight", channels, factor, 0)
+            channels = torch.randperm(width, generator=generator)[: max(1, round(SHARE * width))]
+            scale(f"{layer}{writer}.weight", channels, FACTOR, 0)
             for reader in readers:
-                scale(f"{layer}{reader}.weight", channels, 1 / factor, 1)
+                scale(f"{layer}{reader}.weight", channels, 1 / FACTOR, 1)
     return planted
 
 
@@ -107,10 +106,11 @@ def main(
         workers=workers,
     )
     with kept_episodes("planted_outliers", out):
-        rows = {row.policy: row for row in run_evaluation(evaluation, Console(), command_line())}
+        played = {row.policy: row for row in run_evaluation(evaluation, Console(), command_line())}
+    rows = [replace(played[str(variant)], policy=name) for name, variant in ROWS.items()]
     figures: dict[str, float] = {}
-    for name, variant in ROWS.items():
-        figures |= success_figures(name, rows[str(variant)])
+    for row in rows:
+        figures |= success_figures(row.policy, row)
     write_results(
         "planted_outliers",
         figures,
@@ -119,7 +119,7 @@ def main(
         episodes_per_task=episodes,
         task_names=[task.name for task in evaluation.tasks],
     )
-    shutil.copy(out / "success.png", RESULTS.parents[1] / "docs" / "planted_outliers.png")
+    plot_success([Bar.of(row) for row in rows], RESULTS.parents[1] / "docs" / "planted_outliers.png")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,25 @@
-"""Writes the tables of the README from the files in `results/`; `--check` only says whether they are up to date."""
+"""Writes the tables of the README and of `docs/figures.md` from `results/`; `--check` only says if they are current."""
 
 import json
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import tyro
 
 from benchmarks.results import RESULTS
 
-README = RESULTS.parents[1] / "README.md"
+ROOT = RESULTS.parents[1]
+README, OTHERS = ROOT / "README.md", ROOT / "docs" / "figures.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+# Files whose figures stand in the README; the others' stand in docs/figures.md.
+IN_README = ("closed_loop", "cpu_speed", "demo", "faults", "gpu_h200", "planted_outliers", "robustness")
+_HEAD = """# More figures
+
+Written by `python -m benchmarks.readme` from `benchmarks/results/`, as those in the [README](../README.md#figures); the
+command under each table measures it again.
+"""
 
 # File -> figure -> what it means in words, and its unit.
 MEANINGS = {
@@ -35,7 +45,9 @@ MEANINGS = {
         "minutes": ("duration, small random model at 20 Hz", "min"),
         "rss_growth_percent": ("growth of the node's and its policy's memory", "%"),
         "missed_statuses": ("statuses that did not come", ""),
-        "overhead_p99_ms_640x480": ("node overhead, p99, 640×480 at 20 Hz, sleeping policy", "ms"),
+        "rss_mib": ("memory of the node and its policy at the end", "MiB"),
+        "ticks": ("ticks measured", ""),
+        "overhead_p99_ms_640x480": ("node overhead right after it, p99, 640×480 at 20 Hz, sleeping policy", "ms"),
     },
     "cpu_speed": {"selection_ms": ("SQAP's choice of 154 of 256 tokens", "ms")},
     "cpu_full_size": {
@@ -53,6 +65,7 @@ MEANINGS = {
     },
     "replay_scale": {
         "memory_ratio_10min_to_1min": ("most memory held, bag of 10 minutes to bag of 1 minute", "×"),
+        "peak_mib_1min": ("most memory held, bag of 1 minute", "MiB"),
         "peak_mib_10min": ("most memory held, bag of 10 minutes", "MiB"),
         "realtime_factor_one_core": ("reading, decoding (JPEG) and projecting on one core, to real time", "×"),
         "realtime_factor_one_core_raw": ("the same, raw images", "×"),
@@ -85,9 +98,28 @@ MEANINGS = {
     },
 }
 
+# Kind of disturbance -> in words.
+_DISTURBED = {
+    "tf_offset": "a wrong transform from base to camera [m] (it moves the protected ring and nothing else)",
+    "camera_rotation": "a camera that turned since it was calibrated [deg]",
+    "camera_translation": "a camera that moved since it was calibrated [m]",
+    "image_noise": "pixel noise [grey levels]",
+    "drop_frames": "frames dropped [share]",
+    "delay": "delay from image to command [s]",
+}
 
-# File -> what must be known to read its figures, above them.
-NOTES = {
+
+def _robustness_note(figures: Mapping[str, float]) -> str:
+    """Names the disturbances that were played."""
+    played = [words for kind, words in _DISTURBED.items() if any(f"_{kind}_" in name for name in figures)]
+    return (
+        f"The small trained CogACT on LIBERO tasks, disturbed: {', '.join(played)}. "
+        "![Success against disturbance](docs/robustness.png)"
+    )
+
+
+# File -> what must be known to read its figures, above them; a function where it depends on them.
+NOTES: dict[str, str | Callable[[Mapping[str, float]], str]] = {
     "replay_scale": (
         "Replay of generated bags: camera of 640×480 at 30 Hz, transforms at 100 Hz, a policy that takes no time, with "
         "report, annotated recording and video."
@@ -100,10 +132,11 @@ NOTES = {
     ),
     "cpu_full_size": "CogACT-Base at its full size, random weights.",
     "continuity": (
-        "Chunks joined into one motion of the simulated Panda, inference of 50 to 300 ms: the largest joint jerk and "
-        "acceleration as shares of the limits in its YAML, the tool's RMS distance from the moving point that the "
-        "policy wants it at, and the RMS of the tool's jerk. Each chunk is drawn anew by the diffusion sampler around "
-        "the way to that point, so that successive chunks disagree. ![Motion per way of blending](docs/continuity.png)"
+        "Chunks joined into one motion of the simulated Panda, inference of 50 to 300 ms: the largest joint jerk as a "
+        "share of the limit in its YAML, the tool's RMS distance from the moving point that the policy wants it at, "
+        "and the RMS of the tool's jerk, over 40 s; the picture shows 4 to 10 s of them. Each chunk is drawn anew by "
+        "the diffusion sampler around the way to that point, so that successive chunks disagree. "
+        "![Motion per way of blending](docs/continuity.png)"
     ),
     "kinematics": (
         "Inverse kinematics along smooth paths, targets at most 0.05 m and 0.25 rad apart, solved within 1 mm, 0.1° "
@@ -122,27 +155,23 @@ NOTES = {
         "measured in the same run. ![Milliseconds per plan and stage](docs/gpu_h200.png)"
     ),
     "closed_loop": (
-        "The small trained CogACT on LIBERO tasks, in simulation; initial states that are not in the demonstrations, "
-        "the same episodes for all rows. Success with Wilson's 95 % interval; differences over the same episodes with "
-        "Newcombe's (1998, method 10). Random dropping, FastV, VLA-Cache and EfficientVLA on float weights. A model of "
-        "this size has not the outlier channels of a 7 B one: this measures pruning and the pipeline, and does not "
-        "predict W4A4 on CogACT-Base. ![Success per row and task](docs/closed_loop.png)"
+        "The small trained CogACT on LIBERO tasks, in simulation; initial states that are not in the demonstrations. A "
+        "row of fewer episodes plays the first ones of each task, and its difference to `fp16` is over those. Success "
+        "with Wilson's 95 % interval; differences with Newcombe's (1998, method 10). Random dropping, FastV, VLA-Cache "
+        "and EfficientVLA on float weights. A model of this size has not the outlier channels of a 7 B one: this "
+        "measures pruning and the pipeline, and does not predict W4A4 on CogACT-Base. "
+        "![Success per row and task](docs/closed_loop.png)"
     ),
     "planted_outliers": (
-        "What rotation is worth: the same model, in which one of 32 channels of every linear layer's input was made "
-        "30 times as large and the weights that read it as much smaller. Float actions stay the same; every row "
-        "keeps all tokens. `rotated` is `rtn` with all inputs rotated, `paper` rotates queries and keys alone, "
-        "`residual` (`sqap-w4a4`) smooths and rotates, the residual stream offline, `online` smooths and rotates all "
-        "inputs while it runs. Outliers planted as a factor per channel are just what smoothing takes out again, so "
-        "this shows what rotation does without it, not that smoothing is always enough. ![Success per recipe and "
-        "task](docs/planted_outliers.png)"
+        "What rotation is worth: the small trained CogACT, in which one of 32 channels of every linear layer's input "
+        "was made 30 times as large and the weights that read it as much smaller. Float actions stay the same; every "
+        "row keeps all tokens. `rotated_w4a4` is `rtn_w4a4` with all inputs rotated, `paper_w4a4` rotates queries and "
+        "keys alone, `residual_w4a4` (recipe `sqap-w4a4`) smooths and rotates, the residual stream offline, "
+        "`online_w4a4` smooths and rotates all inputs while it runs. Outliers planted as a factor per channel are just "
+        "what smoothing takes out again, so this shows what rotation does without it, not that smoothing is always "
+        "enough. ![Success per recipe and task](docs/planted_outliers.png)"
     ),
-    "robustness": (
-        "The same model and episodes, disturbed: a wrong transform from base to camera [m] (it moves the protected "
-        "ring and nothing else), a camera that turned [deg] or moved [m] since it was calibrated, pixel noise "
-        "[grey levels], share of dropped frames, delay from image to command [s]. "
-        "![Success against disturbance](docs/robustness.png)"
-    ),
+    "robustness": _robustness_note,
     "faults": (
         "Each fault meets a node whose arm goes round in a circle, and is undone again: the arm must then move again "
         "without a restart of the node (a policy that died is started again). *hold*: the ramp to rest, and on by "
@@ -155,7 +184,11 @@ NOTES = {
         "model's cognition feature and action chunk with the same noise; visual tokens that both look at most, and "
         "that both keep (`shuffled`: by chance). Outlier channels: synthetic inputs, 8 of 4096 channels at 100 times "
         "the others, arising in the residual stream; there `sqap-w4a4` does no better than the paper's mode, and "
-        "smoothing before the rotation (`sqap-w4a4-online`) does. ![Fidelity per recipe](docs/fidelity.png)"
+        "smoothing before the rotation (`sqap-w4a4-online`) does. `nearest`: W4A4 by rounding alone, measured on "
+        "these inputs only. ![Fidelity per recipe](docs/fidelity.png)\n\n"
+        "Where outliers arise changes the order of the recipes: in the residual stream (as in the table), by the "
+        "norm's gain, or in the stream where they make up most of queries and keys. "
+        "![Error of attention per recipe and kind of outliers](docs/outliers.png)"
     ),
 }
 
@@ -169,7 +202,7 @@ _SUCCESS = {
 }
 
 # File -> first column's heading, and a figure's name with a star where the row's is (none: at its end) -> heading and
-# format.
+# format. Columns without a heading or without a figure are left out.
 GRIDS = {
     "planted_outliers": ("row", _SUCCESS),
     "deployment": (
@@ -223,7 +256,7 @@ GRIDS = {
         "blending",
         {
             "max_jerk_*": ("largest jerk", "{:.2f}"),
-            "max_acceleration_*": ("largest acceleration", "{:.2f}"),
+            "max_acceleration_*": ("", ""),  # 1.00, the limit, in every row
             "tracking_rms_m_*": ("distance, m", "{:.4f}"),
             "tool_jerk_rms_m_s3_*": ("tool's jerk, m/s³", "{:.1f}"),
         },
@@ -274,12 +307,13 @@ def _grid(stem: str, figures: dict[str, float]) -> list[str]:
                 break
     order = list(columns)
     rows = dict(sorted(rows.items(), key=lambda entry: min(map(order.index, entry[1]))))
+    shown = [column for column in order if columns[column][0] and any(column in cells for cells in rows.values())]
     if not rows:
         return []
-    lines = [f"| {heading} | " + " | ".join(words for words, _ in columns.values()) + " |"]
-    lines.append("| --- |" + " --- |" * len(columns))
+    lines = [f"| {heading} | " + " | ".join(columns[column][0] for column in shown) + " |"]
+    lines.append("| --- |" + " --- |" * len(shown))
     return lines + [
-        f"| {row} | " + " | ".join(cells.get(column, "") for column in columns) + " |" for row, cells in rows.items()
+        f"| {row} | " + " | ".join(cells.get(column, "") for column in shown) + " |" for row, cells in rows.items()
     ]
 
 
@@ -291,43 +325,65 @@ def _cases(cases: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def tables() -> str:
-    """All results as Markdown."""
-    parts = []
-    for path in sorted(RESULTS.glob("*.json")):
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        meanings = MEANINGS.get(path.stem, {})
-        figures = dict(result["figures"])
-        grid = _grid(path.stem, figures)
-        rows = []
-        for name, value in figures.items():
-            words, unit = meanings.get(name, (name, ""))
-            rows.append(f"| {words} | {value:g} {unit} |")
-        listed = ["| | |", "| --- | --- |", *rows] if rows else []
-        cases = result.get("cases")
-        if isinstance(cases, list):
-            listed += ["", *_cases(cases)]
-        note = [f"{NOTES[path.stem]}\n"] if path.stem in NOTES else []
-        parts.append(
-            "\n".join([*note, *grid, *([""] if grid and listed else []), *listed])
-            + f"\n\n`{result['command']}`, {result['date']}, {result['machine']}.\n"
-        )
-    return "\n".join(parts)
+def _origin(result: Mapping[str, Any]) -> str:
+    """Command, date and machine; of a table whose rows were measured one by one, the command for all and each date."""
+    command, when = result["command"], result["date"]
+    if "measured" in result:
+        command = command.partition(" --")[0]
+        rows: dict[str, list[str]] = {}
+        for row, commit_and_date in result["measured"].items():
+            rows.setdefault(commit_and_date, []).append(f"`{row}`")
+        *first, last = rows
+        named = [f"{', '.join(rows[one])}: {one}" for one in first]
+        when = "; ".join([*named, f"the others: {last}" if first else last])
+    return f"`{command}`; {when}; {result['machine']}."
+
+
+def _table(stem: str) -> str:
+    """One file of results as Markdown."""
+    result: dict[str, Any] = json.loads((RESULTS / f"{stem}.json").read_text(encoding="utf-8"))
+    meanings = MEANINGS.get(stem, {})
+    figures = dict(result["figures"])
+    grid = _grid(stem, figures)
+    rows = []
+    for name, value in figures.items():
+        words, unit = meanings.get(name, (name, ""))
+        rows.append(f"| {words} | {value:g} {unit} |")
+    listed = ["| | |", "| --- | --- |", *rows] if rows else []
+    cases = result.get("cases")
+    if isinstance(cases, list):
+        listed += ["", *_cases(cases)]
+    note = NOTES.get(stem)
+    if callable(note):
+        note = note(result["figures"])
+    above = [f"{note}\n"] if note else []
+    return "\n".join([*above, *grid, *([""] if grid and listed else []), *listed]) + f"\n\n{_origin(result)}\n"
+
+
+def pages() -> dict[Path, str]:
+    """The pages as they must be, by path: the README with its tables, and the others."""
+    stems = sorted(path.stem for path in RESULTS.glob("*.json"))
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    tables = "\n".join(f"### {stem}\n\n{_table(stem)}" for stem in stems if stem in IN_README)
+    others = "\n".join(f"## {stem}\n\n{_table(stem)}" for stem in stems if stem not in IN_README)
+    return {
+        README: f"{before}{BEGIN}\n\n{tables}\n{END}{after}",
+        OTHERS: f"{_HEAD}\n{others}".replace("](docs/", "]("),
+    }
 
 
 def main(check: bool = False) -> None:
-    """Update the README.
+    """Update both pages.
 
     Args:
         check: Change nothing; exit with 1 when the tables are not those of the results.
     """
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    updated = f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
-    if check:
-        sys.exit(0 if updated == text else "the README's tables are out of date: run python -m benchmarks.readme")
-    README.write_text(updated, encoding="utf-8")
+    for path, text in pages().items():
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            sys.exit(f"the tables in {path.name} are out of date: run python -m benchmarks.readme")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ A transform that is off by centimetres moves the protected ring and nothing else
 has turned or moved since it was calibrated changes image and ring.
 """
 
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import tyro
@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks.closed_loop import COMPARED, ROWS, SHIPPED, with_interval
 from benchmarks.kept_episodes import kept_episodes
 from benchmarks.results import RESULTS, command_line, write_results
+from sqap_vla_ros.evaluation.plots import plot_robustness
 from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.evaluation.session import run_evaluation
 from sqap_vla_ros.evaluation.variants import parse_conditions
@@ -63,17 +64,17 @@ def main(
     )
     with kept_episodes("closed_loop", out):
         rows = run_evaluation(evaluation, Console(), command_line())
+    named = [replace(row, policy=name) for name in COMPARED for row in rows if row.policy == str(ROWS[name])]
     figures: dict[str, float] = {}
-    for name in COMPARED:
-        for row in (row for row in rows if row.policy == str(ROWS[name])):
-            condition = row.disturbance.replace("=", "_") or "none"
-            figures[f"success_{name}_{condition}"] = 100 * row.mean.value
-            if row.disturbance and row.difference is not None:
-                figures |= with_interval(f"paired_difference_{name}_{condition}", row.difference)
+    for row in named:
+        ending = f"{row.policy}_{row.disturbance.replace('=', '_') or 'none'}"
+        figures[f"success_{ending}"] = 100 * row.mean.value
+        if row.disturbance and row.difference is not None:
+            figures |= with_interval(f"paired_difference_{ending}", row.difference)
     write_results(
         "robustness", figures, episodes_per_task=episodes, task_names=[task.name for task in evaluation.tasks]
     )
-    shutil.copy(out / "robustness.png", RESULTS.parents[1] / "docs" / "robustness.png")
+    plot_robustness(named, RESULTS.parents[1] / "docs" / "robustness.png")
 
 
 if __name__ == "__main__":

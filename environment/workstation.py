@@ -26,7 +26,7 @@ NOT_OF_ROS = {"PYTHONHOME", "VIRTUAL_ENV", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"} & s
 ADVICE = "Check the network and pip's index, then run the same command again."
 
 DONE = """set-up: {venv} is ready for ROS 2 {distro}: torch {torch}, NumPy {numpy}. Now, in your workspace:
-  colcon build --packages-select sqap_vla
+  colcon build --symlink-install --packages-select sqap_vla
   source install/setup.bash
   ros2 launch sqap_vla sqap_vla.launch.py --show-args"""
 

@@ -94,7 +94,6 @@ def plan_work(
     *,
     linear_bits: Bits = FLOAT,
     tower_bits: Bits = FLOAT,
-    reused_tokens: int | None = None,
 ) -> tuple[Work, ...]:
     """What one plan multiplies.
 
@@ -104,9 +103,8 @@ def plan_work(
         text_tokens: Positions beside the visual tokens, BOS and cognition token included.
         linear_bits: Of the language model's linear layers.
         tower_bits: Of the vision towers' linear layers.
-        reused_tokens: For VLA-Cache, as in `language_tokens`.
     """
-    tokens = language_tokens(policy, shapes, text_tokens, reused_tokens)
+    tokens = language_tokens(policy, shapes, text_tokens)
     return (
         *tower_work(shapes.dino, tower_bits),
         *tower_work(shapes.siglip, tower_bits),

@@ -155,7 +155,29 @@ def test_a_checkpoint_that_does_not_exist_is_refused(sqap_vla: SqapVla, tmp_path
 
 def test_a_directory_that_is_no_compressed_checkpoint_is_not_inspected(sqap_vla: SqapVla, run_directory: Path) -> None:
     code, _, error = sqap_vla("inspect", run_directory)
-    assert code == 2 and "no compressed.json; not a compressed checkpoint" in error
+    assert code == 2 and "no compressed.json; not a compressed checkpoint, which `sqap-vla compress` makes" in error
+
+
+def test_a_file_is_not_inspected_and_not_to_be_removed(sqap_vla: SqapVla, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    code, _, error = sqap_vla("inspect", tmp_path / "notes.txt")
+    assert code == 2 and "notes.txt: no compressed.json; not a compressed checkpoint" in error and "remove" not in error
+
+
+def test_a_random_checkpoint_where_none_can_be_made_is_refused(sqap_vla: SqapVla, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    code, _, error = sqap_vla("random-checkpoint", tmp_path / "notes.txt" / "run")
+    assert code == 2 and "run: Not a directory; give a directory that can be written" in error
+
+
+def test_fidelity_without_frames_names_its_option(sqap_vla: SqapVla, run_directory: Path, tmp_path: Path) -> None:
+    code, _, error = sqap_vla("fidelity", run_directory, tmp_path / "any")
+    assert code == 2 and "fidelity: --frames-from" in error
+
+
+def test_a_rate_that_cannot_be_is_named_as_it_was_given(sqap_vla: SqapVla, tmp_path: Path) -> None:
+    code, _, error = sqap_vla("replay", tmp_path / "bag", "--rate", -1)
+    assert code == 2 and "--rate -1: expected 0 to 1000 [Hz]" in error
 
 
 def test_an_unfinished_compression_is_not_inspected(

@@ -17,6 +17,7 @@ FORMATS = {
     **{f"sqap-{ratio:g}": Format(4, 4, 8, kept=SqapConfig(ratio=ratio).keep) for ratio in RATIOS},
 }
 SQAP = "sqap-0.4"
+TEXT_TOKENS = 24
 # A gain below this is none: the choice of tokens itself and the gather take time that a floor does not count.
 _LEAST_GAIN = 1.05
 
@@ -53,11 +54,11 @@ class Deployment:
         return max(pays, default=0.0)
 
 
-def deployments(size: str = "base", text_tokens: int = 24) -> list[Deployment]:
+def deployments(size: str = "base") -> list[Deployment]:
     """All devices of which there is a data sheet."""
     rows = []
     for device in DATA_SHEETS:
-        floors = {name: floors_s(plan_products(form, text_tokens, size=size), device) for name, form in FORMATS.items()}
+        floors = {name: floors_s(plan_products(form, TEXT_TOKENS, size=size), device) for name, form in FORMATS.items()}
         rows.append(
             Deployment(
                 device,

@@ -12,19 +12,19 @@ from sqap_vla_ros.cogact.diffusion import ddim_schedule
 from sqap_vla_ros.cogact.model import CogACT
 from sqap_vla_ros.cogact.preprocessing import normalise
 
+_STEPS, _GUIDANCE = 10, 1.5  # of DDIM, and of classifier-free guidance, as published
+
 
 class EagerReference:
     """A float network run as the published implementation runs it; weights of what only that one has are random.
 
     Args:
         model: Not fused; the action head in float32.
-        steps: DDIM steps.
-        guidance: Scale of classifier-free guidance.
     """
 
-    def __init__(self, model: CogACT, steps: int = 10, guidance: float = 1.5) -> None:
-        self._model, self._guidance = model, guidance
-        self._schedule = ddim_schedule(steps)
+    def __init__(self, model: CogACT) -> None:
+        self._model = model
+        self._schedule = ddim_schedule(_STEPS)
         shape = model.language.shape
         self._lm_head = nn.Linear(shape.width, shape.vocabulary, bias=False, device=model.device, dtype=model.dtype)
 
@@ -52,7 +52,7 @@ class EagerReference:
         schedule, head = self._schedule, self._model.action_head
         for i in reversed(range(len(schedule.timesteps))):
             t = torch.full((1,), int(schedule.timesteps[i]), device=x.device)
-            noise = head.forward_with_guidance(x, t, z, self._guidance)
+            noise = head.forward_with_guidance(x, t, z, _GUIDANCE)
             scale, scale_noise = schedule.sqrt_recip_alphas_cumprod[i], schedule.sqrt_recipm1_alphas_cumprod[i]
             x0 = float(scale) * x - float(scale_noise) * noise
             seen = (float(scale) * x - x0) / float(scale_noise)

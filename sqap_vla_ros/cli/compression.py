@@ -25,7 +25,8 @@ class Compress:
     out: Path | None = None
     """Directory to make; empty: beside the run directory, with the recipe's name appended."""
     calibration: tuple[str, ...] = ()
-    """Camera frames that GPTQ, smoothing and mixed precision look at: bags, folders of images, or libero[:SUITE]."""
+    """Camera frames that GPTQ, smoothing and mixed precision look at: bags, folders of images or demonstrations, or
+    libero[:SUITE]."""
     frames: int = 32
     """How many frames to take from them."""
     instruction: str = ""
@@ -120,7 +121,8 @@ class Fidelity:
     compressed: tyro.conf.Positional[tuple[Path, ...]]
     """What `sqap-vla compress` made of it; one or several."""
     frames_from: tuple[str, ...] = ()
-    """Camera frames to ask, others than those of the calibration: bags, folders of images, or libero[:SUITE]."""
+    """Camera frames to ask, others than those of the calibration: bags, folders of images or demonstrations, or
+    libero[:SUITE]."""
     frames: int = 16
     """How many frames to take from them."""
     instruction: str = ""
@@ -176,6 +178,12 @@ class RandomCheckpoint:
     def run(self, console: Console) -> None:
         """Write the run directory."""
         from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
+        from sqap_vla_ros.config_files import ConfigurationError
 
-        write_random_checkpoint(self.directory, seed=self.seed)
+        try:
+            write_random_checkpoint(self.directory, seed=self.seed)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.directory}: {error.strerror}; give a directory that can be written"
+            ) from None
         console.print(f"wrote {self.directory}")

@@ -65,9 +65,9 @@ class Demonstrate:
 class Train:
     """Train a small CogACT on demonstrations.
 
-    Runs for hours on a CPU and minutes on a GPU. What it makes is a run directory in the published layout, complete
-    after every save: give it as `checkpoint` to node, replay or compress while the training goes on. A training that
-    was stopped goes on when the same command is given again.
+    Runs for hours on a CPU. What it makes is a run directory in the published layout, complete after every save: give
+    it as `checkpoint` to node, replay or compress while the training goes on. A training that was stopped goes on when
+    the same command is given again.
     """
 
     demonstrations: tyro.conf.Positional[Path]

@@ -11,7 +11,7 @@ DISTURBANCES = {
     "camera_translation": ("camera_translation_m", "m"),
     "tf_offset": ("tf_offset_m", "m"),
     "image_noise": ("image_noise", "grey levels"),
-    "drop_frames": ("drop_frames", "probability"),
+    "drop_frames": ("drop_frames", "share"),
     "delay": ("", "s"),
 }
 

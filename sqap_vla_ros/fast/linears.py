@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sqap_vla_ros.quantization.hadamard import rotate
-from sqap_vla_ros.quantization.integers import absmax_scales, quantise
 from sqap_vla_ros.quantization.linear import InputFormat
 
 
@@ -138,16 +136,3 @@ class Fused(Protocol):
 
     def __call__(self, values: Tensor, prologue: Prologue = NOTHING, residual: Tensor | None = None) -> Tensor:
         """As `FloatLinear.forward`."""
-
-
-def reference_codes(values: Tensor, prologue: Prologue, input_format: InputFormat) -> tuple[Tensor, Tensor]:
-    """What `IntegerLinear.quantise_input` computes, in torch and float32: the reference of its kernel."""
-    exact = Prologue(
-        prologue.epsilon,
-        None if prologue.gain is None else prologue.gain.float(),
-        None if prologue.shift is None else prologue.shift.float(),
-        prologue.function,
-    )
-    rotated = rotate(exact(values.float()), input_format.block)
-    scales = absmax_scales(rotated, input_format.bits, input_format.clip)
-    return quantise(rotated, scales, input_format.bits), scales

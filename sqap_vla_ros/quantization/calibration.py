@@ -87,9 +87,12 @@ def read_frames(sources: Sequence[str], count: int, instruction: str = "", image
         BagError: A bag cannot be read, or has several image topics.
     """
     if not sources:
-        raise CalibrationError("no calibration source; give a bag, a folder of pictures or 'libero'")
+        raise CalibrationError(
+            "no frames to look at; name a bag, a folder of pictures or demonstrations, or 'libero' (compress: "
+            "--calibration, fidelity: --frames-from)"
+        )
     if count < len(sources):
-        raise CalibrationError(f"{count} calibration frames from {len(sources)} sources; expected at least one of each")
+        raise CalibrationError(f"--frames {count}: expected at least one from each source; there are {len(sources)}")
     frames: list[CalibrationFrame] = []
     notes: list[str] = []
     for index, source in enumerate(sources):

@@ -122,12 +122,14 @@ def read_manifest(directory: Path, name: str = COMPRESSED) -> Manifest:
     path = directory / name
     try:
         return Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if (directory / UNFINISHED).is_file():
             raise CheckpointError(
                 f"{directory}: the compression is unfinished; run the same `sqap-vla compress` again, it goes on"
             ) from None
-        raise CheckpointError(f"{directory}: no {name}; not a compressed checkpoint") from None
+        raise CheckpointError(
+            f"{directory}: no {name}; not a compressed checkpoint, which `sqap-vla compress` makes"
+        ) from None
     except ValidationError as error:
         problem = error.errors()[0]
         reason = ": ".join((*map(str, problem["loc"]), problem["msg"]))

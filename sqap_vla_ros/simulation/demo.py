@@ -52,7 +52,7 @@ class Demo:
     suite: str = "libero_90"
     """LIBERO suite."""
     task: int = 0
-    """Index of the task in its suite; the default is to close a drawer, which the small model does most reliably."""
+    """Index of the task in its suite; the default is to close a drawer."""
     initial_state: int = 0
     """Index of the task's official initial state."""
     seed: int = 0

@@ -21,13 +21,12 @@ _VELOCITY_LIMITS = {
 _JOINT_TYPES = {int(mujoco.mjtJoint.mjJNT_HINGE): "revolute", int(mujoco.mjtJoint.mjJNT_SLIDE): "prismatic"}
 
 
-def urdf_from_mujoco(model: mujoco.MjModel, base_body: str, name: str = "panda") -> str:
+def urdf_from_mujoco(model: mujoco.MjModel, base_body: str) -> str:
     """URDF of the bodies from `base_body` on.
 
     Args:
         model: Compiled MuJoCo model whose hinges and slides turn about their body's origin.
         base_body: Root link; links bear the names of the bodies.
-        name: Of the robot.
 
     Returns:
         URDF text; lengths in metres, angles in radians.
@@ -35,7 +34,7 @@ def urdf_from_mujoco(model: mujoco.MjModel, base_body: str, name: str = "panda")
     Raises:
         ValueError: A body has several joints, or one that URDF cannot express.
     """
-    robot = ElementTree.Element("robot", name=name)
+    robot = ElementTree.Element("robot", name="panda")
     ElementTree.SubElement(robot, "link", name=base_body)
     linked = {model.body(base_body).id}
     for body_id in range(1, model.nbody):  # parents come first

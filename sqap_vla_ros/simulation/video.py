@@ -23,6 +23,7 @@ from sqap_vla_ros.overlay import Overlay, add_caption, draw_overlay
 from sqap_vla_ros.stamps import stamp_ns
 
 _TIME_BASE = Fraction(1, 1000)
+_WIDTH_PX = 640  # even, for H.264
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,13 @@ class _Plan:
     mask: Any = None
 
 
-def write_video(bag: Path, path: Path, configuration: Configuration, width: int = 640) -> int:
+def write_video(bag: Path, path: Path, configuration: Configuration) -> int:
     """Write an H.264 MP4 that browsers play.
 
     Args:
         bag: Recording of a cell.
         path: Of the MP4.
         configuration: Topics, frames and action convention of the robot.
-        width: Of the video (px), even.
 
     Returns:
         Number of frames written.
@@ -48,7 +48,7 @@ def write_video(bag: Path, path: Path, configuration: Configuration, width: int 
     Raises:
         ValueError: The bag has no images.
     """
-    frames = write_mp4(_pictures(bag, configuration, width), path)
+    frames = write_mp4(_pictures(bag, configuration), path)
     if not frames:
         raise ValueError(f"{bag}: no images on {configuration.topics.image}; nothing to show")
     return frames
@@ -106,7 +106,7 @@ def path_in_image(
     return camera.project(points @ T_camera_base[:3, :3].T + T_camera_base[:3, 3])[0]
 
 
-def _pictures(bag: Path, configuration: Configuration, width: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _pictures(bag: Path, configuration: Configuration) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Stamp and picture of every camera frame, in the order of recording, each drawn once its own plan is known."""
     plans = _plans(bag, configuration)
     latest: _Plan | None = None
@@ -120,7 +120,7 @@ def _pictures(bag: Path, configuration: Configuration, width: int) -> Iterator[t
         start_ns = at_ns if start_ns is None else start_ns
         latest = plans.get(at_ns, latest)
         image = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
-        picture = draw_overlay(image, state.overlay(latest), width)
+        picture = draw_overlay(image, state.overlay(latest), _WIDTH_PX)
         yield at_ns, add_caption(picture, state.caption(latest, (at_ns - start_ns) * 1e-9))
 
 

@@ -37,5 +37,5 @@ def test_a_disturbance_that_is_named_twice_is_refused(words: list[str]) -> None:
 
 
 def test_an_unknown_disturbance_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigurationError, match=r"'rain=1'.*tf_offset \[m\]"):
+    with pytest.raises(ConfigurationError, match=r"'rain=1'.*tf_offset \[m\].*drop_frames \[share\]"):
         parse_conditions(["rain=1"])

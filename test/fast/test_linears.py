@@ -5,15 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sqap_vla_ros.fast.linears import (
-    GELU,
-    NOTHING,
-    SWIGLU,
-    FloatLinear,
-    IntegerLinear,
-    Prologue,
-    reference_codes,
-)
+from sqap_vla_ros.fast.linears import GELU, NOTHING, SWIGLU, FloatLinear, IntegerLinear, Prologue
+from sqap_vla_ros.quantization.hadamard import rotate
 from sqap_vla_ros.quantization.integers import absmax_scales, pack_nibbles, quantise
 from sqap_vla_ros.quantization.kernels.gemm import pack_halves
 from sqap_vla_ros.quantization.linear import InputFormat
@@ -33,6 +26,19 @@ def prologues(channels: int) -> dict[str, Prologue]:
         "gelu": GELU,
         "swiglu": SWIGLU,
     }
+
+
+def reference_codes(values: Tensor, prologue: Prologue, input_format: InputFormat) -> tuple[Tensor, Tensor]:
+    """What `IntegerLinear.quantise_input` computes, in torch and float32: the reference of its kernel."""
+    exact = Prologue(
+        prologue.epsilon,
+        None if prologue.gain is None else prologue.gain.float(),
+        None if prologue.shift is None else prologue.shift.float(),
+        prologue.function,
+    )
+    rotated = rotate(exact(values.float()), input_format.block)
+    scales = absmax_scales(rotated, input_format.bits, input_format.clip)
+    return quantise(rotated, scales, input_format.bits), scales
 
 
 @pytest.mark.parametrize(("channels", "block"), WIDTHS)

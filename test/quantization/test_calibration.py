@@ -246,12 +246,14 @@ def test_a_file_that_is_no_bag_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [-1, 0, 1])
 def test_every_source_needs_a_share(count: int) -> None:
-    with pytest.raises(CalibrationError, match=f"{count} calibration frames from 2 sources"):
+    with pytest.raises(
+        CalibrationError, match=f"--frames {count}: expected at least one from each source; there are 2"
+    ):
         read_frames(["one", "two"], count, "wait")
 
 
 def test_no_source_is_refused() -> None:
-    with pytest.raises(CalibrationError, match="no calibration source; give a bag, a folder of pictures or 'libero'"):
+    with pytest.raises(CalibrationError, match="no frames to look at; name a bag, .*fidelity: --frames-from"):
         read_frames([], 4, "wait")
 
 

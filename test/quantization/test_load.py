@@ -199,7 +199,7 @@ def test_the_directory_alone_plans_offline_when_the_original_is_gone(
     policy = load_policy(configuration, lambda text: None)
     chunk = policy.plan(Observation(7, IMAGES[0], INSTRUCTION, np.eye(4), np.array([32.0, 32.0])))
     assert np.isfinite(chunk.actions).all() and len(chunk.selection.indices) == 154
-    assert policy.metadata.weights == "sqap-w4a4"
+    assert policy.metadata.weights == policy.metadata.recipe == "sqap-w4a4"
 
 
 # --- damage
