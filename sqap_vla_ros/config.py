@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sqap_vla_ros.config_files import ConfigurationError, flatten, named_file, robot_parameters
 
+# Longer than anybody says; an instruction is a part of every chunk that is published.
+LONGEST_INSTRUCTION = 1000
+
 Positive = Annotated[float, Field(gt=0)]
 _TOPIC = r"~?/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*"
 TopicName = Annotated[str, Field(pattern=f"^{_TOPIC}$")]
@@ -208,7 +211,9 @@ class Configuration(Robot):
     policy: str = Field("sqap", min_length=1, description="Name of a file in config/policies, or a path to one")
     checkpoint: str = Field("", description="Run directory, .pt file or Hub id of the CogACT checkpoint")
     tokenizer: str = Field("", description="Directory of the Llama-2 tokenizer; empty: beside the checkpoint")
-    instruction: str = Field("", description="What to do, in plain words; ~/instruction replaces it")
+    instruction: str = Field(
+        "", max_length=LONGEST_INSTRUCTION, description="What to do, in plain words; ~/instruction replaces it"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the policy runs")
     torch_threads: int = Field(0, ge=0, le=256, description="Threads of the policy on a CPU; 0: all cores but one")
     plan_timeout: float = Field(5.0, gt=0, le=60, description="A plan that takes longer is a fault [s]")
@@ -249,6 +254,12 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it: a long one is cut."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def unknown_name(name: str, known: Iterable[str]) -> str:
     """A sentence about a name that is no setting, with the nearest one that is."""
     close = difflib.get_close_matches(name, list(known), 1)
@@ -283,7 +294,7 @@ def validate(group: type[Model], values: Mapping[str, Any], source: str) -> Mode
                 choices = ", ".join(choice.model_fields[tag].default for choice in groups)
                 sentences.append(f"{name}.{tag} = {problem['input'].get(tag)!r}: expected one of {choices}")
             else:
-                subject = f"{name} = {problem['input']!r}: " if name else ""
+                subject = f"{name} = {shown(problem['input'])}: " if name else ""
                 sentences.append(subject + problem["msg"].removeprefix("Value error, "))
         raise ConfigurationError(f"{source}: " + "; ".join(sentences)) from None
 

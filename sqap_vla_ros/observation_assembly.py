@@ -47,10 +47,12 @@ class Refused:
     Attributes:
         stamp_ns: Of the image.
         reason: Why, in words.
+        undecodable: Whether the image itself is unusable, not what belongs to it.
     """
 
     stamp_ns: int
     reason: str
+    undecodable: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class ObservationAssembler:
             T_base_tool = self.tree.lookup(self._frames.base, self._frames.tool, frame.stamp_ns)
             image = decode(frame.message)
         except (TransformError, ImageError) as error:
-            return Refused(frame.stamp_ns, str(error))
+            return Refused(frame.stamp_ns, str(error), undecodable=isinstance(error, ImageError))
         tool = self._project_tool(T_base_tool, self._camera_frame(frame), frame.stamp_ns, image)
         tool_px, reason = (None, tool) if isinstance(tool, str) else (tool, "")
         return Observation(frame.stamp_ns, image, self._instruction, T_base_tool, tool_px, reason)

@@ -47,7 +47,12 @@ def read_policy(name: str) -> PolicyConfig:
 
 @dataclass(frozen=True)
 class PolicyMetadata:
-    """What is running; the fields of the PolicyMetadata message that the policy knows."""
+    """What is running; the fields of the PolicyMetadata message that the policy knows.
+
+    Attributes:
+        weights: "float", or the recipe that compressed them.
+        recipe: That compressed the weights; empty: none.
+    """
 
     policy: str
     checkpoint: str
@@ -63,6 +68,7 @@ class PolicyMetadata:
     device: str
     time_step_s: float
     horizon: int
+    recipe: str = ""
 
     @property
     def policy_id(self) -> str:

@@ -48,12 +48,12 @@ class Weights:
     """How the weights of the language model are stored.
 
     Attributes:
-        name: "float", or the recipe that compressed them.
+        recipe: That compressed them; empty: they are floats.
         bits: Of a weight.
         activation_bits: Of the inputs of the linear layers.
     """
 
-    name: str
+    recipe: str
     bits: int
     activation_bits: int
 
@@ -256,7 +256,7 @@ def _load_model(
             f"loading {checkpoint.weights.stat().st_size * 1e-9:.2f} GB of weights to {device} as {number_format}"
         )
         bits = 8 * dtype.itemsize
-        return load_cogact(checkpoint, dtype=dtype, device=device), Weights("float", bits, bits)
+        return load_cogact(checkpoint, dtype=dtype, device=device), Weights("", bits, bits)
     manifest = read_manifest(checkpoint.directory)
     recipe = manifest.identity.recipe
     if config.weights == "float":
@@ -312,7 +312,7 @@ def _metadata(
         checkpoint=configuration.checkpoint,
         checkpoint_sha256=checkpoint.sha256(),
         statistics_key=statistics.key,
-        weights=weights.name,
+        weights=weights.recipe or "float",
         weight_bits=weights.bits,
         activation_bits=weights.activation_bits,
         visual_tokens=visual,
@@ -322,6 +322,7 @@ def _metadata(
         device=str(model.device),
         time_step_s=1.0 / configuration.action.rate_hz,
         horizon=model.action_head.shape.horizon,
+        recipe=weights.recipe,
     )
 
 

@@ -143,6 +143,13 @@ def _distortion(model: str, coefficients: Array) -> Array:
         raise CameraError(f"CameraInfo.d has {coefficients.size} coefficients, '{model}' takes {wanted}")
     if not np.isfinite(coefficients).all():
         raise CameraError(f"CameraInfo.d must be finite, got {coefficients.tolist()}")
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            _largest_radius(model, tuple(coefficients.tolist()))
+    except np.linalg.LinAlgError:
+        raise CameraError(
+            f"CameraInfo.d {coefficients.tolist()} is too large to compute with; calibrate again"
+        ) from None
     return coefficients
 
 

@@ -105,6 +105,7 @@ def metadata_message(metadata: PolicyMetadata, robot: str, now_ns: int) -> Polic
         checkpoint=metadata.checkpoint,
         checkpoint_sha256=metadata.checkpoint_sha256,
         statistics_key=metadata.statistics_key,
+        recipe=metadata.recipe,
         weights=metadata.weights,
         weight_bits=metadata.weight_bits,
         activation_bits=metadata.activation_bits,

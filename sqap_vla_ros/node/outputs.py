@@ -66,11 +66,18 @@ class GripperTrajectories:
 
     def __init__(self, node: LifecycleNode, configuration: Configuration) -> None:
         self._joint = configuration.command.gripper_joint
+        self._name = configuration.topics.gripper_command
         self._node = node
-        self._publisher = node.create_lifecycle_publisher(JointTrajectory, configuration.topics.gripper_command, 1)
+        self._publisher = node.create_lifecycle_publisher(JointTrajectory, self._name, 1)
 
     def move(self, position: float) -> bool:
-        """Send a position; returns whether it was sent."""
+        """Send a position; returns whether it was sent: somebody must listen."""
+        if not self._publisher.get_subscription_count():
+            self._node.get_logger().warning(
+                f"nothing listens on {self._name}: the gripper is not moved until its controller is active",
+                throttle_duration_sec=5.0,
+            )
+            return False
         self._publisher.publish(gripper_message(self._joint, position))
         return True
 

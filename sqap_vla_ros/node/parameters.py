@@ -14,7 +14,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from sqap_vla_ros.config import Configuration, flat_fields, unknown_name, validate
+from sqap_vla_ros.config import Configuration, flat_fields, shown, unknown_name, validate
 from sqap_vla_ros.config_files import ConfigurationError
 
 # Parameters that rclpy or the launch system own, not this node.
@@ -73,7 +73,7 @@ class NodeParameters:
         # Settings that belong together may come one by one: whether they fit each other is for `configure` to say.
         for name, value in changes.items():
             if problem := _problem(value, known[name]):
-                return SetParametersResult(successful=False, reason=f"{name} = {value!r}: {problem}")
+                return SetParametersResult(successful=False, reason=f"{name} = {shown(value)}: {problem}")
         self._values |= changes
         for name, value in changes.items():
             self._on_change(name, value)

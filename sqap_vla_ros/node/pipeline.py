@@ -22,6 +22,7 @@ from sqap_vla_ros.control.frozen_camera import FrozenCamera
 from sqap_vla_ros.control.guard import Response
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.errors import in_one_line
+from sqap_vla_ros.geometry.transform_tree import TransformError
 from sqap_vla_ros.images import ImageError
 from sqap_vla_ros.node.interlock import InputAges, Interlock
 from sqap_vla_ros.node.statistics import TickStatistics
@@ -69,7 +70,7 @@ class Pipeline:
         wake: Called on the worker's receiving thread when there is something new in `reports`.
 
     Attributes:
-        reports: What the worker says, in order.
+        reports: What the worker says, in order; another queue after a `restart`.
     """
 
     def __init__(self, configuration: Configuration, factory: PolicyFactory, wake: Callable[[], None]) -> None:
@@ -84,11 +85,10 @@ class Pipeline:
         self.no_commander_reason = "no robot model yet: waiting for the robot description"
         self.statistics = TickStatistics()
         self.robot_description = ""
-        self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self.interlock = Interlock(configuration)
         self._wake = wake
         self._factory = factory
-        self.worker = PolicyWorker(factory, configuration, self._receive_report)
+        self.worker = self._start_worker()
         self.instruction = configuration.instruction
         self.epoch = 0
         self.dead = ""
@@ -102,9 +102,16 @@ class Pipeline:
         self._image_frame = ""
         self._camera_info_stamp_ns: int | None = None
 
-    def _receive_report(self, report: Report) -> None:
-        self.reports.put(report)
-        self._wake()
+    def _start_worker(self) -> PolicyWorker:
+        """A process with a queue of its own: what an earlier one said last is not about this one."""
+        reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self.reports = reports
+
+        def receive(report: Report) -> None:
+            reports.put(report)
+            self._wake()
+
+        return PolicyWorker(self._factory, self.configuration, receive)
 
     def activate(self) -> None:
         """Begin anew: counts from zero, nothing planned yet."""
@@ -142,9 +149,13 @@ class Pipeline:
         last = self.joint_state
         if self.tool_space is None or at_ns is None or (last is not None and at_ns <= last.stamp_ns):
             return
-        self.measured_tool = at_ns, tree.lookup(frames.base, frames.tool, at_ns)
+        try:
+            T_base_tool = tree.lookup(frames.base, frames.tool, at_ns)
+        except TransformError:  # before the first transform of an edge, or in a gap of it: not known yet
+            return
+        self.measured_tool = at_ns, T_base_tool
         near = None if last is None else last.positions
-        positions = self.tool_space.coordinates(self.measured_tool[1], near)
+        positions = self.tool_space.coordinates(T_base_tool, near)
         self.joint_state = JointState.following(last, positions, at_ns)
 
     def set_camera_info(self, message: Any) -> bool:
@@ -175,6 +186,7 @@ class Pipeline:
     def begin_epoch(self) -> None:
         """Forget what was planned so far: a running plan's answer will be dropped."""
         self.epoch += 1
+        self.statistics.refused_s = None
         self.worker.reset()
         if self.commander is not None:
             self.commander.reset()
@@ -211,33 +223,21 @@ class Pipeline:
         self.worker.kill()
         self._running, self._has_planned, self.dead = None, False, ""
         self.starting = f"{cause}; the policy is being started again"
-        self.worker = PolicyWorker(self._factory, self.configuration, self._receive_report)
+        self.worker = self._start_worker()
         return True
 
-    def advance(self, now_ns: int) -> str:
+    def advance(self) -> Refusal | None:
         """Start a plan if the worker is free and an image with its transforms is there.
 
-        Args:
-            now_ns: ROS clock.
-
         Returns:
-            In words, why a waiting image was refused; empty otherwise.
+            Why a waiting image was refused; None otherwise.
         """
         if self._running is not None or self.dead or self.starting:
-            return ""
-        taken_ns = time.monotonic_ns()
-        outcome = self.assembler.poll(taken_ns)
-        if isinstance(outcome, Refused):
-            return outcome.reason
-        if isinstance(outcome, Observation):
-            self.interlock.frozen = self._frozen_camera.check(outcome.image, outcome.T_base_tool)
-            if self.interlock.frozen:
-                return self.interlock.frozen
-            committed = None
-            if self.commander is not None:
-                committed = self.commander.continuation(outcome.stamp_ns, outcome.T_base_tool)
-            self._running = (self.worker.submit(outcome, committed), outcome, taken_ns, self.epoch)
-        return ""
+            return None
+        try:
+            return self._plan_on_image()
+        except Exception as error:  # a defect or a library's failure: no plan, and the node goes on
+            return Refusal(f"no plan could be started: {in_one_line(error)}", Response.HOLD)
 
     def finish(self, planned: Planned, now_ns: int) -> Tick | None:
         """Turn the worker's answer into a command, or into the reason why there is none.
@@ -319,6 +319,26 @@ class Pipeline:
         if (age_s := self.worker.heartbeat_age_s) > HEARTBEAT_LIMIT_S:
             return f"the policy's process has not shown a sign of life for {age_s:.1f} s"
         return ""
+
+    def _plan_on_image(self) -> Refusal | None:
+        taken_ns = time.monotonic_ns()
+        outcome = self.assembler.poll(taken_ns)
+        if isinstance(outcome, Refused):
+            if not outcome.undecodable:
+                return Refusal(outcome.reason)
+            self.statistics.images_refused += 1
+            self.interlock.image_refusal = outcome.reason
+            alone = self.statistics.refused_s is None  # cameras send a broken frame now and then
+            return Refusal(outcome.reason, Response.DROP if alone else Response.HOLD)
+        if isinstance(outcome, Observation):
+            self.interlock.frozen = self._frozen_camera.check(outcome.image, outcome.T_base_tool)
+            if self.interlock.frozen:
+                return Refusal(self.interlock.frozen)
+            committed = None
+            if self.commander is not None:
+                committed = self.commander.continuation(outcome.stamp_ns, outcome.T_base_tool)
+            self._running = (self.worker.submit(outcome, committed), outcome, taken_ns, self.epoch)
+        return None
 
     def _command(self, chunk: ActionChunk, now_ns: int) -> Command | Refusal:
         if halted := self.halted(now_ns):

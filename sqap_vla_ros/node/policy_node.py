@@ -16,6 +16,7 @@ from sqap_vla.msg import PolicyMetadata as PolicyMetadataMessage
 from sqap_vla.msg import PolicyStatus
 from std_srvs.srv import Trigger
 
+from sqap_vla_ros.config import LONGEST_INSTRUCTION
 from sqap_vla_ros.config_files import ConfigurationError
 from sqap_vla_ros.control.commander import Commander
 from sqap_vla_ros.control.kinematics import Kinematics
@@ -36,8 +37,6 @@ from sqap_vla_ros.policy_config import PolicyMetadata
 
 STATUS_PERIOD_S = 0.2
 POLL_PERIOD_S = 0.02
-# Longer than anybody says; an instruction is a part of every chunk that is published.
-LONGEST_INSTRUCTION = 1000
 
 
 class PolicyNode(LifecycleNode):
@@ -329,10 +328,12 @@ class PolicyNode(LifecycleNode):
         self._advance()
 
     def _advance(self) -> None:
-        if self._active and self._pipeline is not None:
-            refusal = self._pipeline.advance(self._now_ns())
-            if refusal:
-                self._refuse(refusal)
+        if self._active and self._pipeline is not None and self._supervisor is not None:
+            refusal = self._pipeline.advance()
+            if refusal is not None:
+                self._supervisor.watch_clock()  # first: a ramp joins the motion in the new time
+                self._supervisor.respond(refusal)
+                self._refuse(refusal.reason)
 
     def _publish_tick(self, pipeline: Pipeline, tick: Tick, now_ns: int, read_ns: int) -> None:
         assert self._metadata is not None and self._supervisor is not None and self._tick_publishers is not None

@@ -72,7 +72,8 @@ def _state(pipeline: Pipeline, active: bool, now_ns: int) -> tuple[int, str]:
         return PolicyStatus.FAULT, fault
     if not active:
         return PolicyStatus.INACTIVE, "configured; activate to start planning"
-    if waiting := pipeline.halted(now_ns):
+    unplanned = pipeline.statistics.unplanned(pipeline.configuration.freshness.image)
+    if waiting := pipeline.halted(now_ns) or unplanned:
         return PolicyStatus.WAITING, waiting
     return PolicyStatus.RUNNING, "dry run: nothing is commanded" if pipeline.configuration.dry_run else ""
 

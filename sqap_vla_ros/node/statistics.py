@@ -20,6 +20,7 @@ class TickStatistics:
         overheads_s: The node's own share of a tick: slot taken to `plan` entered, plus `plan` returned to published.
             Waiting for transforms or for a running plan is not in it.
         planned_at_s: When chunks were published, monotonic clock.
+        refused_s: First and last refusal since the last chunk or epoch, monotonic clock; None: there was none.
     """
 
     images_received: int = 0
@@ -33,10 +34,13 @@ class TickStatistics:
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
     overheads_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
     planned_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
+    refused_s: tuple[float, float] | None = None
 
     def refuse(self, reason: str) -> bool:
         """Count a refused command; returns whether the reason is a new one (worth a line in the log)."""
         is_new = not same_kind(reason, self.last_refusal)
+        now_s = time.monotonic()
+        self.refused_s = (now_s if self.refused_s is None else self.refused_s[0], now_s)
         self.commands_refused += 1
         self.last_refusal = reason
         return is_new
@@ -46,6 +50,13 @@ class TickStatistics:
         self.chunks_published += 1
         self.chunks_without_ring += not with_ring
         self.planned_at_s.append(time.monotonic())
+        self.refused_s = None
+
+    def unplanned(self, longest_s: float) -> str:
+        """Why images lead to no chunk, when they have been refused for longer than that; empty: they have not."""
+        if self.refused_s is None or self.refused_s[1] - self.refused_s[0] <= longest_s:
+            return ""
+        return self.last_refusal
 
     def plan_rate_hz(self, now_s: float, window_s: float = 5.0) -> float:
         """Chunks per second over the last seconds."""

@@ -217,6 +217,8 @@ def test_the_image_reaches_half_a_pixel_around_its_pixel_centres(pixel, inside):
         ({"model": "rational_polynomial", "d": [0.1] * 5}, "5 coefficients, 'rational_polynomial' takes 8"),
         ({"model": "equidistant", "d": []}, "0 coefficients, 'equidistant' takes 4"),
         ({"model": "equidistant", "d": [0, np.inf, 0, 0]}, "must be finite"),
+        ({"model": "equidistant", "d": [1e308] * 4}, "too large to compute with; calibrate again"),
+        ({"model": "rational_polynomial", "d": [1e160] * 8}, "too large to compute with; calibrate again"),
         ({"roi": roi(400, 0, 320, 240)}, "roi 320x240 at \\(400, 0\\) must lie in"),
         ({"roi": roi(0, 0, 320, 0)}, "roi 320x0"),
         ({"binning_x": 1000}, "bins 1000x1"),

@@ -163,5 +163,5 @@ def test_the_real_launch_builds_the_node_with_the_robots_parameters() -> None:
         if argument.default_value is not None:
             argument.visit(context)
     context.launch_configurations.update(robot="libero_panda", checkpoint=os.devnull)
-    (node,) = module.policy_node(context)
+    _, node = module.policy_node(context)  # the first logs the settings' file
     assert node.node_package == "sqap_vla" and node.node_executable == "sqap_vla_node"

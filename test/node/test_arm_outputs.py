@@ -24,13 +24,21 @@ STAMP_NS = 12 * 10**9 + 5
 
 
 class StandInNode:
-    """Collects what would be published."""
+    """Collects what would be published, and warnings."""
 
     def __init__(self) -> None:
         self.published: list[tuple[type, str, Any]] = []
+        self.warnings: list[str] = []
+        self.listeners = 1
 
     def create_lifecycle_publisher(self, kind: type, topic: str, depth: int) -> SimpleNamespace:
-        return SimpleNamespace(publish=lambda message: self.published.append((kind, topic, message)))
+        return SimpleNamespace(
+            publish=lambda message: self.published.append((kind, topic, message)),
+            get_subscription_count=lambda: self.listeners,
+        )
+
+    def get_logger(self) -> SimpleNamespace:
+        return SimpleNamespace(warning=lambda words, **_: self.warnings.append(words))
 
 
 def configuration(**command: object) -> Configuration:
@@ -78,6 +86,14 @@ def test_a_gripper_is_moved_by_a_trajectory_of_its_joint() -> None:
     assert gripper is not None and gripper.move(0.03)
     ((_, topic, sent),) = node.published
     assert topic == "/gripper" and sent.joint_names == ["finger"] and list(sent.points[0].positions) == [0.03]
+
+
+def test_a_gripper_whose_controller_is_not_there_yet_is_not_taken_for_moved() -> None:
+    node = StandInNode()
+    gripper = gripper_of(node, configuration())  # type: ignore[arg-type]
+    node.listeners = 0
+    assert gripper is not None and not gripper.move(0.03)
+    assert node.published == [] and "nothing listens on /gripper" in node.warnings[-1]
 
 
 def test_a_robot_without_a_gripper_has_nothing_that_moves_it() -> None:

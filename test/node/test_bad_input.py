@@ -1,17 +1,24 @@
 """The node on bad input: one clear reason, nothing commanded, and it stays alive."""
 
+import math
 from array import array
 from collections.abc import Callable
 
+import cv2
 import faulty_policies
+import numpy as np
 import pytest
+from geometry_msgs.msg import PoseStamped
 from live_cell import Cell
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sqap_vla.msg import PolicyStatus
+from tf2_msgs.msg import TFMessage
 
 from sqap_vla_ros.node.inputs import urdf
+from sqap_vla_ros.node.worker import Failed
 from sqap_vla_ros.policy import load_policy
+from sqap_vla_ros.simulation.messages import transform_message
 
 MakeCell = Callable[..., Cell]
 
@@ -98,6 +105,58 @@ def test_transforms_that_end_before_the_image_lead_to_nothing(make_cell: MakeCel
     assert_alive_and_silent(cell)
 
 
+def test_a_tool_pose_that_an_edge_does_not_reach_yet_is_waited_for(make_cell: MakeCell) -> None:
+    cell = make_cell(**{"command.output": "servo_pose", "topics.command": "/poses"})
+    poses: list[PoseStamped] = []
+    cell.robot.create_subscription(PoseStamped, "/poses", poses.append, 10)
+    cell.robot.publishes_transforms = False
+    cell.start()
+    cell.spin_until(lambda: cell.robot.transforms.get_subscription_count() > 0)
+    now_ns = cell.robot.get_clock().now().nanoseconds
+    carriage = transform_message(np.eye(4), "base", "carriage", now_ns)
+    tool = transform_message(np.eye(4), "carriage", "tool", now_ns - 10**7)
+    cell.robot.transforms.publish(TFMessage(transforms=[carriage, tool]))
+    cell.spin_until(lambda: not math.isnan(cell.status.transform_age))
+    assert poses == []
+    cell.robot.publishes_transforms = True
+    cell.spin_until(lambda: bool(poses))
+
+
+def test_images_ahead_of_all_transforms_are_a_state_of_waiting(make_cell: MakeCell) -> None:
+    cell = make_cell(**{"freshness.transform_wait": 0.0})
+    cell.robot.image_age_s = -0.09
+    cell.start()
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING and "after the last" in cell.status.detail)
+    cell.robot.image_age_s = 0.09
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.RUNNING)
+
+
+def test_images_that_cannot_be_decoded_bring_the_arm_to_rest(
+    make_cell: MakeCell, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cell = make_cell(**{"topics.image": "/compressed_camera"})
+    publisher = cell.robot.create_publisher(CompressedImage, "/compressed_camera", 1)
+    ok, encoded = cv2.imencode(".jpg", cell.robot.image)
+    assert ok
+    data = encoded.tobytes()
+
+    def publish() -> None:
+        message = CompressedImage(format="jpeg", data=data)
+        message.header.stamp = cell.robot.get_clock().now().to_msg()
+        message.header.frame_id = "camera_optical"
+        publisher.publish(message)
+
+    cell.robot.create_timer(0.05, publish)
+    cell.start()
+    cell.spin_until(lambda: len(cell.robot.commands) >= 5)
+    data = data[:-200]
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING)
+    assert "JPEG" in cell.status.detail and "truncated" in cell.status.detail and cell.status.images_refused > 0
+    assert "the arm is brought to rest: JPEG image" in capfd.readouterr().err
+    count, data = len(cell.robot.commands), encoded.tobytes()
+    cell.spin_until(lambda: len(cell.robot.commands) > count)
+
+
 def test_an_empty_instruction_leads_to_nothing_and_says_where_to_give_one(make_cell: MakeCell) -> None:
     cell = make_cell(instruction="")
     cell.start()
@@ -140,6 +199,7 @@ def test_a_policy_that_raises_is_reported_in_its_own_words(make_cell: MakeCell) 
     cell.spin_until(lambda: cell.status.commands_refused > 0)
     assert "RuntimeError: out of cheese" in cell.status.last_refusal
     assert_alive_and_silent(cell)
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING and "out of cheese" in cell.status.detail)
 
 
 def test_a_killed_policy_is_a_fault_that_the_node_survives(make_cell: MakeCell) -> None:
@@ -148,6 +208,18 @@ def test_a_killed_policy_is_a_fault_that_the_node_survives(make_cell: MakeCell) 
     cell.spin_until(lambda: cell.status.state == PolicyStatus.FAULT)
     assert "out of memory" in cell.status.detail
     assert_alive_and_silent(cell)
+
+
+def test_a_policy_that_is_started_again_is_not_blamed_for_the_end_of_the_last_one(make_cell: MakeCell) -> None:
+    cell = make_cell()
+    cell.start()
+    cell.spin_for_chunks(1)
+    pipeline = cell.node._pipeline
+    assert pipeline is not None
+    pipeline.reports.put(Failed("the policy's process ended unexpectedly"))
+    assert pipeline.restart("it hangs")
+    cell.spin_until(lambda: not pipeline.starting, deadline_s=60)
+    cell.spin_for_chunks(1)
 
 
 def test_a_gpu_that_is_lost_is_a_fault_in_its_own_words(make_cell: MakeCell) -> None:
@@ -176,9 +248,19 @@ def test_a_policy_that_hangs_is_a_fault_until_it_answers(make_cell: MakeCell) ->
         ({"action.rotation": "quaternion"}, "'axis_angle'"),
         ({"device": "gpu"}, "device = 'gpu'"),
         ({"topics.command": "/arm controller/x"}, "topics.command = '/arm controller/x'"),
+        ({"instruction": "go " * 1000}, "...: String should have at most 1000 characters"),
         ({"action.increment": "commanded"}, "overshoots"),
     ],
-    ids=["typo", "out of range", "wrong type", "unknown convention", "unknown device", "topic name", "overshoot"],
+    ids=[
+        "typo",
+        "out of range",
+        "wrong type",
+        "unknown convention",
+        "unknown device",
+        "topic name",
+        "long instruction",
+        "overshoot",
+    ],
 )
 def test_a_bad_parameter_fails_configure_with_a_sentence_that_names_it(
     make_cell: MakeCell, settings: dict[str, object], words: str

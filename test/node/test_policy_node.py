@@ -1,6 +1,7 @@
 """The node on real topics: what it publishes when all is well."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage
 from sqap_vla.msg import PolicyStatus
 from std_msgs.msg import String
+
+from benchmarks.stand_in_policies import sleeping
+from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.node.conversions import metadata_message
 
 MakeCell = Callable[..., Cell]
 
@@ -63,6 +68,12 @@ def test_the_metadata_is_latched(make_cell: MakeCell) -> None:
     assert cell.configure()
     cell.spin_until(lambda: bool(cell.metadata))
     assert cell.metadata[0].policy == "sleeping" and cell.metadata[0].robot == "synthetic"
+
+
+def test_the_metadata_names_the_recipe_of_compressed_weights() -> None:
+    metadata = replace(sleeping(Configuration(), print).metadata, weights="sqap-w4a4", recipe="sqap-w4a4")
+    message = metadata_message(metadata, "synthetic", 0)
+    assert message.recipe == message.weights == "sqap-w4a4"
 
 
 def test_the_status_says_that_all_is_well(make_cell: MakeCell) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from live_cell import Cell
 from rclpy.parameter import Parameter
 from sqap_vla.msg import PolicyStatus
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
 from benchmarks.stand_in_policies import sleeping
@@ -129,6 +129,10 @@ def test_a_dry_run_needs_no_controller(make_cell: MakeCell) -> None:
 
 def test_an_instruction_of_a_book_is_refused(make_cell: MakeCell) -> None:
     cell = moving(make_cell)
-    cell.node.set_parameters([Parameter("instruction", value="go " * 1000)])
+    (result,) = cell.node.set_parameters([Parameter("instruction", value="go " * 1000)])
+    assert not result.successful and "at most 1000 characters" in result.reason and len(result.reason) < 300
+    publisher = cell.robot.create_publisher(String, "/sqap_vla/instruction", 1)
+    cell.spin_until(lambda: publisher.get_subscription_count() > 0)
+    publisher.publish(String(data="go " * 1000))
     cell.spin_for_chunks(2)
     assert cell.chunks[-1].instruction == "pick up the can"

@@ -122,8 +122,13 @@ def test_without_a_clock_the_status_says_so(make_cell: MakeCell) -> None:
     assert cell.robot.commands == []
 
 
-def test_an_unexpected_error_while_a_motion_is_planned_is_a_refusal(
-    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "function",
+    ["sqap_vla_ros.control.commander.integrate", "sqap_vla_ros.node.pipeline.FrozenCamera.check"],
+    ids=["motion", "image"],
+)
+def test_an_unexpected_error_while_something_is_planned_is_a_refusal(
+    make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     cell = make_cell()
     cell.start()
@@ -132,7 +137,7 @@ def test_an_unexpected_error_while_a_motion_is_planned_is_a_refusal(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("somewhere deep")
 
-    monkeypatch.setattr("sqap_vla_ros.control.commander.integrate", fail)
+    monkeypatch.setattr(function, fail)
     cell.spin_until(lambda: "ZeroDivisionError: somewhere deep" in cell.status.last_refusal)
     monkeypatch.undo()
     count = len(cell.robot.commands)
