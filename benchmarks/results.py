@@ -64,6 +64,11 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Of the repository, marked where files differ from it."""
-    command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    """Of the repository, marked where files differ from it, other than what benchmarks write."""
+    git = ["git", "-C", str(RESULTS.parents[1])]
+    named = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if named.returncode != 0:
+        return "unknown"
+    written = [f":(exclude){path}" for path in ("benchmarks/results", "docs", "README.md")]
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", *written], check=False)
+    return named.stdout.strip() + ("-dirty" if changed.returncode else "")
