@@ -1,7 +1,7 @@
 """The ticks of a live recording, with the inputs that they were planned on: image, instruction, tool pose and ring."""
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,10 @@ from sqap_vla_ros.observation import Observation
 from sqap_vla_ros.pruning.selection import keep_all
 from sqap_vla_ros.replay.bag import Bag, BagDamage, BagError, BagTopics
 from sqap_vla_ros.stamps import stamp_ns
+
+
+# Actions that went through float32 and back [m, rad].
+_SAME = 1e-5
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,32 @@ def _recorded_tick(at_ns: int, image: Any, chunk: Any, mask: Any) -> RecordedTic
 
 
 def committed_actions(
-    tick: RecordedTick, before: RecordedTick, configuration: Configuration
+    tick: RecordedTick, before: Iterable[RecordedTick], configuration: Configuration
 ) -> CommittedActions | None:
-    """What a tick was planned on from (real-time chunking): the rest of the chunk before it."""
+    """What a tick was planned on from (real-time chunking): the rest of the chunk that was being followed.
+
+    That is not always the last one published, since its command may have been refused; but the first actions of the
+    tick are that chunk's own, held fixed (those that the statistics clip aside), so it is the one with most of them.
+
+    Args:
+        tick: With `committed_steps`.
+        before: The ticks before it, oldest first; of several that fit as well, the last.
+        configuration: Action convention and frames of the recording.
+    """
+    held = tick.actions[: tick.committed_steps, :6]  # the gripper's value is rounded
+    found, most = None, -1
+    for earlier in before:
+        rest = _rest(earlier, tick, configuration)
+        if rest is None:
+            continue
+        same = np.count_nonzero(np.abs(rest.actions[: len(held), :6] - held) < _SAME)
+        if same >= most:
+            found, most = rest, same
+    return found
+
+
+def _rest(before: RecordedTick, tick: RecordedTick, configuration: Configuration) -> CommittedActions | None:
+    """What is left of a chunk at a later tick; None when it covers less than was held fixed there."""
     observed, seen = before.observation, tick.observation
     running = ActionChunk(
         stamp_ns=observed.stamp_ns,
@@ -114,4 +141,6 @@ def committed_actions(
         selection=keep_all(),
     )
     going_on = continuation(running, seen.stamp_ns, seen.T_base_tool, 0.0, configuration.action, configuration.frames)
-    return going_on and CommittedActions(going_on.actions, tick.committed_steps)
+    if going_on is None or len(going_on.actions) < tick.committed_steps:
+        return None
+    return CommittedActions(going_on.actions, tick.committed_steps)

@@ -6,6 +6,7 @@ observation assembly as they would live, and every camera frame that the node co
 as the published chunk says, so that the same machine gives the same bits.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
@@ -32,6 +33,9 @@ from sqap_vla_ros.replay.observations import Extrinsic, observations
 from sqap_vla_ros.replay.recorded import RecordedTick, committed_actions, recorded_stamps_ns, recorded_ticks
 from sqap_vla_ros.replay.results import ReplayResults
 from sqap_vla_ros.replay.truth import Truth
+
+# As many chunks may reach into one that is planned after them.
+_OVERLAPPING = 16
 
 
 class _Planner:
@@ -198,13 +202,14 @@ def _replay_recorded(
     planned = recorded_stamps_ns(bag, topics)
     results.recorded_chunks = planned.total()
     epoch: int | None = None
-    before: RecordedTick | None = None
+    before: deque[RecordedTick] = deque(maxlen=_OVERLAPPING)
     for tick in recorded_ticks(bag, topics, planned, on_message):
         if not isinstance(tick, RecordedTick):
             results.add_refusal(*tick)
             continue
         if tick.epoch != epoch:
             planner.reset()
+            before.clear()
             epoch = tick.epoch
         if tick.policy_id != policy_id:
             raise BagError(
@@ -213,11 +218,15 @@ def _replay_recorded(
             )
         if not tick.committed_steps:
             planner.plan(tick.observation, tick.actions)
-        elif before is not None and before.sequence + 1 == tick.sequence:
-            planner.plan(tick.observation, tick.actions, committed_actions(tick, before, configuration))
+        elif (
+            before
+            and before[-1].sequence + 1 == tick.sequence
+            and (committed := committed_actions(tick, before, configuration)) is not None
+        ):
+            planner.plan(tick.observation, tick.actions, committed)
         else:
             results.add_refusal(tick.observation.stamp_ns, "the chunk that this one went on from was not recorded")
-        before = tick
+        before.append(tick)
 
 
 def _check_same_steps(policy: PolicyMetadata, baseline: PolicyMetadata) -> None:
