@@ -19,7 +19,6 @@ from sqap_vla_ros.pruning.selection import keep_all
 from sqap_vla_ros.replay.bag import Bag, BagDamage, BagError, BagTopics
 from sqap_vla_ros.stamps import stamp_ns
 
-
 # Actions that went through float32 and back [m, rad].
 _SAME = 1e-5
 
@@ -122,7 +121,7 @@ def committed_actions(
         rest = _rest(earlier, tick, configuration)
         if rest is None:
             continue
-        same = np.count_nonzero(np.abs(rest.actions[: len(held), :6] - held) < _SAME)
+        same = int(np.count_nonzero(np.abs(rest.actions[: len(held), :6] - held) < _SAME))
         if same >= most:
             found, most = rest, same
     return found
