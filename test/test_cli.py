@@ -175,11 +175,6 @@ def test_fidelity_without_frames_names_its_option(sqap_vla: SqapVla, run_directo
     assert code == 2 and "fidelity: --frames-from" in error
 
 
-def test_a_rate_that_cannot_be_is_named_as_it_was_given(sqap_vla: SqapVla, tmp_path: Path) -> None:
-    code, _, error = sqap_vla("replay", tmp_path / "bag", "--rate", -1)
-    assert code == 2 and "--rate -1: expected 0 to 1000 [Hz]" in error
-
-
 def test_an_unfinished_compression_is_not_inspected(
     sqap_vla: SqapVla, run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,8 +84,6 @@ class Replay:
             "torch_threads": self.threads,
         }
         configuration = load_configuration(self.robot, **{name: value for name, value in overrides.items() if value})
-        if not 0 <= self.rate <= 1000:
-            raise ConfigurationError(f"--rate {self.rate:g}: expected 0 to 1000 [Hz]; 0: at every camera frame")
         if self.baseline_checkpoint and not self.baseline:
             raise ConfigurationError("--baseline-checkpoint is of no use alone: give --baseline, as fp16, too")
         bags = find_bags(self.bags)

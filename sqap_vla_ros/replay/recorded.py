@@ -1,7 +1,7 @@
 """The ticks of a live recording, with the inputs that they were planned on: image, instruction, tool pose and ring."""
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +103,7 @@ def _recorded_tick(at_ns: int, image: Any, chunk: Any, mask: Any) -> RecordedTic
 
 
 def committed_actions(
-    tick: RecordedTick, before: Iterable[RecordedTick], configuration: Configuration
+    tick: RecordedTick, before: Sequence[RecordedTick], configuration: Configuration
 ) -> CommittedActions | None:
     """What a tick was planned on from (real-time chunking): the rest of the chunk that was being followed.
 
@@ -117,13 +117,15 @@ def committed_actions(
     """
     held = tick.actions[: tick.committed_steps, :6]  # the gripper's value is rounded
     found, most = None, -1
-    for earlier in before:
+    for earlier in reversed(before):
         rest = _rest(earlier, tick, configuration)
         if rest is None:
             continue
         same = int(np.count_nonzero(np.abs(rest.actions[: len(held), :6] - held) < _SAME))
-        if same >= most:
+        if same > most:
             found, most = rest, same
+        if most == held.size:
+            break
     return found
 
 
