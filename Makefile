@@ -32,7 +32,7 @@ test: ## all tests
 
 test-kilted: ## the tests of the node, under ROS 2 Kilted
 	@$(BOOTSTRAP) --distro kilted --extras ik,test
-	@$(ISOLATED) AMENT_PREFIX_PATH=$(KILTED) $(KILTED)/bin/python -m pytest test/node
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(KILTED) $(KILTED)/bin/python -m pytest test/live/ros
 
 lint: ## format, lint and types
 	@$(BOOTSTRAP)

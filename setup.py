@@ -80,7 +80,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["sqap_vla_ros", "sqap_vla_ros.*"]),
-    package_data={"sqap_vla_ros.replay": ["report.html"]},
+    package_data={"sqap_vla_ros.tools.replay": ["report.html"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -15,14 +15,14 @@ from rich.console import Console
 
 from benchmarks.kept_episodes import kept_episodes
 from benchmarks.results import RESULTS, command_line, commit, read_results, today, write_results
-from sqap_vla_ros.cogact.checkpoint import open_checkpoint
-from sqap_vla_ros.evaluation.plots import Bar, plot_success
-from sqap_vla_ros.evaluation.report import Row
-from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
-from sqap_vla_ros.evaluation.session import run_evaluation
-from sqap_vla_ros.evaluation.statistics import Estimate
-from sqap_vla_ros.evaluation.variants import Variant
+from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
+from sqap_vla_ros.reporting.statistics import Estimate
 from sqap_vla_ros.simulation.tasks import chosen_tasks
+from sqap_vla_ros.tools.evaluation.plots import Bar, plot_success
+from sqap_vla_ros.tools.evaluation.report import Row
+from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
+from sqap_vla_ros.tools.evaluation.session import run_evaluation
+from sqap_vla_ros.tools.evaluation.variants import Variant
 
 # Name in the figures -> policy file, and recipe of the weights.
 ROWS = {

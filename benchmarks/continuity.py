@@ -22,18 +22,18 @@ from rich.table import Table
 
 from benchmarks.arms import ROBOSUITE, robosuite_arm
 from benchmarks.results import RESULTS, write_results
-from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
-from sqap_vla_ros.cogact.continuation import held_actions
-from sqap_vla_ros.cogact.diffusion import Ddim, ddim_schedule, sample
-from sqap_vla_ros.cogact.policy import philox
-from sqap_vla_ros.cogact.statistics import ActionStatistics, denormalise, normalise
-from sqap_vla_ros.config import load_configuration
+from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.control.commander import Command, Commander, JointState
 from sqap_vla_ros.control.kinematics import Kinematics
-from sqap_vla_ros.geometry.transforms import rotation_from_vector, transform_from, vector_from_rotation
-from sqap_vla_ros.node.conversions import trajectory_message
-from sqap_vla_ros.pruning.selection import keep_all
+from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.core.token_selection import keep_all
+from sqap_vla_ros.perception.transforms import rotation_from_vector, transform_from, vector_from_rotation
+from sqap_vla_ros.policies.cogact.continuation import held_actions
+from sqap_vla_ros.policies.cogact.diffusion import Ddim, ddim_schedule, sample
+from sqap_vla_ros.policies.cogact.policy import philox
+from sqap_vla_ros.ros.conversions import trajectory_message
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController, arm_limits
+from sqap_vla_ros.vlm.statistics import ActionStatistics, denormalise, normalise
 
 Array = NDArray[np.float64]
 

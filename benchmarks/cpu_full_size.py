@@ -82,11 +82,11 @@ def _in_a_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> d
 
 
 def _compress(source: Path, out: Path, name: str, frames: int) -> dict[str, Any]:
-    from sqap_vla_ros.cogact.checkpoint import open_checkpoint, read_parts
-    from sqap_vla_ros.quantization.calibration import CalibrationFrame, CalibrationFrames
-    from sqap_vla_ros.quantization.compress import Step, compress
-    from sqap_vla_ros.quantization.parts import VISION, vision_tensors
-    from sqap_vla_ros.quantization.recipe import read_recipe
+    from sqap_vla_ros.config.recipe import read_recipe
+    from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint, read_parts
+    from sqap_vla_ros.policies.cogact.compressed_parts import VISION, vision_tensors
+    from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames
+    from sqap_vla_ros.tools.compression.compress import Step, compress
 
     shutil.rmtree(out, ignore_errors=True)
     recipe = read_recipe(name)
@@ -120,9 +120,9 @@ def _compress(source: Path, out: Path, name: str, frames: int) -> dict[str, Any]
 
 
 def _load_and_plan(directory: Path) -> dict[str, Any]:
-    from sqap_vla_ros.config import load_configuration
-    from sqap_vla_ros.observation import Observation
-    from sqap_vla_ros.policy import load_policy
+    from sqap_vla_ros.config.robot import load_configuration
+    from sqap_vla_ros.core.observation import Observation
+    from sqap_vla_ros.policies.registry import load_policy
 
     started = time.monotonic()
     configuration = load_configuration("libero_panda", checkpoint=str(directory), policy="sqap", torch_threads=2)

@@ -24,20 +24,20 @@ from torch import nn
 
 from benchmarks.full_size import LANGUAGE, write_full_size
 from benchmarks.results import RESULTS, write_results
-from sqap_vla_ros.bops import FLOAT, Bits, plan_work, product_percent, width_percent
-from sqap_vla_ros.cogact.checkpoint import load_cogact, open_checkpoint
-from sqap_vla_ros.cogact.model import CogACT
-from sqap_vla_ros.cogact.policy import CogACTPolicy
-from sqap_vla_ros.cogact.statistics import ActionStatistics, choose_statistics
-from sqap_vla_ros.cogact.tokenizer import PromptTokenizer, load_tokenizer
-from sqap_vla_ros.observation import Observation
-from sqap_vla_ros.policy_config import PolicyMetadata, read_policy
-from sqap_vla_ros.pruning.config import EfficientVlaConfig
-from sqap_vla_ros.pruning.sqap import select_tokens
-from sqap_vla_ros.quantization.compress import compress
-from sqap_vla_ros.quantization.load import load_compressed
-from sqap_vla_ros.quantization.recipe import read_recipe
-from sqap_vla_ros.quantization.store import Shapes, read_manifest
+from sqap_vla_ros.config.policy import PolicyMetadata, read_policy
+from sqap_vla_ros.config.pruning import EfficientVlaConfig
+from sqap_vla_ros.config.recipe import read_recipe
+from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
+from sqap_vla_ros.policies.cogact.compressed import load_compressed
+from sqap_vla_ros.policies.cogact.model import CogACT
+from sqap_vla_ros.policies.cogact.policy import CogACTPolicy
+from sqap_vla_ros.policies.cogact.store import Shapes, read_manifest
+from sqap_vla_ros.tools.benchmark.bops import FLOAT, Bits, plan_work, product_percent, width_percent
+from sqap_vla_ros.tools.compression.compress import compress
+from sqap_vla_ros.vlm.pruning.sqap import select_tokens
+from sqap_vla_ros.vlm.statistics import ActionStatistics, choose_statistics
+from sqap_vla_ros.vlm.tokenizer import PromptTokenizer, load_tokenizer
 
 LAYERS = 2
 TEXT_TOKENS = 24

@@ -1,7 +1,7 @@
 """Floors on GPUs that nobody measured, from their data sheets: what `sqap-vla bench --calculated` prints."""
 
 from benchmarks.results import write_results
-from sqap_vla_ros.bench.deployment import deployment_figures, deployments
+from sqap_vla_ros.tools.benchmark.deployment import deployment_figures, deployments
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import rclpy
 import tyro
 
-from benchmarks.fault_bench import FaultBench, Reaction, start_ros
-from benchmarks.fault_cases import FAULTS, Fault
 from benchmarks.results import write_results
+from sqap_vla_ros.testing.fault_bench import FaultBench, Reaction, start_ros
+from sqap_vla_ros.testing.fault_cases import FAULTS, Fault
 
 # A node that is killed leaves the arm to its trajectory: the horizon, and a ramp.
 _REST_DEADLINE_S = 3.0

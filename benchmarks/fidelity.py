@@ -29,13 +29,13 @@ from benchmarks.outliers import (
     study,
 )
 from benchmarks.results import RESULTS, write_results
-from sqap_vla_ros.cogact.checkpoint import open_checkpoint
-from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
-from sqap_vla_ros.quantization.calibration import CalibrationFrames, read_frames
-from sqap_vla_ros.quantization.compress import compress
-from sqap_vla_ros.quantization.fidelity import TOP_K, FidelityReport, report
-from sqap_vla_ros.quantization.fidelity_report import fidelity_table, write_plot
-from sqap_vla_ros.quantization.recipe import Recipe, read_recipe
+from sqap_vla_ros.config.recipe import Recipe, read_recipe
+from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
+from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_frames
+from sqap_vla_ros.tools.compression.compress import compress
+from sqap_vla_ros.tools.compression.fidelity import TOP_K, FidelityReport, report
+from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table, write_plot
 
 ROOT = RESULTS.parents[1]
 # Initial states of a simulated suite, by turns for calibration and for evaluation: never the same state for both.

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
-from sqap_vla_ros.cogact.action_head import action_head_layout
-from sqap_vla_ros.cogact.language import LanguageShape, language_layout
-from sqap_vla_ros.cogact.projector import projector_layout
-from sqap_vla_ros.cogact.published import DINO, HEADS, LANGUAGE, PROJECTOR_HIDDEN, SIGLIP
-from sqap_vla_ros.cogact.random_checkpoint import write_run_files
-from sqap_vla_ros.cogact.vision import tower_layout
-from sqap_vla_ros.cogact.weights import Layout, Shape
+from sqap_vla_ros.policies.cogact.action_head import action_head_layout
+from sqap_vla_ros.policies.cogact.published import DINO, HEADS, LANGUAGE, PROJECTOR_HIDDEN, SIGLIP
+from sqap_vla_ros.testing.random_checkpoint import write_run_files
+from sqap_vla_ros.vlm.language import LanguageShape, language_layout
+from sqap_vla_ros.vlm.projector import projector_layout
+from sqap_vla_ros.vlm.vision import tower_layout
+from sqap_vla_ros.vlm.weights import Layout, Shape
 
 
 def layouts(language: LanguageShape = LANGUAGE) -> dict[str, Layout]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.results import RESULTS
-from sqap_vla_ros.evaluation.records import EvaluationError
+from sqap_vla_ros.tools.evaluation.records import EvaluationError
 
 FILES = ("evaluation.json", "episodes.jsonl")
 

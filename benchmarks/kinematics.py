@@ -19,7 +19,7 @@ from benchmarks.arms import arms
 from benchmarks.results import write_results
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.trajectory import JointLimits
-from sqap_vla_ros.geometry.transforms import vector_from_rotation
+from sqap_vla_ros.perception.transforms import vector_from_rotation
 
 POSES, STEP_S = 16, 0.2
 LARGEST_STEP_M, LARGEST_STEP_RAD = 0.05, 0.25

@@ -26,11 +26,11 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from benchmarks.results import write_results
-from benchmarks.stand_in_policies import sleeping
-from benchmarks.synthetic_robot import parameters
-from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
-from sqap_vla_ros.node.policy_node import PolicyNode
-from sqap_vla_ros.policy import load_policy
+from sqap_vla_ros.policies.registry import load_policy
+from sqap_vla_ros.ros.policy_node import PolicyNode
+from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.testing.stub_policies import sleeping
+from sqap_vla_ros.testing.synthetic_robot import parameters
 
 WARM_UP_TICKS = 20
 
@@ -76,7 +76,7 @@ def measure(
     gc.collect()  # as the node's executable does
     gc.freeze()
     size = ["--width", str(width), "--height", str(height)]
-    robot = subprocess.Popen([sys.executable, "-m", "benchmarks.synthetic_robot", *size])
+    robot = subprocess.Popen([sys.executable, "-m", "sqap_vla_ros.testing.synthetic_robot", *size])
     try:
         node.start()
         statistics = node.statistics

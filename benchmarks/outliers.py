@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sqap_vla_ros.cogact.attention import project_heads, rotary_tables
-from sqap_vla_ros.cogact.language import EPSILON
-from sqap_vla_ros.quantization.fidelity import topk_overlaps
-from sqap_vla_ros.quantization.gptq import InputStatistics
-from sqap_vla_ros.quantization.hadamard import rotate
-from sqap_vla_ros.quantization.layer import ATTENTION_INPUT, LINEARS, NORMS, FusedLinears
-from sqap_vla_ros.quantization.recipe import Recipe
-from sqap_vla_ros.quantization.rounding import SeenInputs, round_linear
-from sqap_vla_ros.quantization.transform import PreparedLayer, prepare, rotate_residual
+from sqap_vla_ros.config.recipe import Recipe
+from sqap_vla_ros.tools.compression.fidelity import topk_overlaps
+from sqap_vla_ros.tools.compression.gptq import InputStatistics
+from sqap_vla_ros.tools.compression.rounding import SeenInputs, round_linear
+from sqap_vla_ros.vlm.attention import project_heads, rotary_tables
+from sqap_vla_ros.vlm.language import EPSILON
+from sqap_vla_ros.vlm.lowbit.hadamard import rotate
+from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT, LINEARS, NORMS, FusedLinears
+from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, prepare, rotate_residual
 
 WIDTH, HEAD_WIDTH, POSITIONS, VISUAL = 4096, 128, 280, 256
 OUTLIERS, FACTOR = 8, 100.0

@@ -19,11 +19,11 @@ from torch import Tensor
 from benchmarks.closed_loop import SHIPPED, success_figures
 from benchmarks.kept_episodes import kept_episodes
 from benchmarks.results import RESULTS, command_line, write_results
-from sqap_vla_ros.evaluation.plots import Bar, plot_success
-from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
-from sqap_vla_ros.evaluation.session import run_evaluation
-from sqap_vla_ros.evaluation.variants import Variant
 from sqap_vla_ros.simulation.tasks import chosen_tasks
+from sqap_vla_ros.tools.evaluation.plots import Bar, plot_success
+from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
+from sqap_vla_ros.tools.evaluation.session import run_evaluation
+from sqap_vla_ros.tools.evaluation.variants import Variant
 
 FACTOR, SHARE = 30.0, 1 / 32  # how much larger channels become, and which share of each input
 ROWS = {

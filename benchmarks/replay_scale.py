@@ -22,13 +22,13 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.results import write_results
-from benchmarks.stand_in_policies import SleepingPolicy
-from sqap_vla_ros.config import Configuration, validate
-from sqap_vla_ros.parallel import run_jobs
-from sqap_vla_ros.replay import many
-from sqap_vla_ros.replay.bag import Bag
-from sqap_vla_ros.replay.jobs import ReplayJob
-from sqap_vla_ros.replay.observations import observations
+from sqap_vla_ros.bags.bag import Bag
+from sqap_vla_ros.bags.observations import observations
+from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.core.worker_pool import run_jobs
+from sqap_vla_ros.testing.stub_policies import SleepingPolicy
+from sqap_vla_ros.tools.replay import many
+from sqap_vla_ros.tools.replay.jobs import ReplayJob
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 T = STORE.types

@@ -13,11 +13,11 @@ from rich.console import Console
 from benchmarks.closed_loop import COMPARED, ROWS, SHIPPED, with_interval
 from benchmarks.kept_episodes import kept_episodes
 from benchmarks.results import RESULTS, command_line, write_results
-from sqap_vla_ros.evaluation.plots import plot_robustness
-from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
-from sqap_vla_ros.evaluation.session import run_evaluation
-from sqap_vla_ros.evaluation.variants import parse_conditions
 from sqap_vla_ros.simulation.tasks import chosen_tasks
+from sqap_vla_ros.tools.evaluation.plots import plot_robustness
+from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
+from sqap_vla_ros.tools.evaluation.session import run_evaluation
+from sqap_vla_ros.tools.evaluation.variants import parse_conditions
 
 DISTURBANCES = (
     "tf_offset=0.01,0.02,0.05",

@@ -19,10 +19,10 @@ from sqap_vla.msg import PolicyStatus
 
 from benchmarks.node_overhead import measure
 from benchmarks.results import write_results
-from benchmarks.stand_in_policies import sleeping
-from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
-from sqap_vla_ros.node.policy_node import STATUS_PERIOD_S
-from sqap_vla_ros.policy import load_policy
+from sqap_vla_ros.policies.registry import load_policy
+from sqap_vla_ros.ros.policy_node import STATUS_PERIOD_S
+from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.testing.stub_policies import sleeping
 
 # Statuses come every 0.2 s; one that is later than two periods was missed.
 _LATE_S = 2 * STATUS_PERIOD_S

@@ -10,7 +10,7 @@ from steps import SetUpError
 
 # The list is the package's own; the package itself is not installed yet.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from sqap_vla_ros.system_requirements import BUILD, OPENCV, RENDERING, VENV, Requirement  # noqa: E402
+from sqap_vla_ros.core.requirements import BUILD, OPENCV, RENDERING, VENV, Requirement  # noqa: E402
 
 ENVIRONMENT = VENV + OPENCV
 __all__ = ["BUILD", "ENVIRONMENT", "RENDERING", "Requirement", "require"]

@@ -23,7 +23,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
-from sqap_vla_ros.config_files import flatten, named_file, robot_parameters
+from sqap_vla_ros.config.files import flatten, named_file, robot_parameters
 
 ARGUMENTS = [
     DeclareLaunchArgument("bag", description="rosbag2 directory to play"),

@@ -8,7 +8,7 @@ from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from sqap_vla_ros.config_files import named_file
+from sqap_vla_ros.config.files import named_file
 
 ARGUMENTS = [
     DeclareLaunchArgument("robot", description="Name of a file in config/robots, or a path to one"),

@@ -10,7 +10,7 @@ from sqap_vla_ros.cli.benchmark import Bench
 from sqap_vla_ros.cli.compression import Compress, Fidelity, Inspect, RandomCheckpoint
 from sqap_vla_ros.cli.evaluation import Evaluate, Simpler
 from sqap_vla_ros.cli.training import Demonstrate, Train
-from sqap_vla_ros.errors import is_ours
+from sqap_vla_ros.core.errors import is_ours
 
 
 def main() -> None:

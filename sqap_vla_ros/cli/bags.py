@@ -11,7 +11,7 @@ from rich.console import Console
 from sqap_vla_ros.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from sqap_vla_ros.doctor.findings import Finding
+    from sqap_vla_ros.tools.doctor.findings import Finding
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class Replay:
 
     def run(self, console: Console) -> None:
         """Replay the bags and print what came out."""
-        from sqap_vla_ros.config import load_configuration, validate
-        from sqap_vla_ros.config_files import ConfigurationError
-        from sqap_vla_ros.replay.jobs import ReplayJob, find_bags, run_names
-        from sqap_vla_ros.replay.observations import read_extrinsic
-        from sqap_vla_ros.replay.session import default_workers, replay_many, replay_one
+        from sqap_vla_ros.bags.observations import read_extrinsic
+        from sqap_vla_ros.config.files import ConfigurationError
+        from sqap_vla_ros.config.robot import load_configuration, validate
+        from sqap_vla_ros.tools.replay.jobs import ReplayJob, find_bags, run_names
+        from sqap_vla_ros.tools.replay.session import default_workers, replay_many, replay_one
 
         overrides = {
             "checkpoint": self.checkpoint,
@@ -137,7 +137,7 @@ class Compare:
 
     def run(self, console: Console) -> None:
         """Print the comparison and the verdict."""
-        from sqap_vla_ros.replay.compare import compare, comparison_table, failures, verdict
+        from sqap_vla_ros.tools.replay.compare import compare, comparison_table, failures, verdict
 
         comparison = compare(self.run_a, self.run_b)
         found = failures(comparison, self.max_displacement, self.max_latency_ratio)
@@ -190,8 +190,8 @@ class Doctor:
 
     def run(self, console: Console) -> None:
         """Examine, print the findings, and exit with 1 when there is a problem."""
-        from sqap_vla_ros.doctor.findings import findings_table, has_problem, verdict
-        from sqap_vla_ros.doctor.machine import check_system_packages
+        from sqap_vla_ros.tools.doctor.findings import findings_table, has_problem, verdict
+        from sqap_vla_ros.tools.doctor.machine import check_system_packages
 
         lacking = check_system_packages()
         # Without them, what follows could not even be imported.
@@ -204,11 +204,11 @@ class Doctor:
             sys.exit(1)
 
     def _examine(self, console: Console) -> "list[Finding]":
-        from sqap_vla_ros.config import load_configuration
-        from sqap_vla_ros.config_files import ConfigurationError
-        from sqap_vla_ros.doctor.examine import examine, read_bag
-        from sqap_vla_ros.replay.bag import Bag
-        from sqap_vla_ros.replay.observations import read_extrinsic
+        from sqap_vla_ros.bags.bag import Bag
+        from sqap_vla_ros.bags.observations import read_extrinsic
+        from sqap_vla_ros.config.files import ConfigurationError
+        from sqap_vla_ros.config.robot import load_configuration
+        from sqap_vla_ros.tools.doctor.examine import examine, read_bag
 
         if self.live == (self.bag is not None):
             raise ConfigurationError("give a bag to examine, or --live to listen to a running robot")
@@ -223,7 +223,7 @@ class Doctor:
         configuration = load_configuration(self.robot, **{name: value for name, value in overrides.items() if value})
         with progress_bar(console) as progress:
             if self.bag is None:
-                from sqap_vla_ros.node.listening import listen
+                from sqap_vla_ros.tools.doctor.live_topics import listen
 
                 task = progress.add_task("seconds listened", total=self.seconds)
                 evidence = listen(

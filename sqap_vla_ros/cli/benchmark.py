@@ -37,17 +37,17 @@ class Bench:
 
     def run(self, console: Console) -> None:
         """Measure, or calculate."""
-        from sqap_vla_ros.bench.deployment import deployment_table, deployments
+        from sqap_vla_ros.tools.benchmark.deployment import deployment_table, deployments
 
         table = deployment_table(deployments(self.size))
         if self.calculated:
             console.print(table)
             return
-        from sqap_vla_ros.bench.rows import ROWS
-        from sqap_vla_ros.bench.run import Bench as Measurement
-        from sqap_vla_ros.bench.run import Settings, result_table
-        from sqap_vla_ros.cogact.policy import choose_device
-        from sqap_vla_ros.config_files import ConfigurationError
+        from sqap_vla_ros.config.files import ConfigurationError
+        from sqap_vla_ros.policies.cogact.policy import choose_device
+        from sqap_vla_ros.tools.benchmark.rows import ROWS
+        from sqap_vla_ros.tools.benchmark.run import Bench as Measurement
+        from sqap_vla_ros.tools.benchmark.run import Settings, result_table
 
         if unknown := [name for name in self.rows if name not in ROWS]:
             raise ConfigurationError(f"rows: {unknown[0]} is none of the policies; they are {', '.join(ROWS)}")

@@ -40,12 +40,12 @@ class Compress:
 
     def run(self, console: Console) -> None:
         """Compress, with progress, and print what came out."""
-        from sqap_vla_ros.cogact.checkpoint import open_checkpoint
-        from sqap_vla_ros.cogact.policy import choose_device
-        from sqap_vla_ros.quantization.calibration import read_frames
-        from sqap_vla_ros.quantization.compress import Step, compress, refuse_other_use
-        from sqap_vla_ros.quantization.inspect import summary_table
-        from sqap_vla_ros.quantization.recipe import read_recipe
+        from sqap_vla_ros.config.recipe import read_recipe
+        from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
+        from sqap_vla_ros.policies.cogact.policy import choose_device
+        from sqap_vla_ros.tools.compression.calibration import read_frames
+        from sqap_vla_ros.tools.compression.compress import Step, compress, refuse_other_use
+        from sqap_vla_ros.tools.compression.inspect import summary_table
 
         recipe = read_recipe(self.recipe)
         checkpoint = open_checkpoint(self.checkpoint)
@@ -97,8 +97,8 @@ class Inspect:
 
     def run(self, console: Console) -> None:
         """Print the tables."""
-        from sqap_vla_ros.quantization.inspect import layer_table, summary_table, verify
-        from sqap_vla_ros.quantization.store import read_manifest
+        from sqap_vla_ros.policies.cogact.store import read_manifest
+        from sqap_vla_ros.tools.compression.inspect import layer_table, summary_table, verify
 
         manifest = read_manifest(self.directory)
         console.print(layer_table(manifest))
@@ -138,11 +138,11 @@ class Fidelity:
 
     def run(self, console: Console) -> None:
         """Ask all models, print and write the report."""
-        from sqap_vla_ros.cogact.checkpoint import open_checkpoint
-        from sqap_vla_ros.cogact.policy import choose_device
-        from sqap_vla_ros.quantization.calibration import read_frames
-        from sqap_vla_ros.quantization.fidelity import report
-        from sqap_vla_ros.quantization.fidelity_report import fidelity_table, write_json, write_plot
+        from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
+        from sqap_vla_ros.policies.cogact.policy import choose_device
+        from sqap_vla_ros.tools.compression.calibration import read_frames
+        from sqap_vla_ros.tools.compression.fidelity import report
+        from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table, write_json, write_plot
 
         checkpoint = open_checkpoint(self.checkpoint)
         frames = read_frames(self.frames_from, self.frames, self.instruction, self.image_topic)
@@ -177,8 +177,8 @@ class RandomCheckpoint:
 
     def run(self, console: Console) -> None:
         """Write the run directory."""
-        from sqap_vla_ros.cogact.random_checkpoint import write_random_checkpoint
-        from sqap_vla_ros.config_files import ConfigurationError
+        from sqap_vla_ros.config.files import ConfigurationError
+        from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 
         try:
             write_random_checkpoint(self.directory, seed=self.seed)

@@ -58,11 +58,11 @@ class Evaluate:
 
     def run(self, console: Console) -> None:
         """Play, with progress and running success rates, and print the tables."""
-        from sqap_vla_ros.config_files import ConfigurationError
-        from sqap_vla_ros.evaluation.run import Evaluation, trained_tasks
-        from sqap_vla_ros.evaluation.session import run_evaluation
-        from sqap_vla_ros.evaluation.variants import Variant, parse_conditions
+        from sqap_vla_ros.config.files import ConfigurationError
         from sqap_vla_ros.simulation.tasks import chosen_tasks
+        from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
+        from sqap_vla_ros.tools.evaluation.session import run_evaluation
+        from sqap_vla_ros.tools.evaluation.variants import Variant, parse_conditions
 
         if self.ros and (self.robot, self.tokenizer, self.device) != ("libero_panda", "", "auto"):
             raise ConfigurationError("--robot, --tokenizer and --device have no effect with --ros: leave them out")
@@ -116,17 +116,23 @@ class Simpler:
 
     def run(self, console: Console) -> None:
         """Run the episodes, with progress, and print the tables."""
-        from sqap_vla_ros.cogact.checkpoint import open_checkpoint
-        from sqap_vla_ros.cogact.simpler import SETUPS
-        from sqap_vla_ros.config import Configuration, validate
-        from sqap_vla_ros.policy import load_policy
-        from sqap_vla_ros.policy_config import read_policy
-        from sqap_vla_ros.quantization.compress import hashes_beside
-        from sqap_vla_ros.simpler.episode import ROBOTS
-        from sqap_vla_ros.simpler.evaluation import EPISODES_FILE, claim, evaluate, read_results, require_simpler
-        from sqap_vla_ros.simpler.policy import SimplerPolicy
-        from sqap_vla_ros.simpler.published import choose
-        from sqap_vla_ros.simpler.report import write_report
+        from sqap_vla_ros.config.policy import read_policy
+        from sqap_vla_ros.config.robot import Configuration, validate
+        from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
+        from sqap_vla_ros.policies.registry import load_policy
+        from sqap_vla_ros.simulation.simpler.convention import SETUPS
+        from sqap_vla_ros.simulation.simpler.episode import ROBOTS
+        from sqap_vla_ros.simulation.simpler.evaluation import (
+            EPISODES_FILE,
+            claim,
+            evaluate,
+            read_results,
+            require_simpler,
+        )
+        from sqap_vla_ros.simulation.simpler.policy import SimplerPolicy
+        from sqap_vla_ros.simulation.simpler.published import choose
+        from sqap_vla_ros.simulation.simpler.report import write_report
+        from sqap_vla_ros.tools.compression.compress import hashes_beside
 
         episodes = choose(self.robot, self.tasks, self.settings, self.episodes)
         require_simpler()

@@ -41,10 +41,10 @@ class Demonstrate:
 
     def run(self, console: Console) -> None:
         """Record what is missing, with progress."""
-        from sqap_vla_ros.parallel import run_jobs
+        from sqap_vla_ros.bags.demonstrations import DemonstrationError
+        from sqap_vla_ros.core.worker_pool import run_jobs
         from sqap_vla_ros.simulation.demonstrate import all_jobs, claim, missing_jobs, record_job
         from sqap_vla_ros.simulation.tasks import chosen_tasks
-        from sqap_vla_ros.training.demonstrations import DemonstrationError
 
         tasks = chosen_tasks(self.tasks)
         if self.episodes < 1 or self.first_seed < 0:
@@ -104,12 +104,12 @@ class Train:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         import torch
 
-        from sqap_vla_ros.cogact.policy import choose_device
-        from sqap_vla_ros.config import load_configuration
-        from sqap_vla_ros.training.dataset import read_demonstrations
-        from sqap_vla_ros.training.settings import TrainingError, TrainingSettings
-        from sqap_vla_ros.training.train import STATE, train
-        from sqap_vla_ros.training.train import Progress as Trained
+        from sqap_vla_ros.config.robot import load_configuration
+        from sqap_vla_ros.policies.cogact.policy import choose_device
+        from sqap_vla_ros.tools.training.dataset import read_demonstrations
+        from sqap_vla_ros.tools.training.settings import TrainingError, TrainingSettings
+        from sqap_vla_ros.tools.training.train import STATE, train
+        from sqap_vla_ros.tools.training.train import Progress as Trained
 
         settings = TrainingSettings(
             size=self.size,

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
-from sqap_vla_ros.config import ActionConvention, Frames
-from sqap_vla_ros.control.conventions import integrate, label
+from sqap_vla_ros.config.robot import ActionConvention, Frames
+from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.perception.conventions import integrate, label
 
 Array = NDArray[np.float64]
 

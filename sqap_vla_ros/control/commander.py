@@ -14,23 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
-from sqap_vla_ros.config import Robot
+from sqap_vla_ros.config.robot import Robot
 from sqap_vla_ros.control import guard
 from sqap_vla_ros.control.blending import BLENDED_CHUNKS, TimedPoses, average, continuation, ensemble
-from sqap_vla_ros.control.conventions import integrate
 from sqap_vla_ros.control.delays import TRANSPORT_NS, DelayEstimate, LeadEstimate
 from sqap_vla_ros.control.gripper import Gripper
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.running import TimedPoints
 from sqap_vla_ros.control.tool_space import ToolSpace
-from sqap_vla_ros.control.trajectory import (
-    JointLimits,
-    Trajectory,
-    TrajectoryError,
-    plan_trajectory,
-    stop_trajectory,
-)
+from sqap_vla_ros.control.trajectory import JointLimits, Trajectory, TrajectoryError, plan_trajectory, stop_trajectory
+from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.perception.conventions import integrate
 
 Array = NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """From the policy's gripper value to a position of the gripper's joint, sent when it changes."""
 
-from sqap_vla_ros.config import ActionConvention, Command
+from sqap_vla_ros.config.robot import ActionConvention, Command
 
 # Share of opening above which the gripper opens, and below which it closes; in between it stays as it is, so that a
 # value that hovers around one half does not make it chatter.

@@ -10,10 +10,10 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.action_chunk import ActionChunk
-from sqap_vla_ros.config import Freshness, Limits
+from sqap_vla_ros.config.robot import Freshness, Limits
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
-from sqap_vla_ros.geometry.transforms import inverse, vector_from_rotation
+from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.perception.transforms import inverse, vector_from_rotation
 
 Array = NDArray[np.float64]
 

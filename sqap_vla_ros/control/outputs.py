@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.config import Robot
+from sqap_vla_ros.config.robot import Robot
 from sqap_vla_ros.control.commander import Command
 from sqap_vla_ros.control.tool_space import ToolSpace, angular_velocity
 

@@ -20,8 +20,9 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from sqap_vla_ros.config import load_configuration
-from sqap_vla_ros.node.conversions import time_message
+from sqap_vla_ros.config.robot import load_configuration
+from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.ros.conversions import time_message
 from sqap_vla_ros.simulation import messages
 from sqap_vla_ros.simulation.episode import EpisodeLog, EpisodeReport
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController, arm_limits
@@ -29,7 +30,6 @@ from sqap_vla_ros.simulation.libero import ARM_JOINTS, BASE_BODY, FINGER_JOINTS,
 from sqap_vla_ros.simulation.parameters import CellParameters
 from sqap_vla_ros.simulation.recorder import RECORDER_NODE
 from sqap_vla_ros.simulation.urdf import urdf_from_mujoco
-from sqap_vla_ros.stamps import stamp_ns
 
 ROBOT = "libero_panda"
 INSTRUCTION_TOPIC = "/sqap_vla/instruction"

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tf2_msgs.msg import TFMessage
 
-from sqap_vla_ros.action_chunk import ActionChunk, CommittedActions
-from sqap_vla_ros.config import Configuration
+from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.commander import Commander, JointState, Refusal
 from sqap_vla_ros.control.kinematics import Kinematics
-from sqap_vla_ros.node.conversions import gripper_message, trajectory_message
-from sqap_vla_ros.observation import Observation
-from sqap_vla_ros.observation_assembly import ObservationAssembler
-from sqap_vla_ros.policy import Policy
+from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import Policy
+from sqap_vla_ros.perception.assembly import ObservationAssembler
+from sqap_vla_ros.ros.conversions import gripper_message, trajectory_message
 from sqap_vla_ros.simulation import messages
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController, arm_limits
 from sqap_vla_ros.simulation.libero import ARM_JOINTS, BASE_BODY, FINGER_JOINTS, LiberoScene

@@ -21,9 +21,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rosbags.highlevel import AnyReader
 
-from sqap_vla_ros.config import load_configuration
-from sqap_vla_ros.config_files import named_file, shipped_checkpoint
-from sqap_vla_ros.reasons import ReasonCounter
+from sqap_vla_ros.config.files import named_file, shipped_checkpoint
+from sqap_vla_ros.config.robot import load_configuration
+from sqap_vla_ros.core.reasons import ReasonCounter
 from sqap_vla_ros.simulation.processes import LoggedProcess
 
 ROBOT = "libero_panda"
@@ -97,7 +97,7 @@ class Demo:
                 "sqap_vla_ros.simulation.main", self._cell_arguments(), self.out / "cell.log", environment
             ) as cell,
             LoggedProcess(
-                "sqap_vla_ros.node.main", self._node_arguments(checkpoint), self.out / "policy.log", environment
+                "sqap_vla_ros.ros.main", self._node_arguments(checkpoint), self.out / "policy.log", environment
             ) as node,
         ):
             self._watch(cell, node, console)

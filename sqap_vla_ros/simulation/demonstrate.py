@@ -14,19 +14,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.action_chunk import ActionChunk
-from sqap_vla_ros.cogact.checkpoint import open_checkpoint
-from sqap_vla_ros.config import Configuration, load_configuration
-from sqap_vla_ros.geometry.transforms import vector_from_rotation
-from sqap_vla_ros.policy import Policy, load_policy
-from sqap_vla_ros.pruning.selection import keep_all
-from sqap_vla_ros.quantization.store import write_whole
+from sqap_vla_ros.bags.demonstrations import Demonstration, DemonstrationError
+from sqap_vla_ros.config.robot import Configuration, load_configuration
+from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.files import write_whole
+from sqap_vla_ros.core.policy import Policy
+from sqap_vla_ros.core.token_selection import keep_all
+from sqap_vla_ros.perception.transforms import vector_from_rotation
+from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
+from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.simulation.closed_loop import FRAME_NS, ClosedLoop
 from sqap_vla_ros.simulation.experts import Expert, Move, expert_for
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.loaded_scene import scene_of
 from sqap_vla_ros.simulation.tasks import Task
-from sqap_vla_ros.training.demonstrations import Demonstration, DemonstrationError
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.geometry.transforms import vector_from_rotation
+from sqap_vla_ros.perception.transforms import vector_from_rotation
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.tasks import Task
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.config import Limits
+from sqap_vla_ros.config.robot import Limits
 from sqap_vla_ros.control.trajectory import JointLimits
 
 Array = NDArray[np.float64]

@@ -3,7 +3,7 @@
 import gc
 from typing import Any
 
-from sqap_vla_ros.parallel import when_worker_ends
+from sqap_vla_ros.core.worker_pool import when_worker_ends
 from sqap_vla_ros.simulation.tasks import Task
 
 _scenes: dict[Task, Any] = {}

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
 
-from sqap_vla_ros.geometry.transforms import quaternion_from_matrix
-from sqap_vla_ros.node.conversions import time_message
+from sqap_vla_ros.perception.transforms import quaternion_from_matrix
+from sqap_vla_ros.ros.conversions import time_message
 
 
 def transform_message(T_parent_child: NDArray[np.float64], parent: str, child: str, at_ns: int) -> TransformStamped:

@@ -23,7 +23,7 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
-from sqap_vla_ros.config import Topics
+from sqap_vla_ros.config.robot import Topics
 
 RECORDER_NODE = "recorder"
 _RELIABLE = QoSProfile(depth=100)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from sqap_vla_ros.config_files import ConfigurationError
+from sqap_vla_ros.config.files import ConfigurationError
 
 
 @dataclass(frozen=True)

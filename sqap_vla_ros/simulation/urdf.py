@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 
-from sqap_vla_ros.geometry.transforms import rpy_from_rotation
+from sqap_vla_ros.perception.transforms import rpy_from_rotation
 
 # MuJoCo has no velocity limits. Of the arm (rad/s): Franka Emika's data sheet; of a finger (m/s): its hand's.
 _VELOCITY_LIMITS = {

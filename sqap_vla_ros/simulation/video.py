@@ -4,25 +4,23 @@ Read from the bag, so that what is shown is what was on the topics. A frame that
 latest plan before it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 
-from sqap_vla_ros.config import Configuration
-from sqap_vla_ros.control.conventions import integrate
-from sqap_vla_ros.geometry.camera import CameraModel
-from sqap_vla_ros.geometry.transforms import transform_from_message
-from sqap_vla_ros.overlay import Overlay, add_caption, draw_overlay
-from sqap_vla_ros.stamps import stamp_ns
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.perception.camera import CameraModel
+from sqap_vla_ros.perception.conventions import integrate
+from sqap_vla_ros.perception.transforms import transform_from_message
+from sqap_vla_ros.reporting.overlay import Overlay, add_caption, draw_overlay
+from sqap_vla_ros.reporting.video_writer import write_mp4
 
-_TIME_BASE = Fraction(1, 1000)
 _WIDTH_PX = 640  # even, for H.264
 
 
@@ -51,34 +49,6 @@ def write_video(bag: Path, path: Path, configuration: Configuration) -> int:
     frames = write_mp4(_pictures(bag, configuration), path)
     if not frames:
         raise ValueError(f"{bag}: no images on {configuration.topics.image}; nothing to show")
-    return frames
-
-
-def write_mp4(pictures: Iterable[tuple[int, NDArray[np.uint8]]], path: Path) -> int:
-    """Write an H.264 MP4 that browsers play.
-
-    Args:
-        pictures: Stamp (ns) and uint8 (height, width, 3), RGB, of each frame, all of the same, even size.
-        path: Of the MP4.
-
-    Returns:
-        Number of frames written.
-    """
-    frames = 0
-    start_ns = 0
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", options={"crf": "20", "preset": "veryfast"})
-        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _TIME_BASE
-        for at_ns, picture in pictures:
-            if not frames:
-                start_ns = at_ns
-                stream.height, stream.width = picture.shape[:2]
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = round((at_ns - start_ns) / 1e6), _TIME_BASE
-            container.mux(stream.encode(frame))
-            frames += 1
-        if frames:
-            container.mux(stream.encode())
     return frames
 
 

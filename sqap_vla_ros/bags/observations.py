@@ -1,0 +1,169 @@
+"""What the node would have planned on, from a bag: at every camera frame, or as often as it could have.
+
+The bag's images, calibration, transforms and instructions go through the observation assembly as they would live, in
+the order in which they were recorded. Recording time is the clock: an image waits for its transforms as long as the
+node would have waited.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from sqap_vla_ros.bags.bag import Bag, BagTopics
+from sqap_vla_ros.config.files import read_yaml
+from sqap_vla_ros.config.robot import Configuration, Group, Point, validate
+from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.perception.assembly import CLOCK_JUMP_NS, ObservationAssembler, Refused, Waiting
+from sqap_vla_ros.perception.images import ImageError
+from sqap_vla_ros.perception.transforms import (
+    Array,
+    rotation_from_quaternion,
+    rotation_from_rpy,
+    transform_from,
+    unit_quaternion,
+)
+
+
+class Extrinsic(Group):
+    """Where the camera is, for a bag that does not say: one static transform, as a calibration gives it."""
+
+    parent: str = Field(min_length=1, description="Frame of the bag that the camera is fixed to, as base_link")
+    child: str = Field(min_length=1, description="Optical frame of the camera")
+    xyz: Point = Field(description="Origin of the camera's frame in the parent [m]")
+    rpy: Point | None = Field(None, description="Its roll, pitch and yaw about the parent's x, y and z axes [rad]")
+    quaternion: tuple[float, float, float, float] | None = Field(None, description="Its rotation as (x, y, z, w)")
+
+    @model_validator(mode="after")
+    def _one_rotation(self) -> "Extrinsic":
+        if (self.rpy is None) == (self.quaternion is None):
+            raise ValueError("give the rotation either as rpy or as quaternion")
+        if self.quaternion is not None:
+            unit_quaternion(self.quaternion)
+        return self
+
+    @property
+    def T_parent_child(self) -> Array:
+        """Float64 (4, 4), pose of the camera in the parent frame, metres."""
+        if self.rpy is not None:
+            return transform_from(self.xyz, rotation_from_rpy(self.rpy))
+        assert self.quaternion is not None
+        return transform_from(self.xyz, rotation_from_quaternion(unit_quaternion(self.quaternion)))
+
+
+def read_extrinsic(path: Path) -> Extrinsic:
+    """Read a YAML file with parent, child, xyz, and rpy or quaternion.
+
+    Raises:
+        ConfigurationError: The file is missing, or says something else.
+    """
+    return validate(Extrinsic, read_yaml(path), str(path))
+
+
+class Rate:
+    """Lets images through at most so many times per second of their stamps.
+
+    Args:
+        rate_hz: How many; 0: all of them.
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        self._period_ns = round(1e9 / rate_hz) if rate_hz else 0
+        self._due_ns: int | None = None
+
+    def is_due(self, at_ns: int) -> bool:
+        """Whether the image with this stamp is let through."""
+        if not self._period_ns:
+            return True
+        if self._due_ns is None or at_ns < self._due_ns - self._period_ns - CLOCK_JUMP_NS:
+            self._due_ns = at_ns
+        if at_ns < self._due_ns:
+            return False
+        # On a grid, so that a camera that jitters does not lose every other frame; after a pause, from there on.
+        late_ns = at_ns - self._due_ns
+        self._due_ns = (self._due_ns if late_ns < self._period_ns else at_ns) + self._period_ns
+        return True
+
+
+def observations(
+    bag: Bag,
+    topics: BagTopics,
+    configuration: Configuration,
+    *,
+    rate_hz: float = 0.0,
+    delay: Callable[[], float] | None = None,
+    extrinsic: Extrinsic | None = None,
+    on_progress: Callable[[int], None],
+) -> Iterator[Observation | tuple[int, str]]:
+    """What the node would have planned on.
+
+    Args:
+        bag: Where the messages come from.
+        topics: Which of its topics matter.
+        configuration: Frames, how long images wait, and an instruction that replaces the bag's.
+        rate_hz: At most so many images per second of the bag; 0: every image.
+        delay: How long the plan took that was made of the last observation [s], asked for when the next one is wanted.
+            Until then all images but the newest are lost, as on the robot. None: plans take no time.
+        extrinsic: Where the camera is, unless the bag says so.
+        on_progress: Told the recording time of each message, nanoseconds.
+
+    Yields:
+        An observation, or (stamp_ns, reason) for a refused image.
+
+    Raises:
+        BagError: The bag has no instruction, and the configuration none either.
+        BagDamage: The recording is damaged; what was yielded before is good.
+    """
+    assembler = ObservationAssembler(configuration)
+    assembler.set_instruction(configuration.instruction or bag.first_instruction())
+    if extrinsic:
+        assembler.tree.add(extrinsic.parent, extrinsic.child, 0, extrinsic.T_parent_child, static=True)
+    rate = Rate(rate_hz)
+    planned_until_ns = last_ns = 0
+    wake_ns: int | None = None  # when there is something to do although no message comes
+
+    def ready(now_ns: int) -> Iterator[Observation | tuple[int, str]]:
+        nonlocal planned_until_ns, wake_ns
+        wake_ns = None
+        while wake_ns is None:
+            if now_ns < planned_until_ns:
+                wake_ns = planned_until_ns
+                return
+            outcome = assembler.poll(now_ns)
+            if outcome is None:
+                return
+            if isinstance(outcome, Waiting):
+                wake_ns = outcome.until_ns
+            elif isinstance(outcome, Refused):
+                yield outcome.stamp_ns, outcome.reason
+            else:
+                yield outcome
+                if delay:
+                    planned_until_ns = now_ns + round(delay() * 1e9)
+
+    for topic, recorded_ns, message in bag.messages(topics):
+        on_progress(recorded_ns)
+        if recorded_ns < last_ns - CLOCK_JUMP_NS:
+            planned_until_ns, wake_ns = 0, None
+        last_ns = recorded_ns
+        # A plan or a wait ended before this message: what was there by then counts, not what comes now.
+        while wake_ns is not None and wake_ns <= recorded_ns:
+            yield from ready(wake_ns)
+        if topic == topics.image:
+            at_ns = stamp_ns(message)
+            try:
+                if rate.is_due(at_ns):
+                    assembler.offer(message, recorded_ns)
+            except ImageError as error:
+                yield at_ns, str(error)
+        elif topic == topics.camera_info:
+            assembler.set_camera_info(message)
+        elif topic == topics.instruction:
+            if not configuration.instruction:
+                assembler.set_instruction(message.data)
+        elif topic in topics.transforms:
+            assembler.add_transforms(message, static=topic.endswith("tf_static"))
+        yield from ready(recorded_ns)
+    while wake_ns is not None:  # the last images may still wait for transforms, or for the end of a plan
+        yield from ready(wake_ns)

@@ -1,0 +1,147 @@
+"""The ticks of a live recording, with the inputs that they were planned on: image, instruction, tool pose and ring."""
+
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError, BagTopics
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.control.blending import continuation
+from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.token_selection import keep_all
+from sqap_vla_ros.perception.images import decode
+from sqap_vla_ros.perception.transforms import transform_from_message
+
+# Actions that went through float32 and back [m, rad].
+_SAME = 1e-5
+
+
+@dataclass(frozen=True)
+class RecordedTick:
+    """A tick of a live recording.
+
+    Attributes:
+        observation: What was planned on.
+        actions: float64 (horizon, 7), what was published.
+        policy_id: Policy and checkpoint that published it.
+        epoch: Changes where the policy forgot what it had carried along.
+        sequence: Counts the published chunks.
+        time_step_s: Time between two actions.
+        committed_steps: How many of them were held fixed.
+    """
+
+    observation: Observation
+    actions: NDArray[np.float64]
+    policy_id: str
+    epoch: int
+    sequence: int
+    time_step_s: float
+    committed_steps: int
+
+
+def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> Counter[int]:
+    """Stamps of the chunks that were published in a live recording, up to its damage, and how often each was.
+
+    Raises:
+        BagError: The bag holds no chunks and masks.
+    """
+    if not (topics.chunk and topics.token_mask):
+        raise BagError(f"{bag.path}: no ActionChunk and TokenMask topics in it: replay without --as-recorded")
+    chunks_alone = BagTopics(image="", camera_info="", instruction="", chunk=topics.chunk, token_mask="")
+    stamps_ns = Counter[int]()
+    with suppress(BagDamage):  # whoever reads the ticks meets it again
+        for _, _, chunk in bag.messages(chunks_alone):
+            stamps_ns[stamp_ns(chunk)] += 1
+    return stamps_ns
+
+
+def recorded_ticks(
+    bag: Bag, topics: BagTopics, planned: Container[int], on_progress: Callable[[int], None]
+) -> Iterator[RecordedTick | tuple[int, str]]:
+    """The ticks of a live recording that has image, chunk and token mask of them; `planned` are the chunks' stamps.
+
+    Yields:
+        A tick, or (stamp_ns, reason) for one whose messages cannot be used.
+    """
+    parts: dict[int, dict[str, Any]] = {}
+    for topic, recorded_ns, message in bag.messages(topics):
+        on_progress(recorded_ns)
+        if topic not in (topics.image, topics.chunk, topics.token_mask) or stamp_ns(message) not in planned:
+            continue
+        at_ns = stamp_ns(message)
+        tick = parts.setdefault(at_ns, {})
+        tick[topic] = message
+        if len(tick) == 3:
+            try:
+                yield _recorded_tick(at_ns, tick[topics.image], tick[topics.chunk], tick[topics.token_mask])
+            except ValueError as error:
+                yield at_ns, f"the recorded tick cannot be planned again: {error}"
+            # Older ticks that still lack a part will not get it: the recording lost an image, or began in between.
+            parts = {other_ns: rest for other_ns, rest in parts.items() if other_ns > at_ns}
+
+
+def _recorded_tick(at_ns: int, image: Any, chunk: Any, mask: Any) -> RecordedTick:
+    observation = Observation(
+        stamp_ns=at_ns,
+        image=decode(image),
+        instruction=chunk.instruction,
+        T_base_tool=transform_from_message(chunk.tool_pose),
+        tool_px=np.array([mask.tool_u, mask.tool_v]) if mask.tool_valid else None,
+        no_ring_reason=mask.tool_reason,
+    )
+    actions = np.asarray(chunk.data, np.float64).reshape(chunk.horizon, -1)
+    return RecordedTick(
+        observation, actions, chunk.policy_id, chunk.epoch, chunk.sequence, chunk.time_step, chunk.committed_steps
+    )
+
+
+def committed_actions(
+    tick: RecordedTick, before: Sequence[RecordedTick], configuration: Configuration
+) -> CommittedActions | None:
+    """What a tick was planned on from (real-time chunking): the rest of the chunk that was being followed.
+
+    That is not always the last one published, since its command may have been refused; but the first actions of the
+    tick are that chunk's own, held fixed (those that the statistics clip aside), so it is the one with most of them.
+
+    Args:
+        tick: With `committed_steps`.
+        before: The ticks before it, oldest first; of several that fit as well, the last.
+        configuration: Action convention and frames of the recording.
+    """
+    held = tick.actions[: tick.committed_steps, :6]  # the gripper's value is rounded
+    found, most = None, -1
+    for earlier in reversed(before):
+        rest = _rest(earlier, tick, configuration)
+        if rest is None:
+            continue
+        same = int(np.count_nonzero(np.abs(rest.actions[: len(held), :6] - held) < _SAME))
+        if same > most:
+            found, most = rest, same
+        if most == held.size:
+            break
+    return found
+
+
+def _rest(before: RecordedTick, tick: RecordedTick, configuration: Configuration) -> CommittedActions | None:
+    """What is left of a chunk at a later tick; None when it covers less than was held fixed there."""
+    observed, seen = before.observation, tick.observation
+    running = ActionChunk(
+        stamp_ns=observed.stamp_ns,
+        actions=before.actions,
+        time_step_s=before.time_step_s,
+        T_base_tool=observed.T_base_tool,
+        instruction=observed.instruction,
+        seed=observed.stamp_ns,
+        selection=keep_all(),
+    )
+    going_on = continuation(running, seen.stamp_ns, seen.T_base_tool, 0.0, configuration.action, configuration.frames)
+    if going_on is None or len(going_on.actions) < tick.committed_steps:
+        return None
+    return CommittedActions(going_on.actions, tick.committed_steps)

@@ -1,1 +1,0 @@
-"""The CogACT policy network as published: preprocessing, vision towers, language model, diffusion action head."""

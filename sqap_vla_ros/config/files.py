@@ -1,0 +1,91 @@
+"""Where the settings lie: the files of `config/`, by short name or path.
+
+Launch files use this, and they run in ROS's own Python: nothing here imports more than YAML.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigurationError(ValueError):
+    """A setting that cannot be used; the message names it, its value and what was expected."""
+
+
+def named_file(kind: str, name: str) -> Path:
+    """The file behind a short name: `config/<kind>/<name>.yaml`, or `name` itself when it is a path.
+
+    Raises:
+        ConfigurationError: There is no such file; the message lists those there are.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return Path(name).expanduser()
+    folder = config_directory() / kind
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise ConfigurationError(f"no {path.name} in {folder}; there are: {names}; or give a path that ends in .yaml")
+    return path
+
+
+def config_directory() -> Path:
+    """The `config` directory: of the checkout, or of the installed package's share."""
+    checkout = Path(__file__).resolve().parents[2] / "config"
+    if checkout.is_dir():
+        return checkout
+    for parent in Path(__file__).resolve().parents:
+        shared = parent / "share" / "sqap_vla" / "config"
+        if shared.is_dir():
+            return shared
+    raise ConfigurationError(f"no config directory beside {Path(__file__).parent}; install the package again")
+
+
+def shipped_checkpoint() -> Path:
+    """Run directory of the small CogACT that comes with the package, trained in simulation on LIBERO tasks."""
+    return config_directory() / "checkpoints" / "libero_small"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's top-level mapping (safe loader: nothing in it is executed).
+
+    Raises:
+        ConfigurationError: The file is missing, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path}: expected a mapping of names to values, found {type(content).__name__}")
+    return content
+
+
+def robot_parameters(path: Path) -> dict[str, Any]:
+    """The parameters in a robot YAML, nested as written.
+
+    Raises:
+        ConfigurationError: The file is not a ROS parameter file for any node name (`/**`).
+    """
+    content = read_yaml(path)
+    try:
+        parameters = content["/**"]["ros__parameters"]
+    except (KeyError, TypeError):
+        parameters = None
+    if not isinstance(parameters, dict):
+        raise ConfigurationError(f"{path}: expected '/**: ros__parameters: ...' at the top, found {sorted(content)}")
+    return parameters
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + str(name)] = value
+    return flat

@@ -1,0 +1,105 @@
+"""How a checkpoint is compressed: one file in `config/recipes/`."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from sqap_vla_ros.config.files import named_file, read_yaml
+from sqap_vla_ros.config.robot import Group, validate
+
+Rotation = Literal["none", "query_key", "inputs", "residual"]
+
+Granularity = Literal["token", "tensor", "channel"]
+
+
+class WeightRecipe(Group):
+    """How the weights of the language model are rounded."""
+
+    bits: Literal[4, 8] = Field(4, description="Bits of a weight")
+    rounding: Literal["nearest", "gptq"] = Field(
+        "gptq", description="Round to nearest, or GPTQ; without calibration frames always to nearest"
+    )
+    clip_search: bool = Field(True, description="Clip each row where its squared error is least, not at its maximum")
+
+
+class ActivationRecipe(Group):
+    """How the inputs of the language model's linear layers are rounded."""
+
+    bits: Literal[4, 8] = Field(4, description="Bits of an activation")
+    granularity: Granularity = Field(
+        "token", description="One dynamic scale per token or per tensor, or a static one per channel"
+    )
+    clip: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="Share of a rotated token's largest magnitude that is represented; of others all is, always",
+    )
+    clip_search: bool = Field(
+        True, description="With frames, clip 4-bit inputs of each layer where their squared error is least instead"
+    )
+    scoring_bits: Literal[4, 8] | None = Field(
+        None, description="Bits for queries and keys of the first two layers, whose attention chooses tokens; as others"
+    )
+
+
+class MixedPrecision(Group):
+    """Bits per output channel by their effect on the actions (QVLA)."""
+
+    target_bits: float = Field(4.0, ge=0.5, le=16, description="Mean bits per weight of the language model")
+
+
+class Recipe(Group):
+    """One recipe."""
+
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="Name of the recipe in metadata, reports and paths")
+    weights: WeightRecipe = WeightRecipe()
+    activations: ActivationRecipe = ActivationRecipe()
+    rotation: Rotation = Field(
+        "none",
+        description="Hadamard rotation: none; query_key: online before these two; inputs: online before all linear "
+        "layers; residual: the residual stream offline, online only before the output and down projections",
+    )
+    hadamard_block: int = Field(4096, ge=2, le=16384, description="Largest block of channels that is rotated together")
+    smoothing: float | None = Field(
+        None, ge=0, le=1, description="Exponent that moves outliers from activations to weights; needs frames"
+    )
+    towers: Literal["float", "w8a8"] = Field("w8a8", description="Number format of the vision towers")
+    mixed: MixedPrecision | None = Field(None, description="Mixed precision by action sensitivity; needs frames")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Recipe":
+        if self.hadamard_block & (self.hadamard_block - 1):
+            raise ValueError(f"hadamard_block = {self.hadamard_block}: expected a power of two")
+        if self.mixed and self.rotation == "residual":
+            raise ValueError(
+                "mixed precision with rotation 'residual': a rotated stream mixes output channels, so that none can be "
+                "judged alone; use rotation 'inputs', 'query_key' or 'none'"
+            )
+        if self.mixed and self.smoothing is not None:
+            raise ValueError(
+                "mixed precision with smoothing: its factors come from the rounded layers before, whose bits are not "
+                "known yet; remove one of the two"
+            )
+        if self.mixed and self.weights.rounding == "gptq":
+            raise ValueError("mixed precision rounds to nearest; set weights.rounding to 'nearest'")
+        if self.activations.granularity == "channel" and self.mixed:
+            raise ValueError("mixed precision needs activations.granularity 'token' or 'tensor'")
+        return self
+
+    @property
+    def needs_frames(self) -> str:
+        """What of the recipe cannot be done without calibration frames; empty: nothing."""
+        if self.mixed:
+            return "mixed precision"
+        return "a static scale per channel" if self.activations.granularity == "channel" else ""
+
+
+def read_recipe(name: str) -> Recipe:
+    """A recipe by its short name or path.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be used.
+    """
+    path = named_file("recipes", name)
+    return validate(Recipe, read_yaml(path), str(path))

@@ -1,0 +1,1 @@
+"""CogACT: the action head and the policy around it."""

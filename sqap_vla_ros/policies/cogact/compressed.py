@@ -1,0 +1,159 @@
+"""From a compressed checkpoint to a network."""
+
+import ctypes
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sqap_vla_ros.policies.cogact.action_head import ActionHead
+from sqap_vla_ros.policies.cogact.compressed_parts import HEAD, PROJECTOR, VISION
+from sqap_vla_ros.policies.cogact.model import CogACT
+from sqap_vla_ros.policies.cogact.store import Manifest, check_beside, read_linear, read_weights
+from sqap_vla_ros.vlm.language import EPSILON, LanguageModel
+from sqap_vla_ros.vlm.lowbit.hadamard import block_size, rotate
+from sqap_vla_ros.vlm.lowbit.layer import LINEARS, NORMS, QuantDecoderLayer
+from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
+from sqap_vla_ros.vlm.lowbit.products import Execution
+from sqap_vla_ros.vlm.projector import Projector
+from sqap_vla_ros.vlm.vision import VisionBackbone, vision_source
+from sqap_vla_ros.vlm.weights import Part, Source
+
+EMBEDDING = "llm_embedding"
+
+
+def layer_file(index: int) -> str:
+    """Name of the file of a decoder layer."""
+    return f"llm_layer_{index:02d}"
+
+
+class RotatedNorm(nn.Module):
+    """The final norm of a rotated residual stream: the cognition feature comes out in the published basis.
+
+    Args:
+        gain: (width,).
+        block: Hadamard block of the stream.
+    """
+
+    def __init__(self, gain: Tensor, block: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(gain, requires_grad=False)
+        self.block = block
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., width) -> the same."""
+        return rotate(functional.rms_norm(hidden, hidden.shape[-1:], None, EPSILON), self.block) * self.weight
+
+
+def load_compressed(
+    directory: Path,
+    manifest: Manifest,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    execution: Execution = "auto",
+) -> CogACT:
+    """Build the model; each file is read, verified and given back before the next.
+
+    Args:
+        directory: The compressed checkpoint.
+        manifest: Its JSON.
+        dtype: Number format of what is not quantised, the action head apart, which is float32.
+        device: Where the model goes.
+        execution: Of the integer products.
+
+    Raises:
+        CheckpointError: A file is missing or not the one that was written.
+    """
+    check_beside(directory, manifest)
+    shapes = manifest.shapes
+    vision, projector = load_vision_and_projector(directory, manifest, dtype=dtype, device=device, execution=execution)
+    with torch.device("meta"):
+        language = LanguageModel(shapes.language)
+        head = ActionHead(shapes.action_head)
+
+    def tensors(name: str) -> dict[str, Tensor]:
+        return read_weights(directory, name, manifest.files[name])
+
+    Part(HEAD, tensors(HEAD), mapped=True).load(head, lambda name: Source(f"net.{name}"), torch.float32, device)
+    language.layers = nn.ModuleList(
+        read_decoder_layer(tensors(layer_file(index)), index, manifest, dtype=dtype, device=device, execution=execution)
+        for index in range(shapes.language.depth)
+    )
+    embedding = Part(EMBEDDING, tensors(EMBEDDING), mapped=True)
+    embedding.load(language, lambda name: Source(f"llm.model.{name}"), dtype, device)
+    recipe = manifest.identity.recipe
+    if recipe.rotation == "residual":
+        gain = embedding.take(Source("llm.model.norm.weight"), dtype, device)
+        language.norm = RotatedNorm(gain, block_size(len(gain), recipe.hadamard_block))
+    _give_back_heap()
+    return CogACT(vision, projector, language, head)
+
+
+def load_vision_and_projector(
+    directory: Path,
+    manifest: Manifest,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    execution: Execution = "auto",
+) -> tuple[VisionBackbone, Projector]:
+    """What turns images into embeddings; arguments as in `load_compressed`."""
+    shapes = manifest.shapes
+    with torch.device("meta"):
+        vision = VisionBackbone(shapes.dino, shapes.siglip)
+        width = shapes.dino.width + shapes.siglip.width
+        projector = Projector(width, shapes.projector_hidden, shapes.language.width)
+    _load_vision(vision, read_weights(directory, VISION, manifest.files[VISION]), manifest, dtype, device, execution)
+    stored = read_weights(directory, PROJECTOR, manifest.files[PROJECTOR])
+    Part(PROJECTOR, stored, mapped=True).load(projector, Source, dtype, device)
+    return vision, projector
+
+
+def _load_vision(
+    vision: VisionBackbone,
+    tensors: Mapping[str, Tensor],
+    manifest: Manifest,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    execution: Execution,
+) -> None:
+    for path, module in list(vision.named_modules()):
+        source = vision_source(f"{path}.weight") if isinstance(module, nn.Linear) else None
+        name = source.name.removesuffix(".weight") if source else ""
+        if source is None or name not in manifest.linears:
+            continue
+        linear = read_linear(tensors, name, manifest.linears[name])
+        weight, bias = linear.weight, tensors[f"{name}.bias"]
+        if source.third is not None:
+            third = weight.rows // 3
+            start = source.third * third
+            weight, bias = weight.slice(start, start + third), bias[start : start + third]
+        quantised = QuantLinear(weight, linear.input_format, bias.to(dtype), execution=execution, device=device)
+        owner, _, leaf = path.rpartition(".")
+        setattr(vision.get_submodule(owner), leaf, quantised)
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    Part(VISION, floats, mapped=True).load(vision, vision_source, dtype, device)
+
+
+def read_decoder_layer(
+    tensors: Mapping[str, Tensor],
+    index: int,
+    manifest: Manifest,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    execution: Execution = "auto",
+) -> QuantDecoderLayer:
+    """One decoder layer from the tensors of its file; arguments as in `load_compressed`."""
+    prefix = f"llm.model.layers.{index}."
+    linears = {name: read_linear(tensors, prefix + name, manifest.linears[prefix + name]) for name in LINEARS}
+    gains = {name: tensors.get(f"{prefix}{name}.weight") for name in NORMS}
+    return QuantDecoderLayer(linears, gains, dtype=dtype, execution=execution, device=device).eval()
+
+
+def _give_back_heap() -> None:
+    """Return what unpacking left on the heap: gigabytes that would count as the model's."""
+    ctypes.CDLL(None).malloc_trim(0)

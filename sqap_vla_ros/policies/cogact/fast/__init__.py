@@ -1,0 +1,1 @@
+"""CogACT's forward with static shapes, captured as CUDA graphs."""

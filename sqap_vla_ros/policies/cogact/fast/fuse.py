@@ -1,0 +1,158 @@
+"""Replace the blocks of a network by fused ones, in place and one at a time: no two copies of the weights exist."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sqap_vla_ros.policies.cogact.action_head import ActionHead, Block
+from sqap_vla_ros.policies.cogact.diffusion import Ddim, sample
+from sqap_vla_ros.policies.cogact.fast.blocks import FusedDecoderLayer, FusedHeadBlock, FusedTowerBlock
+from sqap_vla_ros.policies.cogact.model import CogACT
+from sqap_vla_ros.vlm.kernels import kernels_run_on
+from sqap_vla_ros.vlm.language import EPSILON, DecoderLayer
+from sqap_vla_ros.vlm.lowbit.fused_linears import FloatLinear, Fused, IntegerLinear, Prologue
+from sqap_vla_ros.vlm.lowbit.layer import FusedLinears, QuantDecoderLayer
+from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
+
+# What the action head in half precision may differ from itself in float32, relative: that of a chunk's parity.
+_HEAD_TOLERANCE = 1e-2
+
+
+def fuse(model: CogACT) -> None:
+    """Fuse all that can be fused; what cannot (mixed precision, static scales, scales per tensor) stays as it is.
+
+    Integer layers must run the GPU's product. The network computes the same, rounded in other places.
+    """
+    layers = model.language.layers
+    for index in range(len(layers)):
+        layers[index] = _fused_decoder_layer(layers[index])
+    for tower in (model.vision.dino, model.vision.siglip):
+        for index in range(len(tower.blocks)):
+            tower.blocks[index] = _fused_tower_block(tower.blocks[index], tower.shape.heads)
+
+
+def _fused_decoder_layer(layer: nn.Module) -> nn.Module:
+    if isinstance(layer, DecoderLayer):
+        attention, mlp = layer.self_attn, layer.mlp
+        linears: list[Fused | None] = [
+            FloatLinear([attention.q_proj, attention.k_proj, attention.v_proj]),
+            FloatLinear([attention.o_proj]),
+            FloatLinear([mlp.gate_proj, mlp.up_proj]),
+            FloatLinear([mlp.down_proj]),
+        ]
+        gains: tuple[Tensor | None, Tensor | None] = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+        rows = tuple(linear.out_features for linear in (attention.q_proj, attention.k_proj, attention.v_proj))
+    elif isinstance(layer, QuantDecoderLayer):
+        groups = layer.attention_input, layer.attention_output, layer.mlp_input, layer.mlp_output
+        linears = [_integer_group(group) for group in groups]
+        gains = layer.input_layernorm, layer.post_attention_layernorm
+        rows = tuple(layer.attention_input.rows[0])
+    else:
+        return layer
+    first, output, inner, down = linears
+    if first is None or output is None or inner is None or down is None:
+        return layer
+    norms = tuple(Prologue(EPSILON, gain) for gain in gains)
+    return FusedDecoderLayer(first, output, inner, down, (norms[0], norms[1]), (rows[0], rows[1], rows[2])).eval()
+
+
+def _fused_tower_block(block: Any, heads: int) -> nn.Module:
+    if isinstance(block, FusedTowerBlock):
+        return block
+    if hasattr(block, "layer_scale1"):
+        attention, output = block.attention, block.attention.o_proj
+        before = block.norm1, block.norm2
+        scales: tuple[Tensor | None, Tensor | None] = block.layer_scale1.lambda1, block.layer_scale2.lambda1
+    else:
+        attention, output = block.self_attn, block.self_attn.out_proj
+        before, scales = (block.layer_norm1, block.layer_norm2), (None, None)
+    qkv = _fused([attention.q_proj, attention.k_proj, attention.v_proj])
+    proj, fc1, fc2 = _fused([output], scales[0]), _fused([block.mlp.fc1]), _fused([block.mlp.fc2], scales[1])
+    if qkv is None or proj is None or fc1 is None or fc2 is None:
+        return block
+    norms = tuple(Prologue(norm.eps, norm.weight, norm.bias) for norm in before)
+    return FusedTowerBlock(qkv, proj, fc1, fc2, (norms[0], norms[1]), heads).eval()
+
+
+def _fused(linears: list[Any], layer_scale: Tensor | None = None) -> Fused | None:
+    if all(isinstance(linear, nn.Linear) for linear in linears):
+        return FloatLinear(linears, layer_scale)
+    return _integer(linears, layer_scale)
+
+
+def _integer_group(group: FusedLinears) -> Fused | None:
+    return _integer(list(group.parts)) if len(group.parts) == 1 else None
+
+
+def _integer(linears: list[Any], layer_scale: Tensor | None = None) -> IntegerLinear | None:
+    """Quantised linear layers of one input as one; None where a kernel cannot do what they do."""
+    if not all(isinstance(linear, QuantLinear) and _is_plain(linear) for linear in linears):
+        return None
+    first: QuantLinear = linears[0]
+    operands = [linear.product.groups[0] for linear in linears]
+    if any(linear.input_format != first.input_format for linear in linears):
+        return None
+    if len({weights.dtype for _, weights, _ in operands}) > 1:
+        return None
+    scales = torch.cat([scales for _, _, scales in operands])
+    biases = [linear.bias for linear in linears if linear.bias is not None]
+    bias = torch.cat(biases) if biases else None
+    if layer_scale is not None:
+        scales = scales * layer_scale.float()[:, None]
+        bias = None if bias is None else bias * layer_scale
+    weights = torch.cat([weights for _, weights, _ in operands]) if len(operands) > 1 else operands[0][1]
+    return IntegerLinear(weights, scales, bias, first.input_format)
+
+
+def _is_plain(linear: QuantLinear) -> bool:
+    """One width of rows, all of them there, one dynamic scale per token: what the kernels compute."""
+    groups = getattr(linear.product, "groups", ())
+    unusual = linear.full is not None or linear.order is not None or linear.divisor is not None
+    return len(groups) == 1 and not unusual and linear.input_format.granularity == "token"
+
+
+def halved_action_head(head: ActionHead) -> tuple[ActionHead, float]:
+    """The action head in float16, where that changes its chunks by less than 1 %; else the one that was given.
+
+    Returns:
+        The head, and the largest relative difference of three chunks, each from its own random condition.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape, device = head.shape, head.positional_embedding.device
+    noise = torch.randn(3, shape.horizon, shape.action_dim, generator=generator).to(device)
+    condition = torch.randn(3, 1, shape.token_size, generator=generator).to(device)
+    with torch.inference_mode():
+        exact = sample(Ddim(), head, noise, condition)
+    try:
+        # Away from the device: both at once would be the most memory that a compressed network ever takes there.
+        halved = copy.deepcopy(head.cpu()).half().to(device)
+        with torch.inference_mode():
+            found = sample(Ddim(), halved, noise, condition)
+    except Exception:
+        head.to(device)  # the caller plans with it
+        raise
+    difference = float(((found - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)).max())
+    return halved if difference < _HEAD_TOLERANCE else head.to(device), difference
+
+
+def fuse_action_head(head: ActionHead) -> None:
+    """Fuse the blocks of an action head in half precision, on a device where the kernels run."""
+    for index, block in enumerate(head.blocks):
+        if isinstance(block, Block):
+            head.blocks[index] = FusedHeadBlock(block).eval()
+
+
+def make_fast(model: CogACT) -> float:
+    """All of the above on a GPU.
+
+    Returns:
+        As `halved_action_head`.
+    """
+    fuse(model)
+    model.action_head, difference = halved_action_head(model.action_head)
+    halved = model.action_head.positional_embedding.dtype == torch.float16
+    if halved and kernels_run_on(model.device):
+        fuse_action_head(model.action_head)
+    return difference

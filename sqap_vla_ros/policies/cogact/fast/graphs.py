@@ -1,0 +1,99 @@
+"""Plans as CUDA graphs: hundreds of kernels in one launch, over memory that never moves."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sqap_vla_ros.config.pruning import SqapConfig
+from sqap_vla_ros.core.gpu_failures import recover, warn
+from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held
+from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward, StaticPlan, side_stream
+from sqap_vla_ros.policies.cogact.model import CogACT
+
+# Texts are padded to a multiple of this: one graph serves instructions of about the same length.
+BUCKET = 8
+_WARM_UPS = 3
+WITHOUT_GRAPHS = "planning without CUDA graphs from now on, which is slower"
+
+
+class Graph:
+    """A function over static memory, recorded once and replayed.
+
+    Args:
+        function: What is recorded; run a few times before, which compiles its kernels.
+        device: A CUDA GPU.
+    """
+
+    def __init__(self, function: Callable[[], object], device: torch.device) -> None:
+        with torch.cuda.device(device):
+            stream = side_stream(torch.cuda.current_device())
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UPS):
+                    function()
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                function()
+
+    def replay(self) -> None:
+        """Run what was recorded."""
+        self._graph.replay()
+
+
+class GraphedPlans:
+    """Plans of one policy, one graph per bucket of text lengths, recorded when it is first needed.
+
+    The first failure of the GPU is logged with what to do about it, and ends this way of planning: from then on `plan`
+    answers None, and the caller plans without graphs.
+
+    Args:
+        model: The network, on a CUDA GPU.
+        pruning: Which visual tokens stay; None: all.
+        sampler: Of the action head.
+        guidance: Scale of classifier-free guidance.
+    """
+
+    def __init__(self, model: CogACT, pruning: SqapConfig | None, sampler: Ddim, guidance: float) -> None:
+        self._model, self._pruning, self._sampler, self._guidance = model, pruning, sampler, guidance
+        self._recorded: dict[int, tuple[StaticForward, Graph]] = {}
+        self._failed = False
+
+    def plan(
+        self,
+        image: NDArray[np.uint8],
+        input_ids: Tensor,
+        noise: Tensor,
+        ring_centre: tuple[int, int] | None = None,
+        held: Held | None = None,
+    ) -> StaticPlan | None:
+        """Plan from a model image; arguments as `StaticForward.load`. None: graphs do not run here.
+
+        Raises:
+            GpuLost: Nothing runs here any more.
+        """
+        if self._failed:
+            return None
+        try:
+            forward, graph = self._graph_for(input_ids.shape[1])
+            forward.load(image, input_ids, noise, ring_centre, held)
+            graph.replay()
+            return forward.result()
+        except Exception as error:  # whatever a driver, a compiler or an allocator may say
+            self._failed = True
+            self._recorded.clear()
+            warn(WITHOUT_GRAPHS, error)
+        recover(self._model.device)
+        return None
+
+    def _graph_for(self, text_tokens: int) -> tuple[StaticForward, Graph]:
+        room = -(-text_tokens // BUCKET) * BUCKET
+        if room not in self._recorded:
+            forward = StaticForward(
+                self._model, room, pruning=self._pruning, sampler=self._sampler, guidance=self._guidance
+            )
+            self._recorded[room] = forward, Graph(forward.run, self._model.device)
+        return self._recorded[room]

@@ -1,0 +1,206 @@
+"""CogACT as a whole: images and token ids in, samples of the action head out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sqap_vla_ros.policies.cogact.action_head import ActionHead
+from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held, Sampler, sample
+from sqap_vla_ros.vlm.frame_reuse import FrameReuse
+from sqap_vla_ros.vlm.language import LanguageModel, Prefill, Select
+from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
+from sqap_vla_ros.vlm.preprocessing import normalise, resize
+from sqap_vla_ros.vlm.projector import Projector
+from sqap_vla_ros.vlm.statistics import normalised_actions
+from sqap_vla_ros.vlm.vision import VisionBackbone
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network answers to a batch of observations.
+
+    Attributes:
+        raw_samples: float32 (batch, horizon, 7), the sampler's output.
+        normalised: float32 (batch, horizon, 7), clipped to ±1 and with the gripper 0 or 1.
+        cognition: float32 (batch, width), the cognition feature.
+        scores: float32 (batch, visual), attention that the selection was made from; None without one.
+        timings_s: Seconds per stage, in the order they ran.
+    """
+
+    raw_samples: NDArray[np.float32]
+    normalised: NDArray[np.float32]
+    cognition: NDArray[np.float32]
+    scores: NDArray[np.float32] | None
+    timings_s: Mapping[str, float]
+
+
+class CogACT(nn.Module):
+    """The network; the vision-language part in one number format, the action head in float32.
+
+    Attributes:
+        vision: Both towers.
+        projector: Patch features to embeddings.
+        language: Llama-2; its last position's state is the cognition feature.
+        action_head: The diffusion transformer.
+    """
+
+    def __init__(
+        self, vision: VisionBackbone, projector: Projector, language: LanguageModel, action_head: ActionHead
+    ) -> None:
+        super().__init__()
+        self.vision = vision
+        self.projector = projector
+        self.language = language
+        self.action_head = action_head
+        # In training mode the published head replaces conditions at random.
+        self.eval()
+
+    @property
+    def visual_tokens(self) -> int:
+        """Patches of the model image."""
+        return self.vision.dino.shape.grid**2
+
+    @property
+    def parameter_count(self) -> int:
+        """Weights of the network, whatever number format they are in."""
+        return sum(p.numel() for p in self.parameters()) + sum(m.rows * m.columns for m in self._quantised())
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the weights take."""
+        return sum(p.nbytes for p in self.parameters()) + sum(m.weight_bytes for m in self._quantised())
+
+    def _quantised(self) -> list[QuantLinear]:
+        return [module for module in self.modules() if isinstance(module, QuantLinear)]
+
+    @torch.inference_mode()
+    def plan(
+        self,
+        images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
+        input_ids: Tensor,
+        noise: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        sampler: Sampler = Ddim(),  # noqa: B008 - frozen
+        guidance: float = 1.5,
+        held: Held | None = None,
+        select: Select | None = None,
+        prune_before_layer: int = 2,
+        reuse: FrameReuse | None = None,
+        deploy_crop: bool = False,
+        committed: Tensor | None = None,
+    ) -> Prediction:
+        """Predict a chunk of normalised actions per observation.
+
+        Args:
+            images: uint8 (height, width, 3), RGB, as the camera gave it; one per sample, or a single one.
+            input_ids: int64 (batch, text), BOS first, cognition token last, padded on the right.
+            noise: float32 (batch, horizon, 7), initial noise of the sampler.
+            attention_mask: bool (batch, text), which ids are not padding; None: all.
+            sampler: Of the action head.
+            guidance: Scale of classifier-free guidance; 1 or less: none.
+            held: Actions that are given already; None: all are free.
+            select: Which visual tokens stay; None: all.
+            prune_before_layer: Language layer before which the others leave.
+            reuse: The previous frame, of which this one's prefill takes what did not change, and which this one
+                then replaces; for one observation without selection and padding. None: nothing is reused.
+            deploy_crop: As in `preprocessing.resize`.
+            committed: float32 (batch, horizon, 7), normalised actions that are fixed, NaN for the others; None: none.
+
+        Raises:
+            ValueError: Inputs of the wrong shape or type, options that exclude each other, or samples that are not
+                finite.
+        """
+        if reuse is not None and not (select is None and attention_mask is None):
+            raise ValueError("frames are reused without a selection of tokens and without padding; give one of them")
+        watch = _Stopwatch(self.device)
+        pictures = [images] if isinstance(images, np.ndarray) else list(images)
+        if not len(pictures) == len(input_ids) == len(noise):
+            raise ValueError(
+                f"{len(pictures)} images, {len(input_ids)} token rows and {len(noise)} noises; expected as many"
+            )
+        model_images = torch.from_numpy(np.stack([resize(picture, deploy_crop=deploy_crop) for picture in pictures]))
+        dino_pixels, siglip_pixels = (pixels.to(self.dtype) for pixels in normalise(model_images.to(self.device)))
+        watch.stage("preprocess")
+        features = self.vision(dino_pixels, siglip_pixels)
+        watch.stage("vision")
+        visual = self.projector(features)
+        watch.stage("projector")
+        if reuse is not None:
+            embeddings = self.language.embed(input_ids.to(self.device), visual)
+            prefill = reuse.prefill(self.language, embeddings, visual.shape[1], model_images[0].numpy())
+        else:
+            prefill = self.prefill(
+                visual, input_ids, attention_mask, select=select, prune_before_layer=prune_before_layer
+            )
+        watch.stage("language")
+        z = prefill.cognition[:, None].float()
+        if held is not None:
+            held = Held(held.actions.to(self.device), held.weights.to(self.device))
+        samples = sample(sampler, self.action_head, noise.to(self.device), z, guidance, held)
+        raw = samples.float().cpu().numpy()
+        watch.stage("action_head")
+        return Prediction(raw, normalised_actions(raw), z[:, 0].cpu().numpy(), prefill.scores, watch.timings_s)
+
+    def prefill(
+        self,
+        visual: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        select: Select | None = None,
+        prune_before_layer: int = 2,
+        all_positions: bool = False,
+    ) -> Prefill:
+        """The language model on projected patches (batch, visual, width) and text.
+
+        Arguments are those of `plan` and of `LanguageModel.prefill`.
+        """
+        embeddings = self.language.embed(input_ids.to(self.device), visual)
+        lengths = None if attention_mask is None else visual.shape[1] + _text_lengths(attention_mask)
+        return self.language.prefill(
+            embeddings,
+            visual.shape[1],
+            lengths,
+            select=select,
+            prune_before_layer=prune_before_layer,
+            all_positions=all_positions,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.language.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the vision-language part."""
+        return self.language.embed_tokens.weight.dtype
+
+
+def _text_lengths(attention_mask: Tensor) -> Tensor:
+    mask = attention_mask.bool()
+    if (mask[:, 1:] & ~mask[:, :-1]).any() or not mask[:, 0].all():
+        raise ValueError("attention_mask: expected all padding on the right")
+    return mask.sum(1)
+
+
+class _Stopwatch:
+    """Seconds per stage, the device's work included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.timings_s: dict[str, float] = {}
+        self._device = device
+        self._before = time.perf_counter()
+
+    def stage(self, name: str) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        self.timings_s[name] = now - self._before
+        self._before = now

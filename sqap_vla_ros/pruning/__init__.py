@@ -1,1 +1,0 @@
-"""Which visual tokens stay in the language model."""

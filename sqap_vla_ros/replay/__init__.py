@@ -1,1 +1,0 @@
-"""Recorded bags through the same observation and policy code, without ROS."""

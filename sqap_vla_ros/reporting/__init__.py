@@ -1,0 +1,1 @@
+"""Tables, plots, videos and statistics of what was measured."""

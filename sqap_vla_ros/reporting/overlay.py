@@ -1,0 +1,179 @@
+"""What the policy saw and wants, drawn on the camera image: kept tokens by reason, ring, projected tool, planned path.
+
+Coordinates are pixels of the camera image with pixel centres at whole numbers, as ROS has them; drawing happens at the
+scale of the picture that is made, so that lines stay thin.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.core.token_selection import Reason
+
+Colour = tuple[int, int, int]
+
+# RGB. Colour-blind safe (Okabe and Ito 2008).
+REASON_COLOURS: dict[Reason, Colour] = {
+    Reason.ATTENTION: (230, 159, 0),
+    Reason.RING: (0, 158, 115),
+    Reason.SPATIAL: (86, 180, 233),
+    Reason.OTHER: (204, 121, 167),
+}
+REASON_NAMES = {
+    Reason.ATTENTION: "attention",
+    Reason.RING: "ring",
+    Reason.SPATIAL: "farthest point",
+    Reason.OTHER: "other",
+}
+_TOOL_COLOUR: Colour = (255, 255, 255)
+PATH_COLOURS: tuple[Colour, Colour] = ((255, 235, 60), (225, 30, 90))  # its first and its last pose
+TRUTH_COLOUR: Colour = (0, 220, 255)
+BASELINE_COLOUR: Colour = (190, 150, 255)
+_TEXT_COLOUR: Colour = (235, 235, 235)
+_TINT = 0.3  # share of the reason's colour in a kept patch
+_PRUNED_BRIGHTNESS = 0.45
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_SUBPIXEL_BITS = 4
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """What to draw; None leaves it out.
+
+    Attributes:
+        reasons: uint8 (rows, columns), why each patch was kept (`Reason` bits), 0 where it was pruned.
+        tool_px: float64 (2,), the projected tool.
+        path_px: float64 (N, 2), projected tool poses of the plan, in order; NaN rows are left out.
+        truth_px: The same of what the tool did.
+        baseline_px: The same of another policy's plan.
+    """
+
+    reasons: NDArray[np.uint8] | None = None
+    tool_px: NDArray[np.float64] | None = None
+    path_px: NDArray[np.float64] | None = None
+    truth_px: NDArray[np.float64] | None = None
+    baseline_px: NDArray[np.float64] | None = None
+
+
+def draw_overlay(image: NDArray[np.uint8], overlay: Overlay, width: int = 640) -> NDArray[np.uint8]:
+    """A picture of the image with the overlay.
+
+    Args:
+        image: uint8 (height, width, 3), RGB. The patch grid covers all of it, as the model sees it (stretched to its
+            own square).
+        overlay: What to draw.
+        width: Of the picture (px); the height keeps the aspect ratio.
+
+    Returns:
+        uint8 (picture height, width, 3), RGB.
+    """
+    scale = width / image.shape[1]
+    size = width, max(round(image.shape[0] * scale), 1)
+    interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    picture: NDArray[Any] = cv2.resize(image, size, interpolation=interpolation)
+    if overlay.reasons is not None:
+        picture = _tint(picture, overlay.reasons)
+        _outline_ring(picture, overlay.reasons)
+    for path_px, colours in (
+        (overlay.truth_px, (TRUTH_COLOUR, TRUTH_COLOUR)),
+        (overlay.baseline_px, (BASELINE_COLOUR, BASELINE_COLOUR)),
+        (overlay.path_px, PATH_COLOURS),
+    ):
+        if path_px is not None:
+            _draw_path(picture, (path_px + 0.5) * scale - 0.5, colours)
+    if overlay.tool_px is not None:
+        _draw_tool(picture, (overlay.tool_px + 0.5) * scale - 0.5)
+    return picture
+
+
+def add_caption(picture: NDArray[np.uint8], lines: list[str], reasons: bool = True) -> NDArray[np.uint8]:
+    """The picture with lines of text below it, and the legend of the reasons' colours.
+
+    Args:
+        picture: uint8 (height, width, 3), RGB.
+        lines: One or more, cut where the picture ends.
+        reasons: Whether to add the legend.
+
+    Returns:
+        uint8, higher than `picture` by a number of rows that depends on the number of lines only; even, as video
+        encoders want it.
+    """
+    size = max(0.36, picture.shape[1] / 1400)
+    line_px = round(44 * size)
+    rows = len(lines) + reasons
+    height = picture.shape[0] + rows * line_px + line_px // 2
+    captioned = np.full((height + height % 2, picture.shape[1], 3), 24, np.uint8)
+    captioned[: picture.shape[0]] = picture
+    baseline = picture.shape[0] + line_px
+    margin = line_px // 2
+    for line in lines:
+        cv2.putText(captioned, line, (margin, baseline), _FONT, size, _TEXT_COLOUR, 1, cv2.LINE_AA)
+        baseline += line_px
+    if reasons:
+        _draw_legend(captioned, margin, baseline, size)
+    return captioned
+
+
+def _draw_legend(picture: NDArray[np.uint8], x: int, baseline: int, size: float) -> None:
+    side = round(22 * size)
+    for reason in (Reason.ATTENTION, Reason.RING, Reason.SPATIAL):
+        cv2.rectangle(picture, (x, baseline - side), (x + side, baseline), REASON_COLOURS[reason], -1)
+        x += side + side // 2
+        cv2.putText(picture, REASON_NAMES[reason], (x, baseline), _FONT, size, _TEXT_COLOUR, 1, cv2.LINE_AA)
+        x += cv2.getTextSize(REASON_NAMES[reason], _FONT, size, 1)[0][0] + side
+
+
+def _tint(picture: NDArray[np.uint8], reasons: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Kept patches in their reason's colour, pruned ones darker, a token that was never up for pruning as it is."""
+    colours = np.zeros((*reasons.shape, 3), np.float32)
+    weights = np.zeros((*reasons.shape, 1), np.float32)
+    # The ring is drawn over attention, attention over farthest points: the rarer reason shows.
+    for reason in (Reason.OTHER, Reason.SPATIAL, Reason.ATTENTION, Reason.RING):
+        has = (reasons & reason) > 0
+        colours[has], weights[has] = REASON_COLOURS[reason], _TINT
+    brightness = np.where(reasons[..., None] == Reason.PRUNED, _PRUNED_BRIGHTNESS, 1.0 - weights).repeat(3, axis=2)
+    size = picture.shape[1::-1]
+    dimmed, tint = (
+        cv2.resize(layer.round().astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        for layer in (255 * brightness, colours * weights)
+    )
+    tinted: NDArray[Any] = cv2.add(cv2.multiply(picture, dimmed, scale=1 / 255), tint)
+    return tinted
+
+
+def _outline_ring(picture: NDArray[np.uint8], reasons: NDArray[np.uint8]) -> None:
+    rows, columns = np.nonzero(reasons & Reason.RING)
+    if not rows.size:
+        return
+    patch = np.array([picture.shape[1] / reasons.shape[1], picture.shape[0] / reasons.shape[0]])
+    start = np.array([columns.min(), rows.min()]) * patch
+    end = np.array([columns.max() + 1, rows.max() + 1]) * patch - 1
+    cv2.rectangle(picture, _point(start), _point(end), REASON_COLOURS[Reason.RING], 2, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _draw_path(picture: NDArray[np.uint8], path_px: NDArray[np.float64], first_and_last: tuple[Colour, Colour]) -> None:
+    visible = path_px[np.isfinite(path_px).all(axis=1)]
+    first, last = (np.array(colour, float) for colour in first_and_last)
+    shares = np.linspace(0, 1, max(len(visible), 2))
+    colours = [tuple(int(value) for value in (1 - share) * first + share * last) for share in shares]
+    for start, end, colour in zip(visible[:-1], visible[1:], colours, strict=False):
+        cv2.line(picture, _point(start), _point(end), colour, 2, cv2.LINE_AA, _SUBPIXEL_BITS)
+    for point, colour in zip(visible, colours, strict=False):
+        cv2.circle(picture, _point(point), 3 << _SUBPIXEL_BITS, colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _draw_tool(picture: NDArray[np.uint8], tool_px: NDArray[np.float64]) -> None:
+    arm = np.array([9.0, 0.0])
+    for direction in (arm, arm[::-1]):
+        for colour, thickness in (((0, 0, 0), 4), (_TOOL_COLOUR, 2)):
+            start, end = _point(tool_px - direction), _point(tool_px + direction)
+            cv2.line(picture, start, end, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _point(pixel: NDArray[np.float64]) -> tuple[int, int]:
+    """OpenCV's fixed-point coordinates; kept within what its 16-bit line clipping can take."""
+    x, y = np.clip(pixel, -4000, 4000) * (1 << _SUBPIXEL_BITS)
+    return round(float(x)), round(float(y))

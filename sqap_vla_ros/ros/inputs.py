@@ -1,0 +1,251 @@
+"""What the node listens to, and where each message goes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Protocol
+from xml.etree import ElementTree
+
+import numpy as np
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import JointState as JointStateMessage
+from std_msgs.msg import Bool, String
+from tf2_msgs.msg import TFMessage
+
+from sqap_vla_ros.config.files import ConfigurationError
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.control.commander import JointState
+from sqap_vla_ros.core.clock import stamp_ns
+
+# A queue of images or joint states makes a slow node act on old ones: depth one, and the newest wins.
+_NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+# Best effort also for transforms: a reliable reader that misses one sample (large images fill the sockets) holds back
+# all that follow until it was sent again, which takes up to seconds. A lost one costs an interpolation over 20 ms.
+_TRANSFORMS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+_STATIC_TRANSFORMS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+# Without the warning that a publisher does not match.
+_UNWATCHED = SubscriptionEventCallbacks(use_default_callbacks=False)
+
+_IMAGE_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+
+
+def urdf(text: str) -> str:
+    """A robot description as it may come in a message: URDF text, nothing that names a file.
+
+    Raises:
+        ConfigurationError: It is a path, MJCF (which can include files), or no XML.
+    """
+    text = text.strip().lstrip("\ufeff")  # XML may begin with a byte order mark; what does not begin with < is a path
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise ConfigurationError(f"the robot description is not URDF text: {error}") from None
+    if root.tag != "robot":
+        raise ConfigurationError(
+            f"the robot description's root element is <{root.tag}>; expected <robot> (URDF). command.robot_model may "
+            "name an MJCF file"
+        )
+    return text
+
+
+def take_waiting(subscription: Subscription) -> Iterator[tuple[Any, Any]]:
+    """Messages that wait for the executor, each with what the middleware says about it: the oldest first."""
+    while True:
+        with subscription.handle:
+            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+        if taken is None:
+            return
+        yield taken
+
+
+class Receiver(Protocol):
+    """Where the messages go: the node's pipeline, or who only looks at them."""
+
+    configuration: Configuration
+    joint_state: JointState | None
+
+    def offer_image(self, message: Any) -> str:
+        """Take an image; returns in words why it was refused, empty when it was not."""
+
+    def set_camera_info(self, message: Any) -> bool:
+        """Take the camera's calibration; returns whether it is another one than before."""
+
+    def add_transforms(self, message: Any, static: bool) -> tuple[str, ...]:
+        """Take a TFMessage; returns what was refused, a sentence each."""
+
+    def take_joint_state(self, state: JointState) -> None:
+        """Take the arm's joints."""
+
+    def refuse_joint_states(self, reason: str) -> None:
+        """Told why joint states cannot be used."""
+
+    def measure_tool(self) -> None:
+        """Told that the newest transforms were taken."""
+
+
+class Inputs:
+    """The node's subscriptions.
+
+    Args:
+        node: Owner of the subscriptions.
+        pipeline: Where the messages go.
+        on_input: Called after a message that may let a waiting image go on.
+        on_robot_description: Called with the URDF text.
+        on_instruction: Called with an instruction.
+        on_enable: Called with what the enabling switch says, where there is one.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        pipeline: Receiver,
+        on_input: Callable[[], None],
+        on_robot_description: Callable[[str], None],
+        on_instruction: Callable[[str], None],
+        on_enable: Callable[[bool], None],
+    ) -> None:
+        self._node = node
+        self._pipeline = pipeline
+        self._on_input = on_input
+        self._topics, command = pipeline.configuration.topics, pipeline.configuration.command
+        self._image_subscription: Any = None
+        self._image_type: type | None = None
+        self._joint_order: tuple[tuple[str, ...], list[int]] | None = None
+
+        def subscribe(
+            kind: type,
+            topic: str,
+            callback: Callable[[Any], None],
+            qos: QoSProfile,
+            events: SubscriptionEventCallbacks | None = None,
+        ) -> Any:
+            return node.create_subscription(kind, topic, callback, qos, event_callbacks=events)
+
+        self._transforms = subscribe(TFMessage, "/tf", self._receive_transforms, _TRANSFORMS)
+        self._subscriptions = [
+            self._transforms,
+            subscribe(CameraInfo, self._topics.camera_info, self._receive_camera_info, _NEWEST),
+            # Both durabilities: a latched publisher reaches a node that starts later, and `ros2 topic pub` (volatile)
+            # would not match a subscription that asks for latched samples.
+            subscribe(String, "~/instruction", lambda message: on_instruction(message.data), LATCHED, _UNWATCHED),
+            subscribe(String, "~/instruction", lambda message: on_instruction(message.data), QoSProfile(depth=1)),
+        ]
+        if not command.moves_tool:
+            self._subscriptions.append(
+                subscribe(JointStateMessage, self._topics.joint_states, self._receive_joint_states, _NEWEST)
+            )
+        # These ask for latched samples, which not every publisher offers.
+        self._latched = [subscribe(TFMessage, "/tf_static", self._receive_static_transforms, _STATIC_TRANSFORMS)]
+        if not (command.moves_tool or command.robot_model):
+            topic = self._topics.robot_description
+            self._latched.append(subscribe(String, topic, lambda message: on_robot_description(message.data), LATCHED))
+        if self._topics.enable:
+            self._subscriptions.append(
+                subscribe(Bool, self._topics.enable, lambda message: on_enable(message.data), _NEWEST)
+            )
+
+    def watch_image_topic(self) -> None:
+        """Subscribe to the image topic with the type that its publishers have; call again now and then.
+
+        Without a publisher yet, the name decides as image_transport names topics: `.../compressed` is compressed.
+        """
+        topic = self._node.resolve_topic_name(self._topics.image)
+        offered = {info.topic_type for info in self._node.get_publishers_info_by_topic(topic)}
+        kinds = [_IMAGE_TYPES[name] for name in sorted(offered) if name in _IMAGE_TYPES]
+        if kinds:
+            kind = kinds[-1]  # Image before CompressedImage when somebody publishes both
+        elif self._image_type is not None:
+            return
+        else:
+            kind = CompressedImage if topic.endswith("/compressed") else Image
+        if kind is self._image_type:
+            return
+        if self._image_subscription is not None:
+            self._node.destroy_subscription(self._image_subscription)
+        self._image_type = kind
+        self._image_subscription = self._node.create_subscription(kind, topic, self._receive_image, _NEWEST)
+
+    def incompatible(self) -> str:
+        """In words, which publishers do not reach the node, because they offer another quality of service."""
+        return "; ".join(
+            f"{info.node_name} publishes {subscription.topic_name} with another quality of service ({reason.strip()})"
+            for subscription in self._latched
+            for info in self._node.get_publishers_info_by_topic(subscription.topic_name)
+            for compatibility, reason in [qos_check_compatible(info.qos_profile, subscription.qos_profile)]
+            if compatibility == QoSCompatibility.ERROR
+        )
+
+    def ignore_images(self) -> None:
+        """No images any more (the node is not active)."""
+        if self._image_subscription is not None:
+            self._node.destroy_subscription(self._image_subscription)
+        self._image_subscription, self._image_type = None, None
+
+    def destroy(self) -> None:
+        """End all subscriptions."""
+        self.ignore_images()
+        for subscription in (*self._subscriptions, *self._latched):
+            self._node.destroy_subscription(subscription)
+
+    def _receive_image(self, message: Any) -> None:
+        refusal = self._pipeline.offer_image(message)
+        if refusal:
+            self._node.get_logger().warning(f"image refused: {refusal}", throttle_duration_sec=1.0)
+        self._on_input()
+
+    def _receive_camera_info(self, message: CameraInfo) -> None:
+        if self._pipeline.set_camera_info(message):
+            self._node.get_logger().warning(
+                "the camera's calibration has changed: the ring is drawn by the new one", throttle_duration_sec=1.0
+            )
+
+    def _receive_transforms(self, message: TFMessage) -> None:
+        """Take this message and all that wait behind it.
+
+        The executor takes one message per subscription and round. On a busy machine transforms, which come more often
+        than anything else, would fall behind the images that wait for them.
+        """
+        self._add_transforms(message, static=False)
+        for waiting, _ in take_waiting(self._transforms):
+            self._add_transforms(waiting, static=False)
+        self._pipeline.measure_tool()
+        self._on_input()
+
+    def _receive_static_transforms(self, message: TFMessage) -> None:
+        self._add_transforms(message, static=True)
+
+    def _add_transforms(self, message: TFMessage, static: bool) -> None:
+        for refusal in self._pipeline.add_transforms(message, static):
+            self._node.get_logger().warning(f"transform refused: {refusal}", throttle_duration_sec=1.0)
+
+    def _receive_joint_states(self, message: JointStateMessage) -> None:
+        """Keep the arm's joints in the controller's order; messages about other joints alone are not about the arm."""
+        names, wanted = tuple(message.name), self._pipeline.configuration.command.joints
+        if self._joint_order is None or self._joint_order[0] != names:
+            if missing := [joint for joint in wanted if joint not in names]:
+                self._pipeline.refuse_joint_states(
+                    f"joint states on {self._topics.joint_states} lack {', '.join(missing)} (command.joints); "
+                    f"the last were of {', '.join(names)}"
+                )
+                return
+            self._joint_order = names, [names.index(joint) for joint in wanted]
+        order, at_ns = self._joint_order[1], stamp_ns(message)
+        if len(message.position) != len(names):
+            self._pipeline.refuse_joint_states(f"{len(names)} joints with {len(message.position)} positions")
+            return
+        positions = np.asarray(message.position, np.float64)[order]
+        if not np.isfinite(positions).all():
+            bad = [joint for joint, position in zip(wanted, positions, strict=True) if not np.isfinite(position)]
+            self._pipeline.refuse_joint_states(f"positions of {', '.join(bad)} are not finite")
+            return
+        state = JointState.following(self._pipeline.joint_state, positions, at_ns)
+        if len(message.velocity) == len(names):
+            measured = np.asarray(message.velocity, np.float64)[order]
+            # NaN is what broadcasters fill in for what a joint cannot report.
+            state = replace(state, velocities=np.where(np.isnan(measured), state.velocities, measured))
+        self._pipeline.take_joint_state(state)

@@ -1,0 +1,81 @@
+"""Markers for RViz and Foxglove: the workspace, the way that the policy wants the tool to go, the protected ring."""
+
+import numpy as np
+from geometry_msgs.msg import Point
+from numpy.typing import NDArray
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from sqap_vla_ros.config.robot import Limits, Robot
+from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.token_selection import Reason
+from sqap_vla_ros.perception.camera import CameraModel
+from sqap_vla_ros.perception.conventions import integrate
+from sqap_vla_ros.ros.conversions import time_message
+
+Array = NDArray[np.float64]
+
+_WORKSPACE = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.8)
+_PLAN = ColorRGBA(r=0.95, g=0.6, b=0.1, a=1.0)
+_RING = ColorRGBA(r=0.2, g=0.8, b=0.3, a=1.0)
+_LINE_M = 0.004
+
+
+def marker_array(robot: Robot, chunk: ActionChunk, camera_frame: str, ring_m: Array) -> MarkerArray:
+    """All markers of one plan.
+
+    Args:
+        robot: With frames, action convention and workspace.
+        chunk: The plan: where its actions lead as the policy gave them, before limits and blending.
+        camera_frame: Frame of `ring_m`.
+        ring_m: float64 (points, 3), from `ring_outline` [m]; without points the ring's marker is taken away.
+    """
+    poses = integrate(chunk.actions, chunk.T_base_tool, robot.action, robot.frames)
+    way_m = np.concatenate([chunk.T_base_tool[None], poses])[:, :3, 3]
+    base = robot.frames.base
+    return MarkerArray(
+        markers=[
+            _lines("workspace", base, 0, workspace_edges(robot.limits), _WORKSPACE, Marker.LINE_LIST),
+            _lines("plan", base, chunk.stamp_ns, way_m, _PLAN, Marker.LINE_STRIP),
+            _lines("ring", camera_frame, chunk.stamp_ns, ring_m, _RING, Marker.LINE_STRIP),
+        ]
+    )
+
+
+def workspace_edges(limits: Limits) -> Array:
+    """The twelve edges of the workspace, float64 (24, 3), two points each [m]."""
+    low, high = np.array(limits.workspace_min), np.array(limits.workspace_max)
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    pairs = [(a, b) for i, a in enumerate(corners) for b in corners[i + 1 :] if np.abs(a - b).sum() == 1]
+    return low + (high - low) * np.array(pairs, np.float64).reshape(-1, 3)
+
+
+def ring_outline(chunk: ActionChunk, camera: CameraModel, depth_m: float) -> Array:
+    """The ring's border, in a plane through the tool that faces the camera.
+
+    Args:
+        chunk: With the tokens that were kept for the ring.
+        camera: Whose image the patch grid covers; its distortion is left out.
+        depth_m: Of the tool in front of the camera [m].
+
+    Returns:
+        float64 (5, 3), a closed square in the camera's optical frame [m]; (0, 3) without a ring.
+    """
+    grid = chunk.selection.reasons.reshape(chunk.selection.rows, chunk.selection.columns)
+    rows, columns = np.nonzero(grid & Reason.RING)
+    if not rows.size:
+        return np.zeros((0, 3))
+    top, bottom = np.array([rows.min(), rows.max() + 1]) * camera.height / grid.shape[0] - 0.5
+    left, right = np.array([columns.min(), columns.max() + 1]) * camera.width / grid.shape[1] - 0.5
+    pixels = np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])
+    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(camera.K).T
+    return depth_m * rays
+
+
+def _lines(name: str, frame: str, stamp_ns: int, points_m: Array, colour: ColorRGBA, kind: int) -> Marker:
+    marker = Marker(header=Header(stamp=time_message(stamp_ns), frame_id=frame), ns=name, type=kind, color=colour)
+    marker.action = Marker.ADD if len(points_m) else Marker.DELETE
+    marker.pose.orientation.w = 1.0
+    marker.scale.x = _LINE_M
+    marker.points = [Point(x=x, y=y, z=z) for x, y, z in points_m.tolist()]
+    return marker

@@ -1,0 +1,68 @@
+"""What the node counts and times about itself."""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sqap_vla_ros.core.reasons import same_kind
+
+WINDOW_TICKS = 200
+
+
+@dataclass
+class TickStatistics:
+    """Counts since activation, and times of the last ticks.
+
+    Attributes:
+        latencies_s: Image stamp to published command, ROS clock.
+        overheads_s: The node's own share of a tick: slot taken to `plan` entered, plus `plan` returned to published.
+            Waiting for transforms or for a running plan is not in it.
+        planned_at_s: When chunks were published, monotonic clock.
+        refused_s: First and last refusal since the last chunk or epoch, monotonic clock; None: there was none.
+    """
+
+    images_received: int = 0
+    images_refused: int = 0
+    chunks_published: int = 0
+    chunks_without_ring: int = 0
+    commands_published: int = 0
+    commands_clipped: int = 0
+    commands_refused: int = 0
+    last_refusal: str = ""
+    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
+    overheads_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
+    planned_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
+    refused_s: tuple[float, float] | None = None
+
+    def refuse(self, reason: str) -> bool:
+        """Count a refused command; returns whether the reason is a new one (worth a line in the log)."""
+        is_new = not same_kind(reason, self.last_refusal)
+        now_s = time.monotonic()
+        self.refused_s = (now_s if self.refused_s is None else self.refused_s[0], now_s)
+        self.commands_refused += 1
+        self.last_refusal = reason
+        return is_new
+
+    def count_chunk(self, with_ring: bool) -> None:
+        """Count a published chunk."""
+        self.chunks_published += 1
+        self.chunks_without_ring += not with_ring
+        self.planned_at_s.append(time.monotonic())
+        self.refused_s = None
+
+    def unplanned(self, longest_s: float) -> str:
+        """Why images lead to no chunk, when they have been refused for longer than that; empty: they have not."""
+        if self.refused_s is None or self.refused_s[1] - self.refused_s[0] <= longest_s:
+            return ""
+        return self.last_refusal
+
+    def plan_rate_hz(self, now_s: float, window_s: float = 5.0) -> float:
+        """Chunks per second over the last seconds."""
+        return sum(1 for at in self.planned_at_s if now_s - at <= window_s) / window_s
+
+
+def percentile(values_s: deque[float], q: float) -> float:
+    """The q-th percentile, NaN when there are no values."""
+    return float(np.percentile(np.fromiter(values_s, float), q)) if values_s else float("nan")

@@ -1,0 +1,1 @@
+"""SIMPLER, the benchmark of the paper."""

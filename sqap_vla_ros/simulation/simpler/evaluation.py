@@ -1,0 +1,262 @@
+"""Episodes in SIMPLER's environments, as its own evaluator runs them, one line in a file for each.
+
+An environment is built for each episode: what it draws at random depends on all that it was asked before, and the
+published figures were taken with fresh ones.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, SupportsFloat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.core.files import write_whole
+from sqap_vla_ros.core.reasons import ReasonCounter
+from sqap_vla_ros.simulation.simpler.episode import ROBOTS, Episode, Variant
+from sqap_vla_ros.simulation.simpler.policy import SimplerPolicy
+from sqap_vla_ros.simulation.simpler.tool import tool_in_image
+
+EPISODES_FILE = "episodes.jsonl"
+
+
+class SimplerError(RuntimeError):
+    """SIMPLER cannot run here, or its results cannot be used; the message says what to do."""
+
+
+class Environment(Protocol):
+    """What is used of SIMPLER's environments (gymnasium's interface)."""
+
+    @property
+    def unwrapped(self) -> Any:
+        """The scene itself, with the robot's tool (`tcp`) and `get_language_instruction`."""
+
+    def reset(self, *, options: dict[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Begin an episode: observation and information."""
+
+    def step(
+        self, action: NDArray[np.float64]
+    ) -> tuple[Mapping[str, Any], SupportsFloat, bool, bool, Mapping[str, Any]]:
+        """Observation, reward, whether the task is done now, whether time is up, information."""
+
+    def close(self) -> None:
+        """Free the scene."""
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How an episode went.
+
+    Attributes:
+        policy: Id of the policy.
+        weights: "float", or the recipe that compressed them.
+        task: Column of the table.
+        setting: Of the variant.
+        environment: Gymnasium id.
+        episode: Name of the episode.
+        success: Whether the task was done when time was up.
+        steps: Control steps.
+        seconds_per_plan: Mean over the steps, wall-clock time.
+        without_ring: In words, why the ring was missing -> in how many plans.
+    """
+
+    policy: str
+    weights: str
+    task: str
+    setting: str
+    environment: str
+    episode: str
+    success: bool
+    steps: int
+    seconds_per_plan: float
+    without_ring: Mapping[str, int]
+
+
+def require_simpler() -> None:
+    """Import SIMPLER.
+
+    Raises:
+        SimplerError: It is not installed.
+    """
+    try:
+        import simpler_env.utils.env.env_builder  # noqa: F401
+    except ImportError as error:
+        raise SimplerError(
+            f"SIMPLER cannot be imported ({error}); clone https://github.com/simpler-env/SimplerEnv with "
+            "--recurse-submodules and install its ManiSkill2_real2sim and then itself with `pip install -e` beside "
+            "this package (Python 3.11, numpy below 2, an NVIDIA GPU)"
+        ) from None
+
+
+def build_environment(variant: Variant, robot: str) -> Environment:
+    """Load a scene.
+
+    Args:
+        variant: Which.
+        robot: A key of `ROBOTS`.
+    """
+    from mani_skill2_real2sim import ASSET_DIR
+    from simpler_env.utils.env.env_builder import build_maniskill2_env, get_robot_control_mode
+
+    rates = ROBOTS[robot]
+    return build_maniskill2_env(
+        variant.environment,
+        **variant.options,
+        obs_mode="rgbd",
+        robot=variant.model,
+        sim_freq=rates.simulation_hz,
+        control_freq=rates.control_hz,
+        control_mode=get_robot_control_mode(variant.model, "cogact"),
+        max_episode_steps=variant.max_steps,
+        scene_name=variant.scene,
+        camera_cfgs={"add_segmentation": True},
+        rgb_overlay_path=str(ASSET_DIR / "real_inpainting" / variant.overlay) if variant.overlay else None,
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `run_episode` saw; see `EpisodeResult`."""
+
+    success: bool
+    steps: int
+    seconds_per_plan: float
+    without_ring: Mapping[str, int]
+
+
+def run_episode(environment: Environment, policy: SimplerPolicy, episode: Episode, camera: str) -> Outcome:
+    """Run one episode to the end of its time.
+
+    Success is what the environment says after the last step: a can that was lifted and fell counts as a failure.
+
+    Args:
+        environment: Of the episode's variant.
+        policy: With the robot's set-up.
+        episode: Placing and number.
+        camera: Whose image the policy sees.
+    """
+    observation, _ = environment.reset(options=episode.reset_options)
+    scene = environment.unwrapped
+    policy.reset(scene.get_language_instruction(), episode.number)
+    without_ring = ReasonCounter()
+    planning_s, steps, done, time_is_up = 0.0, 0, False, False
+    while not time_is_up:
+        tool = tool_in_image(observation, scene.tcp.pose, camera)
+        if tool.no_ring_reason:
+            without_ring.add(tool.no_ring_reason)
+        began_s = time.perf_counter()
+        # The instruction may change on the way: first open the drawer, then place the apple.
+        _, action = policy.step(observation["image"][camera]["rgb"], scene.get_language_instruction(), tool=tool)
+        planning_s += time.perf_counter() - began_s
+        # CogACT never ends an episode, so `terminate_episode` need not be looked at.
+        observation, _, done, time_is_up, _ = environment.step(
+            np.concatenate([action["world_vector"], action["rot_axangle"], action["gripper"]])
+        )
+        steps += 1
+    return Outcome(bool(done), steps, planning_s / steps, without_ring.most_common())
+
+
+def claim(out: Path, policy_id: str, about: Mapping[str, Any]) -> None:
+    """Keep in a directory what an id of a policy stands for there.
+
+    Args:
+        out: Directory of `EPISODES_FILE`.
+        policy_id: Its name and digits of its weights' hash.
+        about: All else that decides on its actions, as JSON has it.
+
+    Raises:
+        SimplerError: It stood for something else before.
+    """
+    path = out / "policies.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if policy_id not in before:
+            write_whole(path, (json.dumps({**before, policy_id: about}, indent=1) + "\n").encode())
+    except (OSError, ValueError) as error:
+        raise SimplerError(f"{out}: cannot be used for results ({error})") from None
+    if before.get(policy_id, about) != about:
+        raise SimplerError(
+            f"{out}: holds episodes of another {policy_id} (its policy file, statistics, robot or device differ); "
+            "choose another directory, or give the policy file another name"
+        )
+
+
+def evaluate(
+    episodes: Iterable[Episode],
+    policy: SimplerPolicy,
+    names: tuple[str, str],
+    robot: str,
+    out: Path,
+    build: Callable[[Variant, str], Environment] = build_environment,
+) -> Iterator[EpisodeResult]:
+    """Run the episodes that are not in `out` yet, and add them there.
+
+    Args:
+        episodes: What to run.
+        policy: With the robot's set-up.
+        names: Id of the policy, and name of its weights.
+        robot: A key of `ROBOTS`.
+        out: Directory of `EPISODES_FILE`, which may hold other policies' episodes.
+        build: Loads a scene.
+
+    Yields:
+        All results, as they come; those that were there first.
+    """
+    policy_id, weights = names
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / EPISODES_FILE
+    before = {result.episode: result for result in read_results(path) if result.policy == policy_id}
+    wanted = list(episodes)
+    yield from (before[episode.name] for episode in wanted if episode.name in before)
+    for episode in wanted:
+        if episode.name in before:
+            continue
+        variant = episode.variant
+        environment = build(variant, robot)
+        try:
+            outcome = run_episode(environment, policy, episode, ROBOTS[robot].camera)
+        finally:
+            environment.close()
+        result = EpisodeResult(
+            policy=policy_id,
+            weights=weights,
+            task=variant.task,
+            setting=variant.setting,
+            environment=variant.environment,
+            episode=episode.name,
+            **asdict(outcome),
+        )
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(result)) + "\n")
+        yield result
+
+
+def read_results(path: Path) -> list[EpisodeResult]:
+    """What was run before.
+
+    Args:
+        path: Of `EPISODES_FILE`; no file: nothing. A last line that was not written to its end is taken out.
+
+    Raises:
+        SimplerError: Another line is not a result.
+    """
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    complete = text[: text.rfind("\n") + 1]
+    if complete != text:
+        path.write_text(complete, encoding="utf-8")
+    results = []
+    for number, line in enumerate(complete.splitlines(), 1):
+        try:
+            results.append(EpisodeResult(**json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise SimplerError(
+                f"{path}, line {number}: not an episode's result ({error}); take the line out, or choose another "
+                "directory"
+            ) from None
+    return results

@@ -1,0 +1,115 @@
+"""Success rates from episodes, in the shape of the published tables: a row per policy, a column per task."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sqap_vla_ros.reporting.statistics import Estimate, success_rate
+from sqap_vla_ros.simulation.simpler.episode import TASKS
+from sqap_vla_ros.simulation.simpler.evaluation import EpisodeResult
+
+_HEADINGS = {"visual_matching": "visual matching", "variant_aggregation": "variant aggregation"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy in one setting.
+
+    Attributes:
+        robot: Whose tasks they are.
+        setting: Visual matching or variant aggregation.
+        policy: Id of the policy.
+        weights: "float", or the recipe that compressed them.
+        tasks: Task -> success rate over all its scenes.
+        environments: Gymnasium id -> success rate; opening and closing drawers apart.
+        mean: Of the tasks' rates; None while a task has no episode.
+        seconds_per_plan: Mean over the steps.
+        share_without_ring: Of the plans, where the tool could not be placed in the image.
+    """
+
+    robot: str
+    setting: str
+    policy: str
+    weights: str
+    tasks: dict[str, Estimate]
+    environments: dict[str, Estimate]
+    mean: float | None
+    seconds_per_plan: float
+    share_without_ring: float
+
+
+def summarise(results: Sequence[EpisodeResult]) -> list[Row]:
+    """Rows by robot and setting, policies in the order in which they first ran."""
+    rows = []
+    policies = list(dict.fromkeys((result.policy, result.weights) for result in results))
+    for robot, tasks in TASKS.items():
+        for setting in _HEADINGS:
+            for policy, weights in policies:
+                mine = [
+                    result
+                    for result in results
+                    if (result.policy, result.weights, result.setting) == (policy, weights, setting)
+                    and result.task in tasks
+                ]
+                if mine:
+                    rows.append(_row(robot, setting, policy, weights, tasks, mine))
+    return rows
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table for each robot and setting: percent, 95 % Wilson interval, episodes."""
+    parts = []
+    for robot, setting in dict.fromkeys((row.robot, row.setting) for row in rows):
+        tasks = TASKS[robot]
+        lines = [
+            f"Success in SIMPLER, {robot}, {_HEADINGS[setting]} [%] (95 % Wilson interval; episodes)",
+            "",
+            f"| policy | weights | {' | '.join(task.replace('_', ' ') for task in tasks)} | mean | s per plan |",
+            "| --- | --- |" + " --- |" * (len(tasks) + 2),
+        ]
+        for row in rows:
+            if (row.robot, row.setting) == (robot, setting):
+                cells = [_cell(row.tasks[task]) if task in row.tasks else "" for task in tasks]
+                mean = "" if row.mean is None else f"{100 * row.mean:.1f}"
+                cells = [row.policy, row.weights, *cells, mean, f"{row.seconds_per_plan:.3f}"]
+                lines.append(f"| {' | '.join(cells)} |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def write_report(results: Sequence[EpisodeResult], out: Path) -> str:
+    """Write `results.json` and `results.md`.
+
+    Returns:
+        The Markdown.
+    """
+    rows = summarise(results)
+    text = markdown(rows)
+    (out / "results.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    (out / "results.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def _row(
+    robot: str, setting: str, policy: str, weights: str, tasks: Iterable[str], results: Sequence[EpisodeResult]
+) -> Row:
+    by_task = {task: [result.success for result in results if result.task == task] for task in tasks}
+    environments = dict.fromkeys(result.environment for result in results)
+    rates = {task: success_rate(outcomes) for task, outcomes in by_task.items() if outcomes}
+    steps = sum(result.steps for result in results)
+    return Row(
+        robot,
+        setting,
+        policy,
+        weights,
+        rates,
+        {name: success_rate([r.success for r in results if r.environment == name]) for name in environments},
+        sum(rate.value for rate in rates.values()) / len(rates) if len(rates) == len(by_task) else None,
+        sum(result.seconds_per_plan * result.steps for result in results) / steps,
+        sum(sum(result.without_ring.values()) for result in results) / steps,
+    )
+
+
+def _cell(rate: Estimate) -> str:
+    return f"{100 * rate.value:.1f} ({100 * rate.low:.0f}–{100 * rate.high:.0f}; {rate.count})"

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: stub policies, a synthetic robot, random checkpoints."""

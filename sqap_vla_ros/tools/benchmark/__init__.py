@@ -1,0 +1,1 @@
+"""`sqap-vla bench`."""

@@ -1,0 +1,61 @@
+"""The operations of the published implementation, one launch each: what the speed-ups are measured against beside ours.
+
+It runs what changes no action as well: the towers' last blocks, the language model's last layer and `lm_head` for all
+positions, and in each diffusion step the embeddings of step and condition for both halves of the guidance.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from sqap_vla_ros.policies.cogact.diffusion import ddim_schedule
+from sqap_vla_ros.policies.cogact.model import CogACT
+from sqap_vla_ros.vlm.attention import rotary_tables, run_layer
+from sqap_vla_ros.vlm.preprocessing import normalise
+
+_STEPS, _GUIDANCE = 10, 1.5  # of DDIM, and of classifier-free guidance, as published
+
+
+class EagerReference:
+    """A float network run as the published implementation runs it; weights of what only that one has are random.
+
+    Args:
+        model: Not fused; the action head in float32.
+    """
+
+    def __init__(self, model: CogACT) -> None:
+        self._model = model
+        self._schedule = ddim_schedule(_STEPS)
+        shape = model.language.shape
+        self._lm_head = nn.Linear(shape.width, shape.vocabulary, bias=False, device=model.device, dtype=model.dtype)
+
+    @torch.inference_mode()
+    def run(self, image: Tensor, input_ids: Tensor, noise: Tensor) -> Tensor:
+        """From uint8 (1, 224, 224, 3), ids int64 (1, text) and noise (1, horizon, 7) to the samples, on the device."""
+        model, language = self._model, self._model.language
+        pixels = [values.to(model.dtype) for values in normalise(image)]
+        features = []
+        for tower, values in zip((model.vision.dino, model.vision.siglip), pixels, strict=True):
+            patches = tower(values)
+            # As large as the last block, whose answer nobody asks for.
+            tower.blocks[-1](patches, None)
+            features.append(patches)
+        hidden = language.embed(input_ids, model.projector(torch.cat(features, dim=2)))
+        positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        rotations = rotary_tables(positions, language.shape.head_width, hidden.dtype)
+        for layer in language.layers:
+            hidden, _, _ = run_layer(layer, hidden, rotations, language.shape.head_width)
+        hidden = language.norm(hidden)
+        self._lm_head(hidden)
+        return self._denoise(noise, hidden[:, -1:].float())
+
+    def _denoise(self, x: Tensor, z: Tensor) -> Tensor:
+        schedule, head = self._schedule, self._model.action_head
+        for i in reversed(range(len(schedule.timesteps))):
+            t = torch.full((1,), int(schedule.timesteps[i]), device=x.device)
+            noise = head.forward_with_guidance(x, t, z, _GUIDANCE)
+            scale, scale_noise = schedule.sqrt_recip_alphas_cumprod[i], schedule.sqrt_recipm1_alphas_cumprod[i]
+            x0 = float(scale) * x - float(scale_noise) * noise
+            seen = (float(scale) * x - x0) / float(scale_noise)
+            before = float(schedule.alphas_cumprod_prev[i])
+            x = before**0.5 * x0 + (1 - before) ** 0.5 * seen
+        return x

@@ -1,0 +1,1 @@
+"""`sqap-vla compress`, `inspect` and `fidelity`."""

@@ -1,0 +1,80 @@
+"""The calibration frames on their way through the language model, one decoder layer at a time.
+
+Each layer is calibrated on what the layers before it, quantised already, make of the frames.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sqap_vla_ros.tools.compression.gptq import InputStatistics
+from sqap_vla_ros.tools.compression.observed_layer import ObservedLayer, leaders
+from sqap_vla_ros.tools.compression.rounding import SeenInputs
+from sqap_vla_ros.vlm.language import LanguageShape, rotary_tables, run_layer
+from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
+
+# Inputs that are kept of each frame, to choose the clip of activations on.
+_SAMPLES_PER_FRAME = 32
+
+
+class LayerCalibration:
+    """Hidden states of all frames in front of the next layer.
+
+    Args:
+        embeddings: float32 (1, positions, width) of each frame, in the basis that the layers work in.
+        shape: Of the language model.
+    """
+
+    def __init__(self, embeddings: Sequence[Tensor], shape: LanguageShape) -> None:
+        self._hidden = list(embeddings)
+        self._shape = shape
+        self._dtype = _fast_dtype(self._hidden[0].device)
+
+    def largest_inputs(self, prepared: PreparedLayer) -> dict[str, Tensor]:
+        """Largest magnitude of each channel, float32 (columns,), of the input of each linear layer as it comes."""
+        largest: dict[str, Tensor] = {}
+
+        def observe(name: str, values: Tensor, rotated: Tensor) -> None:
+            found = values.abs().amax(0)
+            largest[name] = torch.maximum(largest[name], found) if name in largest else found
+
+        self._run(ObservedLayer(prepared, observe, self._dtype))
+        return {name: largest[leader] for name, leader in leaders(prepared).items()}
+
+    def inputs(self, prepared: PreparedLayer) -> dict[str, SeenInputs]:
+        """What each linear layer sees, after its rotation."""
+        statistics: dict[str, InputStatistics] = {}
+        samples: dict[str, list[Tensor]] = {}
+
+        def observe(name: str, values: Tensor, rotated: Tensor) -> None:
+            if name not in statistics:
+                statistics[name] = InputStatistics(rotated.shape[1], rotated.device)
+                samples[name] = []
+            statistics[name].add(rotated)
+            stride = max(1, len(rotated) // _SAMPLES_PER_FRAME)
+            samples[name].append(rotated[::stride].clone())
+
+        self._run(ObservedLayer(prepared, observe, self._dtype))
+        seen = {name: SeenInputs(found, torch.cat(samples[name])) for name, found in statistics.items()}
+        return {name: seen[leader] for name, leader in leaders(prepared).items()}
+
+    def advance(self, layer: Any) -> None:
+        """Send the frames through a finished layer."""
+        self._hidden = self._run(layer)
+
+    def _run(self, layer: Any) -> list[Tensor]:
+        outputs = []
+        for hidden in self._hidden:
+            positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+            rotations = rotary_tables(positions, self._shape.head_width, hidden.dtype)
+            outputs.append(run_layer(layer, hidden, rotations, self._shape.head_width)[0])
+        return outputs
+
+
+def _fast_dtype(device: torch.device) -> torch.dtype:
+    """Number format of the quickest products; bfloat16 is far more exact than what the inputs are rounded to."""
+    # torch has no public name for these.
+    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32

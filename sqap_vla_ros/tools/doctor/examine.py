@@ -1,0 +1,145 @@
+"""All checks, in the order in which a set-up is built: machine, settings, camera, transforms, tool, policy."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sqap_vla_ros.bags.bag import TRANSFORM_TYPE, Bag, BagDamage, configured_for
+from sqap_vla_ros.bags.observations import Extrinsic
+from sqap_vla_ros.config.policy import read_policy
+from sqap_vla_ros.config.pruning import SqapConfig
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.tools.doctor.camera import check_camera
+from sqap_vla_ros.tools.doctor.evidence import Evidence
+from sqap_vla_ros.tools.doctor.findings import Finding, Level, has_problem, write_findings
+from sqap_vla_ros.tools.doctor.images import OTHER_CLOCK_S, check_images
+from sqap_vla_ros.tools.doctor.machine import check_gpu, check_python_packages, check_system_packages
+from sqap_vla_ros.tools.doctor.picture import write_picture
+from sqap_vla_ros.tools.doctor.settings import check_checkpoint, check_convention, check_instruction
+from sqap_vla_ros.tools.doctor.speed import check_policies
+from sqap_vla_ros.tools.doctor.tool import check_motion, check_tool
+from sqap_vla_ros.tools.doctor.topics import check_topics
+from sqap_vla_ros.tools.doctor.transforms import check_transforms
+from sqap_vla_ros.tools.replay.jobs import make_directory
+
+PICTURE, FINDINGS = "tool.png", "doctor.json"
+
+
+def read_bag(
+    bag: Bag,
+    configuration: Configuration,
+    image_topic: str,
+    camera_info_topic: str,
+    tf_namespace: str,
+    extrinsic: Extrinsic | None,
+    on_progress: Callable[[int], None],
+) -> Evidence:
+    """What a bag says; as if its messages came in live.
+
+    Args:
+        bag: The recording.
+        configuration: The robot's; topics are those found in the bag.
+        image_topic: Image topic to read instead of the configured one.
+        camera_info_topic: Calibration to read instead of the one beside the images.
+        tf_namespace: Where the transforms are, if the bag has those of several robots.
+        extrinsic: Where the camera is, unless the bag says so.
+        on_progress: Told the recording time of each message, nanoseconds.
+
+    Raises:
+        BagError: It has no images, or of several topics none is configured.
+    """
+    topics = bag.find_topics(configuration, image_topic, camera_info_topic, tf_namespace)
+    evidence = Evidence(configured_for(configuration, topics, image_topic))
+    evidence.bag_topics = frozenset(bag.topic_types)
+    named, found = configuration.topics, evidence.configuration.topics
+    evidence.other_topics = {
+        name: getattr(named, name) for name in ("image", "camera_info") if getattr(named, name) != getattr(found, name)
+    }
+    if extrinsic:
+        evidence.add_extrinsic(extrinsic.parent, extrinsic.child, extrinsic.T_parent_child)
+    try:
+        for topic, recorded_ns, message in bag.messages(topics):
+            on_progress(recorded_ns)
+            if topic == topics.image:
+                evidence.add_image(message, recorded_ns)
+            elif topic == topics.camera_info:
+                evidence.add_camera_info(message)
+            elif topic == topics.instruction:
+                evidence.add_instruction(message.data)
+            elif topic == topics.chunk:
+                evidence.add_chunk(message)
+            elif bag.topic_types[topic] == TRANSFORM_TYPE:
+                evidence.add_transforms(message, topic.endswith("tf_static"), recorded_ns)
+            evidence.poll(recorded_ns)
+    except BagDamage as error:
+        evidence.damage = str(error)
+    return evidence
+
+
+def examine(
+    evidence: Evidence, policies: Sequence[str], out: Path, source: str, on_progress: Callable[[str], None]
+) -> list[Finding]:
+    """Judge what was collected; writes the picture and the findings.
+
+    Args:
+        evidence: Of a bag, or of a few live seconds.
+        policies: Names of policy files; the first is the one that the set-up runs.
+        out: Directory for picture and JSON.
+        source: What was examined, for the JSON.
+        on_progress: Told in words what is going on.
+
+    Raises:
+        ConfigurationError: There is no such policy file, or the directory cannot be made.
+    """
+    make_directory(out)
+    configuration = evidence.configuration
+    pruning = read_policy(policies[0]).pruning
+    radius = pruning.ring_radius if isinstance(pruning, SqapConfig) else None
+    ring_level = Level.WARNING if radius is None else Level.PROBLEM
+    settings, checkpoint = check_checkpoint(configuration)
+    findings = [
+        *check_system_packages(),
+        *check_python_packages(),
+        check_gpu(configuration.device),
+        check_instruction(evidence),
+        *check_convention(configuration),
+        *settings,
+        *_arm(evidence),
+        *check_topics(evidence),
+        *check_images(evidence),
+        *check_camera(evidence, ring_level),
+        *check_transforms(evidence, ring_level),
+        *check_tool(evidence, ring_level),
+        *check_motion(evidence),
+    ]
+    if evidence.damage:
+        findings.append(Finding(Level.WARNING, "bag", evidence.damage, "what comes before the damage was examined"))
+    if checkpoint is not None and not has_problem(settings):
+        age_s = _image_age_s(evidence)
+        findings += check_policies(policies, configuration, checkpoint, evidence.observations, age_s, on_progress)
+    picture = write_picture(evidence, radius, out / PICTURE)
+    described = {"source": source, "robot": configuration.robot_name, "picture": PICTURE if picture else ""}
+    write_findings(out / FINDINGS, described, findings)
+    return findings
+
+
+def _arm(evidence: Evidence) -> list[Finding]:
+    """Joint states and robot model, which only a live set-up is asked for."""
+    topics, findings = evidence.configuration.topics, []
+    for about, problem, there, advice in (
+        ("joint states", evidence.joint_problem, "of all command.joints", f"see {topics.joint_states}, command.joints"),
+        ("robot model", evidence.robot_problem, "can be used", f"see {topics.robot_description}, command.robot_model"),
+    ):
+        if problem is not None:
+            level = Level.PROBLEM if problem else Level.OK
+            findings.append(Finding(level, about, problem or there, advice if problem else ""))
+    return findings
+
+
+def _image_age_s(evidence: Evidence) -> float:
+    """Median age of images on arrival; 0 when it cannot be told."""
+    if not len(evidence.images):
+        return 0.0
+    age_s = float(np.median(evidence.images.received_ns - evidence.images.stamps_ns)) * 1e-9
+    return age_s if abs(age_s) < OTHER_CLOCK_S else 0.0

@@ -1,0 +1,30 @@
+"""Whether the topics that the robot's file names are those of the robot."""
+
+from sqap_vla_ros.tools.doctor.evidence import Evidence
+from sqap_vla_ros.tools.doctor.findings import Finding, Level
+
+
+def check_topics(evidence: Evidence) -> list[Finding]:
+    """Names in the file that a bag does not have, or that nobody listens to."""
+    configuration = evidence.configuration
+    topics = configuration.topics
+    findings = []
+    for name, named in evidence.other_topics.items():
+        advice = f"the node listens to what the robot's file says: set topics.{name} there if the robot has the other"
+        findings.append(
+            Finding(
+                Level.WARNING, "topics", f"the bag has {getattr(topics, name)}, the robot's file says {named}", advice
+            )
+        )
+    bag_topics = evidence.bag_topics
+    if bag_topics is not None and not configuration.command.moves_tool and topics.joint_states not in bag_topics:
+        advice = "nothing is commanded without joint states: see topics.joint_states, or record them too"
+        findings.append(Finding(Level.WARNING, "topics", f"the bag has no {topics.joint_states}", advice))
+    for name, count in (evidence.listeners or {}).items():
+        topic = getattr(topics, name)
+        if count:
+            findings.append(Finding(Level.OK, "controllers", f"somebody listens on {topic}"))
+        else:
+            advice = f"start the controller, or see topics.{name}"
+            findings.append(Finding(Level.WARNING, "controllers", f"nobody listens on {topic}", advice))
+    return findings

@@ -1,0 +1,177 @@
+"""Replaying one bag from its beginning to its report, and many bags at a time.
+
+Each bag is a job of its own: it writes a directory of its own, and when it fails the others go on.
+"""
+
+import json
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sqap_vla_ros.bags.bag import Bag, configured_for
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.core.errors import in_one_line
+from sqap_vla_ros.core.policy import Policy
+from sqap_vla_ros.core.worker_pool import run_jobs
+from sqap_vla_ros.policies.registry import load_policy
+from sqap_vla_ros.tools.replay.annotate import write_annotated
+from sqap_vla_ros.tools.replay.jobs import ERROR_FILE, PolicyState, ReplayJob, begin_results, file_states, policy_state
+from sqap_vla_ros.tools.replay.report import write_report
+from sqap_vla_ros.tools.replay.results import ReplayResults
+from sqap_vla_ros.tools.replay.run import replay
+from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.video import write_overlay
+
+OnProgress = Callable[[str, float, float], None]
+"""Told what is being done, and how many seconds of the bag are done, of how many."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        job: The job.
+        summary: Content of its summary.json; None when it failed.
+        error: In one line, why it failed; empty when it did not.
+    """
+
+    job: ReplayJob
+    summary: dict[str, Any] | None
+    error: str = ""
+
+
+def _silent(*_: object) -> None:
+    """Progress that nobody looks at."""
+
+
+@lru_cache(maxsize=2)
+def _policy(configuration: Configuration, on_note: Callable[[str], None]) -> Policy:
+    """A policy, loaded once per process: the one to replay, and its baseline."""
+    return load_policy(configuration, on_note)
+
+
+@lru_cache(maxsize=2)
+def _files(configuration: Configuration) -> PolicyState:
+    """What a policy is loaded from: asked for before that, and as seldom."""
+    return policy_state(configuration)
+
+
+def _load(job: ReplayJob, on_note: Callable[[str], None]) -> tuple[list[Policy], list[PolicyState]]:
+    """Policy and baseline, if there is one."""
+    files = [_files(configuration) for configuration in job.configurations]
+    return [_policy(configuration, on_note) for configuration in job.configurations], files
+
+
+def replay_bag(
+    job: ReplayJob, on_progress: OnProgress = _silent, on_note: Callable[[str], None] = _silent
+) -> dict[str, Any]:
+    """Replay one bag and write its directory; the mark of completeness is written last.
+
+    Args:
+        job: What to replay.
+        on_progress: Told how far it is.
+        on_note: Told in words what happens before.
+
+    Returns:
+        Content of `summary.json`.
+
+    Raises:
+        BagError: The bag cannot be replayed at all. One that is damaged is replayed up to there.
+        ConfigurationError, CheckpointError, TokenizerError: See `load_policy`.
+    """
+    bag_files = file_states(job.bag)  # as they are before they are read: a bag may still be growing
+    with Bag(job.bag) as bag:
+        topics = bag.find_topics(job.configuration, job.image_topic, job.camera_info_topic, job.tf_namespace)
+        configuration = configured_for(job.configuration, topics, job.image_topic)
+        (policy, *others), policy_files = _load(job, on_note)
+        baseline = others[0] if others else None
+
+        def show(what: str) -> Callable[[int], None]:
+            return lambda at_ns: on_progress(what, (at_ns - bag.start_ns) * 1e-9, bag.duration_s)
+
+        begin_results(job.out)
+        settings = {
+            "bag": str(job.bag),
+            "bag_seconds": bag.duration_s,
+            "as_recorded": job.as_recorded,
+            "rate_hz": job.rate_hz,
+            "measured_delay": job.measured_delay,
+            "extrinsic": job.extrinsic.model_dump() if job.extrinsic else None,
+            "policy": policy.metadata.policy_id,
+            "weights": policy.metadata.weights,
+            "kept_tokens": policy.metadata.kept_tokens,
+            "robot": job.configuration.robot_name,
+            "image_topic": topics.image,
+            "camera_info_topic": topics.camera_info,
+        }
+        with ReplayResults(job.out, settings) as results:
+            damage = replay(
+                bag,
+                topics,
+                policy,
+                baseline,
+                configuration,
+                results,
+                as_recorded=job.as_recorded,
+                rate_hz=job.rate_hz,
+                measured_delay=job.measured_delay,
+                extrinsic=job.extrinsic,
+                on_progress=show("replaying"),
+            )
+        summary = results.write_summary(damage)
+        run = Run(job.out)
+        for write, what in ((write_annotated, "annotating"), (write_overlay, "filming")):
+            write(bag, topics, configuration, run, extrinsic=job.extrinsic, on_progress=show(what))
+    write_report(job.out)
+    job.finish(bag_files, policy_files)
+    return summary
+
+
+def try_replay_bag(job: ReplayJob) -> Outcome:
+    """Replay one bag of many; one that fails leaves nothing but `error.txt`.
+
+    Raises:
+        ConfigurationError, CheckpointError, TokenizerError: No bag can be replayed, see `load_policy`.
+    """
+    _load(job, _silent)
+    try:
+        return Outcome(job, replay_bag(job))
+    except Exception as error:
+        begin_results(job.out)
+        (job.out / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+        return Outcome(job, None, in_one_line(error))
+
+
+def replay_bags(jobs: Sequence[ReplayJob], *, workers: int, ray_address: str, resume: bool) -> Iterator[Outcome]:
+    """Replay many bags, each in a process of its own; outcomes come as they are ready.
+
+    Args:
+        jobs: The bags.
+        workers: How many at a time.
+        ray_address: Of a Ray cluster; empty: this machine.
+        resume: Take the results that are there already.
+
+    Raises:
+        ParallelError: See `run_jobs`.
+        ConfigurationError, CheckpointError, TokenizerError: See `load_policy`.
+    """
+    missing = []
+    for job in jobs:
+        if resume and job.is_done():
+            yield Outcome(job, json.loads((job.out / "summary.json").read_text(encoding="utf-8")))
+        else:
+            missing.append(job)
+    yield from run_jobs(try_replay_bag, missing, workers=workers, ray_address=ray_address)
+
+
+def write_overview(out: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write `summary.json` of many bags: the summary of each, and why others have none."""
+    content = {
+        "bags": {outcome.job.out.name: outcome.summary for outcome in outcomes if outcome.summary},
+        "failed": {outcome.job.out.name: outcome.error for outcome in outcomes if outcome.error},
+    }
+    (out / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,151 @@
+"""The report of a replay: one HTML file that needs nothing else, no network and no scripts.
+
+Of one bag: plots, the worst ticks with their pictures, the metrics, the settings. Of several: a table of them, and what
+they have in common; each bag has its own report in its own directory.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from sqap_vla_ros.config.files import flatten
+from sqap_vla_ros.core.reasons import ReasonCounter
+from sqap_vla_ros.tools.replay import plots
+from sqap_vla_ros.tools.replay.annotate import ANNOTATED
+from sqap_vla_ros.tools.replay.metric_words import AGAINST, as_text
+from sqap_vla_ros.tools.replay.report_plots import Plot, plots_of_run, ring_plot
+from sqap_vla_ros.tools.replay.report_tables import bag_table, metric_table, reason_table
+from sqap_vla_ros.tools.replay.report_ticks import ticks_to_look_at, worst_ticks
+from sqap_vla_ros.tools.replay.run_files import Run, find_runs, read_summary
+from sqap_vla_ros.tools.replay.video import OVERLAY
+
+REPORT = "report.html"  # in the directory of a run
+_NOT_SETTINGS = (
+    "metrics", "seconds", "settings", "refusals", "ring_coverage", "bag_damage", "recorded",
+)  # fmt: skip
+
+
+def write_report(directory: Path) -> Path:
+    """Write `report.html` of a replay of one bag, or of several.
+
+    Args:
+        directory: What `sqap-vla replay` made.
+
+    Raises:
+        RunError: There are no complete results in it.
+    """
+    runs = find_runs(directory)
+    one = runs[0].directory == directory
+    content = _of_one(runs[0]) if one else _of_several(directory, runs)
+    # Markup of the page's own only: whatever comes from a bag is escaped.
+    template = Environment(loader=PackageLoader("sqap_vla_ros.tools.replay", ""), autoescape=True, trim_blocks=True)
+    path = directory / REPORT
+    path.write_text(template.get_template(REPORT).render(content), encoding="utf-8")
+    return path
+
+
+def _of_one(run: Run) -> dict[str, Any]:
+    summary = run.summary
+    against = [name for name, (column, _) in AGAINST.items() if np.isfinite(run.mean(column))]
+    chosen = worst_ticks(run, [AGAINST[name][0] for name in against])
+    ranked = zip_longest(*chosen.values())  # the worst of each metric first, then the second ones
+    ticks = list(dict.fromkeys(tick for rank in ranked for tick in rank if tick is not None))
+    planned = np.flatnonzero(run.planned)
+    if not ticks:
+        ticks = [int(tick) for tick in planned[np.linspace(0, len(planned) - 1, 4).astype(int)]] if planned.size else []
+    with_files = (("overlay video", OVERLAY), ("annotated recording (MCAP)", ANNOTATED))
+    return {
+        "title": f"{summary['policy']} on {run.name}",
+        "subtitle": _subtitle(summary),
+        "notes": [summary["bag_damage"]] if summary["bag_damage"] else [],
+        "links": [(words, name) for words, name in with_files if (run.directory / name).exists()],
+        "tiles": _tiles(run),
+        "plots": plots_of_run(run, against, chosen),
+        "ticks_title": "Worst ticks" if against else "Ticks",
+        "path_legend": "The plan leads from yellow to red"
+        + ("; cyan: what the tool did" if "truth" in against else "")
+        + ("; violet: the baseline's plan" if "baseline" in against else "")
+        + ". Kept patches: orange by attention, green in the ring, blue by farthest points; dark ones are pruned.",
+        "ticks": ticks_to_look_at(run, ticks, chosen),
+        "tables": [
+            bag_table([run]),
+            *metric_table(run, ticks),
+            *reason_table("Ticks that were refused", ("why", "ticks"), summary["refusals"]),
+        ],
+        "settings": _settings(summary),
+    }
+
+
+def _of_several(directory: Path, runs: Sequence[Run]) -> dict[str, Any]:
+    summary = read_summary(directory)
+    failed: Mapping[str, str] = summary.get("failed", {})
+    unused = ReasonCounter()
+    for run in runs:
+        for reason, count in run.summary["ring_coverage"]["reasons"].items():
+            unused.add(reason, count)
+    shown = []
+    for name, (column, words) in AGAINST.items():
+        means = np.array([run.mean(column) for run in runs])
+        if np.isfinite(means).any():
+            svg = plots.per_bag(f"bags-{name}", [run.directory.name for run in runs], means)
+            shown.append(Plot(f"Displacement from {words}, mean of each bag", Markup(svg)))
+    used = sum(run.summary["ring_coverage"]["used"] for run in runs)
+    shown.append(ring_plot(used, unused.most_common()))
+    damaged = [run.directory.name for run in runs if run.summary["bag_damage"]]
+    planned = sum(run.summary["ticks_planned"] for run in runs)
+    first = runs[0].summary
+    return {
+        "title": f"{first['policy']} on {len(runs)} bags",
+        "subtitle": _subtitle(first),
+        "notes": [f"read up to their damage only: {', '.join(damaged)}"] if damaged else [],
+        "tiles": [
+            (str(len(runs)), "bags replayed"),
+            (str(len(failed)), "bags failed"),
+            (str(planned), "ticks planned"),
+            (str(sum(run.summary["ticks_refused"] for run in runs)), "ticks refused"),
+        ],
+        "plots": shown,
+        "tables": [
+            bag_table(runs, REPORT),
+            *reason_table("Bags that failed", ("bag", "why"), failed),
+        ],
+        "settings": _settings({name: value for name, value in first.items() if not name.startswith(("bag", "ticks"))}),
+    }
+
+
+def _subtitle(summary: Mapping[str, Any]) -> str:
+    baseline = f"compared with {summary['baseline']}" if summary["baseline"] else "no baseline"
+    parts = (baseline, f"weights: {summary.get('weights', '?')}", f"robot: {summary.get('robot', '?')}")
+    return " · ".join(parts)
+
+
+def _tiles(run: Run) -> list[tuple[str, str]]:
+    summary = run.summary
+    planned = summary["ticks_planned"]
+    tiles = [(str(planned), "ticks planned"), (str(summary["ticks_refused"]), "ticks refused")]
+    if planned:
+        tiles.append((f"{100 * summary['ring_coverage']['used'] / planned:.0f} %", "of the plans used the ring"))
+    for column, words in AGAINST.values():
+        if np.isfinite(run.mean(column)):
+            tiles.append((as_text(column, run.mean(column)), f"mean displacement from {words}"))
+    if overlap := summary["metrics"].get("kept_overlap"):
+        tiles.append((f"{100 * overlap['mean']:.0f} %", "of the kept tokens, the baseline keeps too"))
+    seconds = {policy: stages["total"]["p50"] for policy, stages in summary["seconds"].items() if "total" in stages}
+    if "policy" in seconds:
+        tiles.append((f"{1e3 * seconds['policy']:.0f} ms", "median plan"))
+    if seconds.get("policy") and "baseline" in seconds:
+        tiles.append((f"{seconds['baseline'] / seconds['policy']:.2f} ×", "as fast as the baseline"))
+    if recorded := summary.get("recorded"):
+        same = f"{recorded['identical_bit_for_bit']} of {recorded['compared']}"
+        tiles.append((same, "chunks same as recorded, bit for bit"))
+    return tiles
+
+
+def _settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    of_run = {name: value for name, value in summary.items() if name not in _NOT_SETTINGS}
+    return [(name, str(value)) for name, value in (of_run | flatten(summary.get("settings", {}))).items()]

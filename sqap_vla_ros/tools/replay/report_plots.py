@@ -1,0 +1,91 @@
+"""The plots of a report, from the results of a replay."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt
+
+import numpy as np
+from markupsafe import Markup
+
+from sqap_vla_ros.core.token_selection import Reason
+from sqap_vla_ros.reporting.overlay import REASON_NAMES
+from sqap_vla_ros.tools.replay import plots
+from sqap_vla_ros.tools.replay.metric_words import AGAINST
+from sqap_vla_ros.tools.replay.plots import Values
+from sqap_vla_ros.tools.replay.run_files import Run
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot of the page; `svg` is an element to be inlined."""
+
+    title: str
+    svg: Markup
+    caption: str = ""
+
+
+def plots_of_run(run: Run, against: Sequence[str], chosen: Mapping[str, Sequence[int]]) -> list[Plot]:
+    """All plots that the run has the figures for.
+
+    Args:
+        run: Of one bag.
+        against: What its plans are measured against.
+        chosen: Column to the ticks that the page shows for it.
+    """
+    times_s = np.asarray((run.stamps_ns - run.begin_ns) * 1e-9, np.float64)
+    shown = []
+    for name in against:
+        column, words = AGAINST[name]
+        values = 1e3 * run.column(column)
+        series = {"policy": (values, plots.POLICY)}
+        steps = {"policy": (_distances(run, "path_m", f"{name}_path_m"), plots.POLICY)}
+        # How far the baseline itself is from the truth: a policy need not be nearer than what it was made from.
+        if name == "truth" and "baseline" in against:
+            series["baseline"] = 1e3 * run.column("baseline_truth_mean_displacement_m"), plots.BASELINE
+            steps["baseline"] = _distances(run, "baseline_path_m", "truth_path_m"), plots.BASELINE
+        marks = [(float(times_s[tick]), float(values[tick]), f"tick-{tick}") for tick in chosen[column]]
+        svg = plots.over_time(f"displacement-{name}", times_s, series, "mean over the horizon [mm]", marks)
+        shown.append(Plot(f"Displacement from {words}", Markup(svg), "Circles: the ticks that are shown below."))
+        svg = plots.per_step(f"steps-{name}", steps, float(np.nanmedian(run.column("time_step_s"))))
+        caption = "Line: median over the ticks; band: up to 95 %."
+        shown.append(Plot(f"Per step, from {words}", Markup(svg), caption))
+    if run.summary["seconds"]:
+        shown.append(Plot("Where the time goes", Markup(plots.latency("latency", run.summary["seconds"]))))
+    if run.planned.any():
+        counts, kept, share = _kept(run)
+        svg = plots.kept_by_reason("kept-by-reason", times_s[run.planned], counts, kept)
+        shown.append(Plot("Kept tokens", Markup(svg), "A token may be kept for several reasons."))
+        shown.append(Plot("Where tokens were kept", Markup(plots.kept_tokens("kept-tokens", share))))
+        coverage = run.summary["ring_coverage"]
+        shown.append(ring_plot(coverage["used"], coverage["reasons"]))
+    return shown
+
+
+def ring_plot(used: int, reasons: Mapping[str, int]) -> Plot:
+    """On how many ticks the ring was used, and why not on the others."""
+    svg = plots.ring_coverage("ring", {"ring used": used, **reasons})
+    return Plot("Ring around the tool", Markup(svg), "Used, or why not.")
+
+
+def _distances(run: Run, column: str, other_column: str) -> Values:
+    """Between two paths, per tick and step, float64 (ticks, horizon), metres."""
+    parts = [
+        np.linalg.norm((path - other).reshape(len(path), path.shape[1] // 3, 3), axis=2)
+        for path, other in run.lists(column, other_column)
+    ]
+    return np.concatenate(parts)
+
+
+def _kept(run: Run) -> tuple[dict[Reason, Values], Values, Values]:
+    """Of the planned ticks: tokens kept for each reason and for any, (ticks,), and each patch's share of the ticks."""
+    counts: dict[Reason, list[Values]] = {reason: [] for reason in REASON_NAMES}
+    kept: list[Values] = []
+    of_patch: Values = np.zeros(1)
+    for (part,) in run.lists("token_reasons"):
+        reasons = part[np.isfinite(part).all(axis=1)].astype(np.uint8)
+        for reason, parts in counts.items():
+            parts.append(((reasons & reason) > 0).sum(axis=1))
+        kept.append((reasons > 0).sum(axis=1))
+        of_patch = of_patch + (reasons > 0).sum(axis=0)
+    share = of_patch.reshape(isqrt(of_patch.size), -1) / run.planned.sum()
+    return {reason: np.concatenate(parts) for reason, parts in counts.items()}, np.concatenate(kept), share

@@ -1,0 +1,73 @@
+"""The tables of a report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from sqap_vla_ros.tools.replay.metric_words import AGAINST, as_text, metric_words
+from sqap_vla_ros.tools.replay.run_files import Run
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table; `target` is where it leads."""
+
+    words: str
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `words`: it holds text rather than numbers."""
+
+    title: str
+    heading: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    words: bool = False
+
+
+def bag_table(runs: Sequence[Run], report: str = "") -> Table:
+    """A row per bag; `report` is the file in each one's directory that its row leads to, where there is one."""
+    heading = ["bag", "s", "planned", "refused", "ring used", "from baseline", "from truth", "plan, median", "damage"]
+    rows = []
+    for run in runs:
+        summary = run.summary
+        planned = summary["ticks_planned"]
+        plan = summary["seconds"].get("policy", {}).get("total")
+        rows.append(
+            [
+                Cell(run.directory.name, f"{quote(run.directory.name)}/{report}") if report else Cell(run.name),
+                Cell(f"{summary.get('bag_seconds', float('nan')):.1f}"),
+                Cell(str(planned)),
+                Cell(str(summary["ticks_refused"])),
+                Cell(f"{100 * summary['ring_coverage']['used'] / planned:.0f} %" if planned else "–"),
+                *(Cell(as_text(column, run.mean(column))) for column, _ in AGAINST.values()),
+                Cell(f"{1e3 * plan['p50']:.0f} ms" if plan else "–"),
+                Cell("yes" if summary["bag_damage"] else "no"),
+            ]
+        )
+    return Table("Bags", heading, rows)
+
+
+def metric_table(run: Run, shown: Sequence[int]) -> list[Table]:
+    """All metrics that the run has; none, no table. Worst ticks that are `shown` on the page are linked."""
+    rows = []
+    at = {int(run.stamps_ns[tick]): tick for tick in shown}
+    for column, values in run.summary["metrics"].items():
+        worst_s = (values["worst_stamp_ns"] - run.begin_ns) * 1e-9
+        tick = at.get(values["worst_stamp_ns"])
+        rows.append(
+            [
+                Cell(metric_words(column)),
+                *(Cell(as_text(column, values[name])) for name in ("mean", "p50", "p95", "worst")),
+                Cell(f"{worst_s:.2f} s", "" if tick is None else f"#tick-{tick}"),
+            ]
+        )
+    return [Table("Metrics", ("", "mean", "median", "95 %", "worst", "at"), rows)] if rows else []
+
+
+def reason_table(title: str, heading: Sequence[str], reasons: Mapping[str, Any]) -> list[Table]:
+    """Words and what belongs to them; none, no table."""
+    rows = [[Cell(words), Cell(str(value))] for words, value in reasons.items()]
+    return [Table(title, heading, rows, words=True)] if rows else []

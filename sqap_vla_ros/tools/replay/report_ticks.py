@@ -1,0 +1,103 @@
+"""The ticks of a report that are worth looking at, with their pictures from the annotated recording."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader
+
+from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.tools.replay.annotate import ANNOTATED, CHUNK_TOPIC, OVERLAY_TOPIC
+from sqap_vla_ros.tools.replay.metric_words import AGAINST
+from sqap_vla_ros.tools.replay.run_files import Run
+
+_WORST_PER_METRIC = 4
+_APART_NS = 10**9  # between two worst ticks: neighbours look the same
+_PICTURE_WIDTH, _JPEG_QUALITY = 480, 78
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A tick to look at; `picture` is a JPEG in base64, empty where there is none."""
+
+    tick: int
+    title: str
+    lines: Sequence[str]
+    picture: str
+
+
+def worst_ticks(run: Run, columns: Iterable[str]) -> dict[str, list[int]]:
+    """Of each column, the ticks with the largest values, the largest first, no two of them close together."""
+    worst = {}
+    for column in columns:
+        values = run.column(column)
+        ticks: list[int] = []
+        for tick in np.argsort(-values, kind="stable")[: np.isfinite(values).sum()]:
+            if all(abs(run.stamps_ns[tick] - run.stamps_ns[other]) >= _APART_NS for other in ticks):
+                ticks.append(int(tick))
+            if len(ticks) == _WORST_PER_METRIC:
+                break
+        worst[column] = ticks
+    return worst
+
+
+def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequence[int]]) -> list[Tick]:
+    """What there is to see and to know of some ticks.
+
+    Args:
+        run: That they are of.
+        ticks: Which.
+        chosen: From `worst_ticks`, for their rank.
+    """
+    pictures = _pictures(run, frozenset(ticks))
+    shown = []
+    for tick in ticks:
+        row = run.row(tick)
+        distances = [
+            f"{1e3 * row[column]:.1f} mm from {words}"
+            + (f" (number {chosen[column].index(tick) + 1} of the worst)" if tick in chosen.get(column, ()) else "")
+            for column, words in AGAINST.values()
+            if row[column] is not None
+        ]
+        time_s = (row["stamp_ns"] - run.begin_ns) * 1e-9
+        lines = [*distances, row["no_ring_reason"], f"“{row['instruction']}” · stamp {row['stamp_ns']} ns"]
+        picture = pictures.get(tick, "")
+        shown.append(Tick(tick, f"{time_s:.2f} s", [line for line in lines if line], picture))
+    return shown
+
+
+def _pictures(run: Run, ticks: frozenset[int]) -> dict[int, str]:
+    """Of the annotated recording, by tick, small, as base64."""
+    folder = run.directory / ANNOTATED
+    pictures: dict[int, str] = {}
+    if not ticks or not folder.is_dir():
+        return pictures
+    with AnyReader([folder]) as reader:
+        topics = (CHUNK_TOPIC, OVERLAY_TOPIC)
+        connections = [connection for connection in reader.connections if connection.topic in topics]
+        if not connections:
+            return pictures
+        latest: Any = None  # chunk: its sequence is the tick, and the picture follows it
+        for connection, _, raw in reader.messages(connections):
+            message: Any = reader.deserialize(raw, connection.msgtype)
+            if connection.topic == CHUNK_TOPIC:
+                latest = message
+            elif latest is not None and latest.sequence in ticks and stamp_ns(message) == stamp_ns(latest):
+                pictures[latest.sequence] = _small(message.data)
+            if len(pictures) == len(ticks):
+                break
+    return pictures
+
+
+def _small(jpeg: NDArray[np.uint8]) -> str:
+    picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    assert picture is not None
+    if picture.shape[1] > _PICTURE_WIDTH:
+        height = max(round(picture.shape[0] * _PICTURE_WIDTH / picture.shape[1]), 1)
+        picture = cv2.resize(picture, (_PICTURE_WIDTH, height), interpolation=cv2.INTER_AREA)
+    encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+    return base64.b64encode(encoded.tobytes()).decode()

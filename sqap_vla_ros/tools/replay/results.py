@@ -1,0 +1,224 @@
+"""What a replay leaves behind: one row per tick, and a summary.
+
+`ticks.parquet` holds what the policy decided, and how far that is from the truth and from the baseline; it is the same
+in every run on one machine. `timings.parquet` holds how long it took. They grow row by row, and the summary is made
+from them column by column, so that a long bag needs no more memory than a short one; a run that was interrupted leaves
+files named `*.partial`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sqap_vla_ros.bags.columns import METRICS, TICKS, TIMINGS
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.reasons import ReasonCounter
+from sqap_vla_ros.core.token_selection import Reason
+
+ROWS_PER_GROUP = 256
+
+
+class _Table:
+    """A Parquet file that grows in row groups and gets its name when it is complete."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path = path
+        self._partial = path.with_name(path.name + ".partial")
+        self._writer = pq.ParquetWriter(self._partial, schema)
+        self._schema = schema
+        self._rows: list[Mapping[str, Any]] = []
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def close(self, complete: bool) -> None:
+        self._flush()
+        self._writer.close()
+        if complete:
+            self._partial.replace(self._path)
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
+            self._rows = []
+
+
+class ReplayResults:
+    """Writer of a replay's files.
+
+    Args:
+        directory: Where they go; made when missing.
+        settings: What was replayed and how, for the summary.
+
+    Attributes:
+        recorded_chunks: How many chunks a live recording holds; those without their image or mask are not compared.
+        baseline: Id of the policy that was compared with; empty: none.
+        configuration: The robot's and the policy's settings, for the summary.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.recorded_chunks = 0
+        self.baseline = ""
+        self.configuration: Configuration | None = None
+        self._settings = dict(settings)
+        self._ticks = _Table(directory / "ticks.parquet", TICKS)
+        self._timings = _Table(directory / "timings.parquet", TIMINGS)
+        self._refusals = ReasonCounter()
+        self._no_tool = ReasonCounter()
+        self._stages: dict[str, list[str]] = {}
+        self._planned = 0
+        self._in_image_without_ring = 0
+        self._compared = 0
+        self._identical = 0
+        self._largest_difference = 0.0
+
+    def __enter__(self) -> "ReplayResults":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._ticks.close(kind is None)
+        self._timings.close(kind is None)
+
+    def add_refusal(self, stamp_ns: int, reason: str) -> None:
+        """A tick on which nothing was planned."""
+        self._refusals.add(reason)
+        self._ticks.add({"stamp_ns": stamp_ns, "refused": reason})
+
+    def add_tick(
+        self,
+        chunk: ActionChunk,
+        measured: Mapping[str, Any],
+        recorded_actions: NDArray[np.float64] | None = None,
+        baseline: ActionChunk | None = None,
+    ) -> None:
+        """A planned tick.
+
+        Args:
+            chunk: The policy's.
+            measured: Values of the columns from `path_m` on; those that are missing stay empty.
+            recorded_actions: float64 (horizon, 7), to be compared with, where there are some.
+            baseline: The baseline's chunk, where there is one.
+        """
+        self._planned += 1
+        if chunk.tool_px is None:
+            self._no_tool.add(chunk.no_ring_reason)
+        elif not (chunk.selection.reasons & Reason.RING).any():
+            self._in_image_without_ring += 1
+        self._ticks.add(
+            {
+                "stamp_ns": chunk.stamp_ns,
+                "refused": "",
+                "instruction": chunk.instruction,
+                "seed": chunk.seed,
+                "time_step_s": chunk.time_step_s,
+                "actions": chunk.actions.ravel().tolist(),
+                "T_base_tool": chunk.T_base_tool.ravel().tolist(),
+                "kept_tokens": chunk.selection.indices.tolist(),
+                "token_reasons": chunk.selection.reasons.tolist(),
+                "tool_u_px": None if chunk.tool_px is None else float(chunk.tool_px[0]),
+                "tool_v_px": None if chunk.tool_px is None else float(chunk.tool_px[1]),
+                "no_ring_reason": chunk.no_ring_reason,
+                "recorded_difference": self._recorded_difference(chunk, recorded_actions),
+                **measured,
+            }
+        )
+        self._add_timings("policy", chunk)
+        if baseline is not None:
+            self._add_timings("baseline", baseline)
+
+    def write_summary(self, damage: str = "") -> dict[str, Any]:
+        """Write `summary.json`, once the files are closed; returns its content.
+
+        Args:
+            damage: In words, where reading the bag had to end early; empty: it was read to its end.
+        """
+        with_tool = self._planned - self._no_tool.total
+        reasons = self._no_tool.most_common()
+        if self._in_image_without_ring:
+            reasons["the policy protects no ring"] = self._in_image_without_ring
+        summary: dict[str, Any] = {
+            **self._settings,
+            "baseline": self.baseline,
+            "bag_damage": damage,
+            "ticks_planned": self._planned,
+            "ticks_refused": self._refusals.total,
+            "refusals": self._refusals.most_common(),
+            "ring_coverage": {
+                "in_image": with_tool,
+                "used": with_tool - self._in_image_without_ring,
+                "reasons": reasons,
+            },
+            "metrics": _metrics(self.directory / "ticks.parquet"),
+            "seconds": {
+                policy: {stage: self._percentiles(policy, stage) for stage in stages}
+                for policy, stages in self._stages.items()
+            },
+        }
+        if self.configuration:
+            summary["settings"] = self.configuration.model_dump(mode="json")
+        if self._settings.get("as_recorded"):
+            summary["recorded"] = {
+                "published": self.recorded_chunks,
+                "compared": self._compared,
+                "identical_bit_for_bit": self._identical,
+                # JSON knows no infinity.
+                "largest_difference": self._largest_difference if np.isfinite(self._largest_difference) else None,
+            }
+        partial = self.directory / "summary.json.partial"
+        partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        partial.replace(self.directory / "summary.json")
+        return summary
+
+    def _recorded_difference(self, chunk: ActionChunk, recorded: NDArray[np.float64] | None) -> float | None:
+        if recorded is None:
+            return None
+        same_shape = recorded.shape == chunk.actions.shape
+        difference = float(np.abs(recorded - chunk.actions).max()) if same_shape else np.inf
+        difference = np.inf if np.isnan(difference) else difference
+        self._compared += 1
+        self._identical += same_shape and recorded.tobytes() == chunk.actions.tobytes()
+        self._largest_difference = max(self._largest_difference, difference)
+        return difference
+
+    def _add_timings(self, policy: str, chunk: ActionChunk) -> None:
+        stages = self._stages.setdefault(policy, [])
+        for stage, seconds in {**chunk.timings_s, "total": sum(chunk.timings_s.values())}.items():
+            if stage not in stages:
+                stages.append(stage)
+            self._timings.add({"stamp_ns": chunk.stamp_ns, "policy": policy, "stage": stage, "seconds": seconds})
+
+    def _percentiles(self, policy: str, stage: str) -> dict[str, float]:
+        rows = [("policy", "=", policy), ("stage", "=", stage)]
+        seconds = pq.read_table(self.directory / "timings.parquet", columns=["seconds"], filters=rows)["seconds"]
+        return {f"p{q}": float(np.percentile(seconds.to_numpy(), q)) for q in (50, 95, 99)}
+
+
+def _metrics(ticks: Path) -> dict[str, dict[str, float | int]]:
+    """Of every metric that has finite values: mean, p50, p95, the worst value and the stamp of its tick."""
+    metrics: dict[str, dict[str, float | int]] = {}
+    for name, more_is_better in METRICS.items():
+        table = pq.read_table(ticks, columns=["stamp_ns", name])
+        table = table.filter(pc.is_finite(table[name]))  # a recorded pose may be any number
+        if len(table):
+            values = table[name].to_numpy()
+            worst = int(values.argmin() if more_is_better else values.argmax())
+            metrics[name] = {
+                "mean": float(values.mean()),
+                "p50": float(np.percentile(values, 50)),
+                "p95": float(np.percentile(values, 95)),
+                "worst": float(values[worst]),
+                "worst_stamp_ns": table["stamp_ns"][worst].as_py(),
+            }
+    return metrics

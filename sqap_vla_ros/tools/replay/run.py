@@ -1,0 +1,238 @@
+"""Replaying a bag: what would the policy have done, and does it do again what it did?
+
+Two ways through the same policy code. Ordinarily the bag's images, calibration and transforms go through the
+observation assembly as they would live, and every camera frame that the node could have planned on is planned on.
+*As recorded*, the ticks of a live recording are planned again: same image, stamp, seed, instruction, tool pose and ring
+as the published chunk says, so that the same machine gives the same bits.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError, BagTopics
+from sqap_vla_ros.bags.observations import Extrinsic, observations
+from sqap_vla_ros.bags.recorded import RecordedTick, committed_actions, recorded_stamps_ns, recorded_ticks
+from sqap_vla_ros.config.files import ConfigurationError
+from sqap_vla_ros.config.policy import PolicyMetadata
+from sqap_vla_ros.config.robot import Configuration, Robot
+from sqap_vla_ros.core.action_chunk import CommittedActions
+from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import Policy
+from sqap_vla_ros.tools.replay.metrics import (
+    Difference,
+    Motion,
+    difference,
+    kept_overlap,
+    overlap_m,
+    planned_jerk,
+    planned_motion,
+)
+from sqap_vla_ros.tools.replay.results import ReplayResults
+from sqap_vla_ros.tools.replay.truth import Truth
+
+# As many chunks may reach into one that is planned after them.
+_OVERLAPPING = 16
+
+
+class _Planner:
+    """Plans tick by tick, and writes down what was planned and how far it is from the truth and from the baseline.
+
+    Attributes:
+        recorded_ns: Recording time that the replay has come to, nanoseconds.
+        plan_s: How long the policy's last plan took.
+    """
+
+    def __init__(
+        self, policy: Policy, baseline: Policy | None, truth: Truth, robot: Robot, results: ReplayResults
+    ) -> None:
+        self._policy = policy
+        self._baseline = baseline
+        self._truth = truth
+        self._robot = robot
+        self._results = results
+        self._previous: Motion | None = None
+        self.recorded_ns = 0
+        self.plan_s = 0.0
+
+    def reset(self) -> None:
+        """Another instruction or episode: nothing is carried along."""
+        self._policy.reset()
+        if self._baseline:
+            self._baseline.reset()
+        self._previous = None
+
+    def plan(
+        self,
+        observation: Observation,
+        recorded_actions: NDArray[np.float64] | None = None,
+        committed: CommittedActions | None = None,
+    ) -> None:
+        """Plan one tick; one that the policy or the baseline cannot plan is refused, as the node would do."""
+        try:
+            chunk = self._policy.plan(observation, committed)
+            baseline = self._baseline.plan(observation, committed) if self._baseline else None
+        except ValueError as error:  # samples that are not finite
+            self.plan_s = 0.0
+            self._results.add_refusal(observation.stamp_ns, str(error))
+            return
+        self.plan_s = sum(chunk.timings_s.values())
+        motion = planned_motion(chunk, self._robot)
+        truth = self._truth.motion(observation.stamp_ns, observation.T_base_tool, self.recorded_ns)
+        measured = {
+            "path_m": motion.path_m.ravel().tolist(),
+            "truth_path_m": truth.path_m.ravel().tolist(),
+            **_prefixed("truth_", difference(motion, truth)),
+            "jerk_m_s3": planned_jerk(motion),
+            "overlap_m": overlap_m(self._previous, motion) if self._previous else None,
+        }
+        if baseline:
+            other = planned_motion(baseline, self._robot)
+            from_truth = difference(other, truth)
+            measured |= {
+                "baseline_actions": baseline.actions.ravel().tolist(),
+                "baseline_path_m": other.path_m.ravel().tolist(),
+                **_prefixed("baseline_", difference(motion, other)),
+                "kept_overlap": kept_overlap(chunk.selection, baseline.selection),
+                "baseline_truth_mean_displacement_m": from_truth.mean_displacement_m,
+                "baseline_truth_final_displacement_m": from_truth.final_displacement_m,
+            }
+        self._results.add_tick(chunk, measured, recorded_actions, baseline)
+        self._previous = motion
+
+
+def _prefixed(prefix: str, values: Difference) -> dict[str, float | None]:
+    return {prefix + name: value for name, value in asdict(values).items()}
+
+
+def replay(
+    bag: Bag,
+    topics: BagTopics,
+    policy: Policy,
+    baseline: Policy | None,
+    configuration: Configuration,
+    results: ReplayResults,
+    *,
+    as_recorded: bool,
+    rate_hz: float = 0.0,
+    measured_delay: bool = False,
+    extrinsic: Extrinsic | None = None,
+    on_progress: Callable[[int], None],
+) -> str:
+    """Plan every tick of a bag and write the results.
+
+    Args:
+        bag: The recording.
+        topics: Which of its topics matter.
+        policy: What plans.
+        baseline: What plans the same ticks, to be compared with; None: nothing does.
+        configuration: The robot's settings.
+        results: Where the ticks are written.
+        as_recorded: Plan the ticks of a live recording again, on the inputs that it was planned on.
+        rate_hz: Plan at most so many images per second of the bag; 0: all of them. Not for `as_recorded`.
+        measured_delay: Lose the images that arrive while a plan is made, in the time it takes here. Nor is this.
+        extrinsic: Where the camera is, unless the bag says so.
+        on_progress: Told the recording time of each message, nanoseconds.
+
+    Raises:
+        BagError: The bag has no instruction; or `as_recorded`, and it is no live recording, or one of another policy.
+        ConfigurationError: The baseline plans other steps than the policy.
+
+    Returns:
+        In words, where a damaged bag had to be given up; empty when it was read to its end.
+    """
+    steps = policy.metadata
+    if baseline:
+        _check_same_steps(steps, baseline.metadata)
+        results.baseline = baseline.metadata.policy_id
+    results.configuration = configuration
+    truth = Truth(bag, topics, configuration, steps.horizon, steps.time_step_s)
+    planner = _Planner(policy, baseline, truth, configuration, results)
+
+    def on_message(recorded_ns: int) -> None:
+        planner.recorded_ns = recorded_ns
+        on_progress(recorded_ns)
+
+    try:
+        if as_recorded:
+            _replay_recorded(bag, topics, planner, steps.policy_id, configuration, results, on_message)
+        else:
+            ticks = observations(
+                bag,
+                topics,
+                configuration,
+                rate_hz=rate_hz,
+                delay=(lambda: planner.plan_s) if measured_delay else None,
+                extrinsic=extrinsic,
+                on_progress=on_message,
+            )
+            _replay_observations(ticks, planner, results)
+    except BagDamage as error:
+        return str(error)
+    return ""
+
+
+def _replay_observations(
+    ticks: Iterator[Observation | tuple[int, str]], planner: _Planner, results: ReplayResults
+) -> None:
+    instruction, newest_ns = None, 0
+    for tick in ticks:
+        if not isinstance(tick, Observation):
+            results.add_refusal(*tick)
+            continue
+        # Stamps only go back where the clock was set back: as for the node, another episode begins.
+        if tick.instruction != instruction or tick.stamp_ns < newest_ns:
+            planner.reset()
+        instruction, newest_ns = tick.instruction, tick.stamp_ns
+        planner.plan(tick)
+
+
+def _replay_recorded(
+    bag: Bag,
+    topics: BagTopics,
+    planner: _Planner,
+    policy_id: str,
+    configuration: Configuration,
+    results: ReplayResults,
+    on_message: Callable[[int], None],
+) -> None:
+    planned = recorded_stamps_ns(bag, topics)
+    results.recorded_chunks = planned.total()
+    epoch: int | None = None
+    before: deque[RecordedTick] = deque(maxlen=_OVERLAPPING)
+    for tick in recorded_ticks(bag, topics, planned, on_message):
+        if not isinstance(tick, RecordedTick):
+            results.add_refusal(*tick)
+            continue
+        if tick.epoch != epoch:
+            planner.reset()
+            before.clear()
+            epoch = tick.epoch
+        if tick.policy_id != policy_id:
+            raise BagError(
+                f"{bag.path}: was recorded with {tick.policy_id}, this is {policy_id}; "
+                "give the policy and the checkpoint of the recording, or replay without --as-recorded"
+            )
+        if not tick.committed_steps:
+            planner.plan(tick.observation, tick.actions)
+        elif (
+            before
+            and before[-1].sequence + 1 == tick.sequence
+            and (committed := committed_actions(tick, before, configuration)) is not None
+        ):
+            planner.plan(tick.observation, tick.actions, committed)
+        else:
+            results.add_refusal(tick.observation.stamp_ns, "the chunk that this one went on from was not recorded")
+        before.append(tick)
+
+
+def _check_same_steps(policy: PolicyMetadata, baseline: PolicyMetadata) -> None:
+    ours, theirs = (f"{steps.horizon} steps of {steps.time_step_s:g} s" for steps in (policy, baseline))
+    if ours != theirs:
+        raise ConfigurationError(
+            f"{policy.policy_id} plans {ours}, the baseline {baseline.policy_id} {theirs}: they cannot be compared "
+            "step by step; give a baseline with the same horizon and rate"
+        )

@@ -1,0 +1,155 @@
+"""What there is to draw on a recorded image: the plan made on it or before it, projected into the camera as it stood.
+
+A wrist camera moves, and the transforms of an image's stamp are recorded after the image: so each image waits here
+until they are there, no longer than `WAIT_NS` of the recording.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.bags.bag import BagTopics
+from sqap_vla_ros.bags.messages import token_grid
+from sqap_vla_ros.bags.observations import Extrinsic
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.perception.assembly import CLOCK_JUMP_NS
+from sqap_vla_ros.perception.camera import CameraError, CameraModel
+from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
+from sqap_vla_ros.reporting.overlay import Overlay
+from sqap_vla_ros.tools.replay.run_files import Laps, Run
+
+WAIT_NS = 10**9
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image and what belongs on it.
+
+    Attributes:
+        stamp_ns: Of the image.
+        recorded_ns: When it was recorded.
+        message: The sensor_msgs image.
+        tick: Of the plan to show; None: nothing was planned yet.
+        row: That tick's row of `ticks.parquet`.
+        own: Whether the plan was made on this very image.
+        overlay: What to draw.
+        camera_size: Width and height of the images that the calibration is for; None without a calibration.
+    """
+
+    stamp_ns: int
+    recorded_ns: int
+    message: Any
+    tick: int | None
+    row: Mapping[str, Any] | None
+    own: bool
+    overlay: Overlay
+    camera_size: tuple[int, int] | None
+
+    def overlay_on(self, image: NDArray[np.uint8]) -> Overlay:
+        """What to draw on the decoded image: no paths with a calibration of another size, as there is no ring."""
+        if self.camera_size == (image.shape[1], image.shape[0]):
+            return self.overlay
+        return replace(self.overlay, path_px=None, truth_px=None, baseline_px=None)
+
+
+class SceneReader:
+    """From the messages of a bag and the results of its replay to scenes, in the order of the images.
+
+    Args:
+        run: Results of the replay.
+        topics: Of the bag, as they were replayed.
+        configuration: Frames of the robot.
+        extrinsic: Where the camera is, as it was replayed.
+    """
+
+    def __init__(self, run: Run, topics: BagTopics, configuration: Configuration, extrinsic: Extrinsic | None) -> None:
+        self._run = run
+        self._topics = topics
+        self._frames = configuration.frames
+        self._tree = TransformTree(max_gap_s=configuration.freshness.transform)
+        if extrinsic:
+            self._tree.add(extrinsic.parent, extrinsic.child, 0, extrinsic.T_parent_child, static=True)
+        self._camera: CameraModel | None = None
+        self._ticks = run.planned_by_stamp()
+        # Laps are counted as the run's are: by the images that it has ticks of.
+        self._laps, self._lap = Laps(), 0
+        self._stamps = frozenset(run.stamps_ns.tolist())
+        self._latest: int | None = None
+        self._newest_ns = 0
+        self._waiting: deque[tuple[int, Any]] = deque()
+
+    def add(self, topic: str, recorded_ns: int, message: Any) -> Iterator[Scene]:
+        """Take a message; yields the scenes that are complete with it."""
+        if topic == self._topics.image:
+            at_ns = stamp_ns(message)
+            if at_ns < self._newest_ns - CLOCK_JUMP_NS:
+                yield from self.rest()
+                self._tree.clear()
+                self._newest_ns = 0
+            self._newest_ns = max(self._newest_ns, at_ns)
+            self._waiting.append((recorded_ns, message))
+        elif topic == self._topics.camera_info:
+            try:
+                self._camera = CameraModel.from_camera_info(message)
+            except CameraError:
+                self._camera = None  # then there is no ring either, and the ticks say why
+        elif topic in self._topics.transforms:
+            self._tree.add_message(message, static=topic.endswith("tf_static"))
+        while self._waiting and self._is_ready(recorded_ns):
+            yield self._scene(*self._waiting.popleft())
+
+    def rest(self) -> Iterator[Scene]:
+        """The scenes of the images that still wait, at the end of the bag."""
+        while self._waiting:
+            yield self._scene(*self._waiting.popleft())
+
+    def camera_frame(self, message: Any) -> str:
+        """Optical frame of an image."""
+        return self._frames.camera or str(message.header.frame_id)
+
+    def _is_ready(self, now_ns: int) -> bool:
+        recorded_ns, message = self._waiting[0]
+        bracketed = self._tree.brackets(self._frames.base, self.camera_frame(message), stamp_ns(message))
+        return bracketed or now_ns - recorded_ns > WAIT_NS
+
+    def _scene(self, recorded_ns: int, message: Any) -> Scene:
+        at_ns = stamp_ns(message)
+        self._lap = self._laps.at(at_ns) if at_ns in self._stamps else self._lap
+        own = self._ticks.get((self._lap, at_ns))
+        self._latest = self._latest if own is None else own
+        row = None if self._latest is None else self._run.row(self._latest)
+        overlay = Overlay() if row is None else self._overlay(row, at_ns, self.camera_frame(message))
+        size = (self._camera.width, self._camera.height) if self._camera else None
+        return Scene(at_ns, recorded_ns, message, self._latest, row, own is not None, overlay, size)
+
+    def _overlay(self, row: Mapping[str, Any], at_ns: int, camera_frame: str) -> Overlay:
+        tool_px = None if row["tool_u_px"] is None else np.array([row["tool_u_px"], row["tool_v_px"]])
+        paths = [self._project(points, at_ns, camera_frame) for points in paths_m(row).values()]
+        return Overlay(token_grid(row), tool_px, *paths)
+
+    def _project(
+        self, points_m: NDArray[np.float64] | None, at_ns: int, camera_frame: str
+    ) -> NDArray[np.float64] | None:
+        """Pixels, float64 (N, 2), of points (N, 3) in the base frame; None when it is not known where the camera is."""
+        if self._camera is None or points_m is None or not camera_frame:
+            return None
+        try:
+            T_camera_base = self._tree.lookup(camera_frame, self._frames.base, at_ns)
+        except TransformError:
+            return None
+        return self._camera.project(points_m @ T_camera_base[:3, :3].T + T_camera_base[:3, 3])[0]
+
+
+def paths_m(row: Mapping[str, Any]) -> dict[str, NDArray[np.float64] | None]:
+    """The tool's paths by plan, truth and baseline, float64 (horizon + 1, 3), base frame, from the image's pose on."""
+    start = np.reshape(row["T_base_tool"], (4, 4))[:3, 3]
+    columns = {"plan": "path_m", "truth": "truth_path_m", "baseline": "baseline_path_m"}
+    return {
+        name: None if row[column] is None else np.vstack([start, np.array(row[column], np.float64).reshape(-1, 3)])
+        for name, column in columns.items()
+    }

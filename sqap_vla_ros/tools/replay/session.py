@@ -1,0 +1,129 @@
+"""Replays as a user sees them: progress on the console, then what came out."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.tools.replay.jobs import ReplayJob, begin_results
+from sqap_vla_ros.tools.replay.many import Outcome, replay_bag, replay_bags, write_overview
+from sqap_vla_ros.tools.replay.report import write_report
+
+
+def default_workers(configuration: Configuration, bags: int) -> int:
+    """How many bags to replay at a time: one per core, or one alone on a GPU, which holds the policy once."""
+    if bags == 1:
+        return 1
+    from sqap_vla_ros.policies.cogact.policy import choose_device  # imports torch, which takes seconds
+
+    return 1 if choose_device(configuration.device) == "cuda" else min(bags, len(os.sched_getaffinity(0)))
+
+
+def replay_one(job: ReplayJob, console: Console, *, resume: bool) -> None:
+    """Replay one bag and print its summary.
+
+    Raises:
+        BagError, ConfigurationError, CheckpointError, TokenizerError: See `replay_bag`.
+    """
+    if resume and job.is_done():
+        console.print(f"the results in {job.out} are complete", soft_wrap=True, markup=False)
+        return
+    with _progress(console) as progress:
+        task = progress.add_task("replaying", total=None)
+
+        def show(what: str, done_s: float, total_s: float) -> None:
+            progress.update(task, description=what, completed=round(done_s, 1), total=round(total_s, 1))
+
+        summary = replay_bag(job, show, progress.console.print)
+    console.print(_summary_table(summary, job))
+
+
+def replay_many(
+    jobs: Sequence[ReplayJob], console: Console, *, workers: int, ray_address: str, resume: bool
+) -> Sequence[Outcome]:
+    """Replay many bags, print what came out of each, and write the overview beside their directories.
+
+    Returns:
+        What became of each, in the order of the jobs.
+
+    Raises:
+        ParallelError, ConfigurationError, CheckpointError, TokenizerError: See `replay_bags`.
+    """
+    out = jobs[0].out.parent
+    begin_results(out)  # an overview of an earlier run, or the results of a single bag, are none of this one
+    outcomes: list[Outcome] = []
+    with _progress(console) as progress:
+        task = progress.add_task("bags", total=len(jobs))
+        for outcome in replay_bags(jobs, workers=workers, ray_address=ray_address, resume=resume):
+            outcomes.append(outcome)
+            if outcome.error:
+                progress.console.print(f"skipped: {outcome.error}", style="red", markup=False, highlight=False)
+            progress.update(task, completed=len(outcomes))
+    outcomes.sort(key=lambda outcome: jobs.index(outcome.job))
+    write_overview(out, outcomes)
+    if any(outcome.summary for outcome in outcomes):
+        write_report(out)
+    console.print(_overview_table(outcomes))
+    console.print(f"written to {out}", soft_wrap=True, markup=False)
+    return outcomes
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+
+
+def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:
+    table = Table(title=Text(f"{summary['policy']} on {summary['bag']}"), show_header=False)
+
+    def add_row(*cells: str) -> None:
+        table.add_row(*map(Text, cells))  # a path or a message may have brackets
+
+    add_row("ticks planned", str(summary["ticks_planned"]))
+    add_row("ticks with ring", str(summary["ring_coverage"]["used"]))
+    for reason, count in summary["ring_coverage"]["reasons"].items():
+        add_row("  without ring", f"{count}: {reason}")
+    add_row("ticks refused", str(summary["ticks_refused"]))
+    for reason, count in summary["refusals"].items():
+        add_row("  refused", f"{count}: {reason}")
+    for policy, stages in summary["seconds"].items():
+        for stage, seconds in stages.items():
+            words = f"median {seconds['p50'] * 1e3:.1f} ms, p99 {seconds['p99'] * 1e3:.1f} ms"
+            add_row(f"{policy}: {stage}", words)
+    for metric, values in summary["metrics"].items():
+        add_row(metric, f"mean {values['mean']:.4g}, p95 {values['p95']:.4g}")
+    if recorded := summary.get("recorded"):
+        largest = recorded["largest_difference"]
+        add_row(
+            "same as recorded",
+            f"{recorded['identical_bit_for_bit']} of {recorded['compared']} bit for bit "
+            f"({recorded['published']} were published), "
+            f"largest difference {'not finite' if largest is None else format(largest, '.3g')}",
+        )
+    if summary["bag_damage"]:
+        add_row("bag damaged", summary["bag_damage"])
+    add_row("written to", str(job.out))
+    return table
+
+
+def _overview_table(outcomes: Sequence[Outcome]) -> Table:
+    table = Table("bag", "planned", "refused", "with ring", "median plan [ms]", "remarks")
+    for outcome in outcomes:
+        if (summary := outcome.summary) is None:
+            table.add_row(Text(outcome.job.out.name), "", "", "", "", Text(f"failed: {outcome.error}"))
+            continue
+        total = summary["seconds"].get("policy", {}).get("total")
+        table.add_row(
+            Text(outcome.job.out.name),
+            str(summary["ticks_planned"]),
+            str(summary["ticks_refused"]),
+            str(summary["ring_coverage"]["used"]),
+            f"{total['p50'] * 1e3:.1f}" if total else "",
+            Text(summary["bag_damage"]),
+        )
+    return table

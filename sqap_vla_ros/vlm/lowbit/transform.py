@@ -1,0 +1,127 @@
+"""What is done to a decoder layer's weights before they are rounded; in exact arithmetic the layer stays the same.
+
+Gains of the norms, smoothing factors and rotations are moved into the weights, so that neither weights nor inputs have
+outliers when they are rounded:
+
+- smoothing (SmoothQuant, arXiv 2211.10438): x W = (x / s)(s W), where 1/s goes into whatever makes x;
+- rotation: x W = (x H)(H W), where the first H is applied online, or goes into whatever makes x.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sqap_vla_ros.config.recipe import Recipe
+from sqap_vla_ros.vlm.lowbit.hadamard import block_size, rotate
+from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT, ATTENTION_OUTPUT, LINEARS, MLP_INPUT, MLP_OUTPUT, NORMS
+
+_LEAST = 1e-5
+
+
+@dataclass(frozen=True)
+class PreparedLayer:
+    """A decoder layer ready to be rounded.
+
+    Attributes:
+        weights: float32 (rows, columns) by the linear layers' published names.
+        gains: float32 (width,) of the norms; None where the gain is in the weights.
+        blocks: Hadamard block of the online rotation of each linear layer's input; 1: none.
+        rotated: Whether each linear layer's input is rotated, online or by whatever makes it.
+    """
+
+    weights: Mapping[str, Tensor]
+    gains: Mapping[str, Tensor | None]
+    blocks: Mapping[str, int]
+    rotated: Mapping[str, bool]
+
+
+def prepare(
+    weights: Mapping[str, Tensor],
+    gains: Mapping[str, Tensor],
+    recipe: Recipe,
+    largest_inputs: Mapping[str, Tensor] | None = None,
+    head_width: int = 128,
+) -> PreparedLayer:
+    """Fold gains, smoothing and rotations into the weights of one layer.
+
+    Args:
+        weights: float32 (rows, columns) by published name; not changed.
+        gains: float32 (width,) of the two norms.
+        recipe: Which of it is wanted.
+        largest_inputs: float32 (columns,), largest magnitude of each input channel seen in calibration, by linear
+            layer; None: no smoothing.
+        head_width: Channels of an attention head.
+    """
+    work = {name: weight.clone() for name, weight in weights.items()}
+    kept: dict[str, Tensor | None] = dict(gains)
+    if recipe.rotation == "residual":
+        for norm, names in NORMS.items():
+            for name in names:
+                work[name] *= gains[norm]
+            kept[norm] = None
+    if recipe.smoothing is not None and largest_inputs is not None:
+        _smooth(work, kept, recipe.smoothing, largest_inputs, head_width)
+    online = {
+        "none": (),
+        "query_key": ATTENTION_INPUT[:2],
+        "inputs": LINEARS,
+        "residual": (ATTENTION_OUTPUT, MLP_OUTPUT),
+    }[recipe.rotation]
+    blocks = {name: block_size(work[name].shape[1], recipe.hadamard_block) if name in online else 1 for name in LINEARS}
+    for name in online:
+        work[name] = rotate(work[name], blocks[name])
+    if recipe.rotation == "residual":
+        for name in (*ATTENTION_INPUT, *MLP_INPUT):
+            work[name] = rotate_residual(work[name], recipe)
+        for name in (ATTENTION_OUTPUT, MLP_OUTPUT):
+            work[name] = rotate_residual(work[name].T, recipe).T.contiguous()
+    rotated = {name: blocks[name] > 1 or recipe.rotation == "residual" for name in LINEARS}
+    return PreparedLayer(work, kept, blocks, rotated)
+
+
+def rotate_residual(values: Tensor, recipe: Recipe) -> Tensor:
+    """Vectors (..., width) of the residual stream in the rotated basis; twice is the identity."""
+    return rotate(values, block_size(values.shape[-1], recipe.hadamard_block))
+
+
+def _smooth(
+    work: dict[str, Tensor],
+    gains: dict[str, Tensor | None],
+    alpha: float,
+    largest_inputs: Mapping[str, Tensor],
+    head_width: int,
+) -> None:
+    """Move outliers of the inputs into the weights, the inverse into the norm or the weight that makes the input."""
+    for norm, names in NORMS.items():
+        gain = gains[norm]
+        # A gain that is in the weights already: the input comes from a rotated stream, whose channels are alike.
+        if gain is not None:
+            factors = _factors([work[name] for name in names], largest_inputs[names[0]], alpha)
+            gains[norm] = gain / factors
+            for name in names:
+                work[name] *= factors
+    values, down = work[ATTENTION_INPUT[2]], work[MLP_OUTPUT]
+    largest = largest_inputs[ATTENTION_OUTPUT].view(-1, head_width)
+    # Query heads that share a value head share its factors.
+    shared = largest.view(len(values) // head_width, -1, head_width).amax(1)
+    repeats = len(largest) // len(shared)
+    output = work[ATTENTION_OUTPUT]
+    heads = output.view(len(output), len(shared), repeats, head_width).abs().amax((0, 2))
+    factors = _balance(shared, heads, alpha)
+    values /= factors.reshape(-1, 1)
+    output *= factors[:, None].expand(-1, repeats, -1).reshape(-1)
+    factors = _factors([down], largest_inputs[MLP_OUTPUT], alpha)
+    work[MLP_INPUT[1]] /= factors[:, None]
+    down *= factors
+
+
+def _factors(weights: list[Tensor], largest_input: Tensor, alpha: float) -> Tensor:
+    return _balance(largest_input, torch.stack([weight.abs().amax(0) for weight in weights]).amax(0), alpha)
+
+
+def _balance(largest_input: Tensor, largest_weight: Tensor, alpha: float) -> Tensor:
+    factors = largest_input.clamp_min(_LEAST) ** alpha / largest_weight.clamp_min(_LEAST) ** (1 - alpha)
+    # What never appears in the calibration need not be scaled by its noise.
+    return torch.where(largest_input > _LEAST, factors.clamp_min(_LEAST), 1.0)

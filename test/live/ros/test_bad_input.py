@@ -1,0 +1,312 @@
+"""The node on bad input: one clear reason, nothing commanded, and it stays alive."""
+
+import math
+from array import array
+from collections.abc import Callable
+
+import cv2
+import faulty_policies
+import numpy as np
+import pytest
+from geometry_msgs.msg import PoseStamped
+from live_cell import Cell
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sqap_vla.msg import PolicyStatus
+from tf2_msgs.msg import TFMessage
+
+from sqap_vla_ros.policies.registry import load_policy
+from sqap_vla_ros.ros.inputs import urdf
+from sqap_vla_ros.ros.worker import Failed
+from sqap_vla_ros.simulation.messages import transform_message
+
+MakeCell = Callable[..., Cell]
+
+
+def send_image(cell: Cell, **changes: object) -> None:
+    message = Image(height=120, width=160, encoding="rgb8", step=480, data=array("B", bytes(120 * 480)))
+    message.header.stamp = cell.robot.get_clock().now().to_msg()
+    message.header.frame_id = "camera_optical"
+    for name, value in changes.items():
+        setattr(message, name, value)
+    cell.robot.images.publish(message)
+
+
+def assert_alive_and_silent(cell: Cell) -> None:
+    """Statuses go on, and no command came since the last one before the fault."""
+    count = len(cell.robot.commands)
+    cell.spin_for_statuses(3)
+    assert len(cell.robot.commands) == count
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoding": "32FC1"}, "32FC1"),
+        ({"data": array("B", bytes(1000))}, "1000"),
+        ({"height": 0}, "0"),
+        ({"step": 100}, "100"),
+    ],
+    ids=["wrong encoding", "truncated", "no rows", "step too small"],
+)
+def test_an_unusable_image_is_counted_and_leads_to_nothing(
+    make_cell: MakeCell, capfd: pytest.CaptureFixture[str], changes: dict[str, object], words: str
+) -> None:
+    cell = make_cell()
+    cell.robot.publishes_images = False
+    cell.start()
+    cell.spin_until(lambda: cell.robot.images.get_subscription_count() > 0)
+    send_image(cell, **changes)
+    cell.spin_until(lambda: cell.status.images_refused == 1)
+    assert cell.robot.commands == [] and cell.chunks == []
+    assert words in capfd.readouterr().err
+    cell.robot.publishes_images = True
+    cell.spin_for_chunks(1)
+
+
+def test_a_camera_info_without_focal_length_costs_the_ring_alone(make_cell: MakeCell) -> None:
+    cell = make_cell()
+    cell.robot.camera_info = CameraInfo(width=160, height=120)
+    cell.start()
+    cell.spin_for_chunks(2)
+    assert not cell.masks[-1].tool_valid and "calibrat" in cell.masks[-1].tool_reason
+    cell.spin_until(lambda: len(cell.robot.commands) > 0)
+    cell.spin_until(lambda: cell.status.chunks_without_ring > 0)
+
+
+def test_a_missing_camera_transform_costs_the_ring_alone(make_cell: MakeCell) -> None:
+    cell = make_cell(**{"frames.camera": "another_camera"})
+    cell.start()
+    cell.spin_for_chunks(2)
+    assert not cell.masks[-1].tool_valid and "another_camera" in cell.masks[-1].tool_reason
+    cell.spin_until(lambda: len(cell.robot.commands) > 0)
+
+
+def test_without_the_tools_transform_nothing_is_commanded(make_cell: MakeCell) -> None:
+    cell = make_cell()
+    cell.robot.publishes_transforms = False
+    cell.start()
+    cell.spin_until(lambda: cell.status.commands_refused > 0)
+    assert "'tool'" in cell.status.last_refusal and cell.status.state == PolicyStatus.WAITING
+    assert_alive_and_silent(cell)
+    assert cell.robot.commands == []
+    cell.robot.publishes_transforms = True
+    cell.spin_until(lambda: len(cell.robot.commands) > 0)
+
+
+def test_transforms_that_end_before_the_image_lead_to_nothing(make_cell: MakeCell) -> None:
+    cell = make_cell()
+    cell.start()
+    cell.spin_for_chunks(2)
+    cell.robot.publishes_transforms = False
+    refused = cell.status.commands_refused
+    cell.spin_until(lambda: cell.status.commands_refused > refused + 3)
+    assert "lies after the last transform" in cell.status.last_refusal
+    assert_alive_and_silent(cell)
+
+
+def test_a_tool_pose_that_an_edge_does_not_reach_yet_is_waited_for(make_cell: MakeCell) -> None:
+    cell = make_cell(**{"command.output": "servo_pose", "topics.command": "/poses"})
+    poses: list[PoseStamped] = []
+    cell.robot.create_subscription(PoseStamped, "/poses", poses.append, 10)
+    cell.robot.publishes_transforms = False
+    cell.start()
+    cell.spin_until(lambda: cell.robot.transforms.get_subscription_count() > 0)
+    now_ns = cell.robot.get_clock().now().nanoseconds
+    carriage = transform_message(np.eye(4), "base", "carriage", now_ns)
+    tool = transform_message(np.eye(4), "carriage", "tool", now_ns - 10**7)
+    cell.robot.transforms.publish(TFMessage(transforms=[carriage, tool]))
+    cell.spin_until(lambda: not math.isnan(cell.status.transform_age))
+    assert poses == []
+    cell.robot.publishes_transforms = True
+    cell.spin_until(lambda: bool(poses))
+
+
+def test_images_ahead_of_all_transforms_are_a_state_of_waiting(make_cell: MakeCell) -> None:
+    cell = make_cell(**{"freshness.transform_wait": 0.0})
+    cell.robot.image_age_s = -0.09
+    cell.start()
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING and "after the last" in cell.status.detail)
+    cell.robot.image_age_s = 0.09
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.RUNNING)
+
+
+def test_images_that_cannot_be_decoded_bring_the_arm_to_rest(
+    make_cell: MakeCell, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cell = make_cell(**{"topics.image": "/compressed_camera"})
+    publisher = cell.robot.create_publisher(CompressedImage, "/compressed_camera", 1)
+    ok, encoded = cv2.imencode(".jpg", cell.robot.image)
+    assert ok
+    data = encoded.tobytes()
+
+    def publish() -> None:
+        message = CompressedImage(format="jpeg", data=data)
+        message.header.stamp = cell.robot.get_clock().now().to_msg()
+        message.header.frame_id = "camera_optical"
+        publisher.publish(message)
+
+    cell.robot.create_timer(0.05, publish)
+    cell.start()
+    cell.spin_until(lambda: len(cell.robot.commands) >= 5)
+    data = data[:-200]
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING)
+    assert "JPEG" in cell.status.detail and "truncated" in cell.status.detail and cell.status.images_refused > 0
+    assert "the arm is brought to rest: JPEG image" in capfd.readouterr().err
+    count, data = len(cell.robot.commands), encoded.tobytes()
+    cell.spin_until(lambda: len(cell.robot.commands) > count)
+
+
+def test_an_empty_instruction_leads_to_nothing_and_says_where_to_give_one(make_cell: MakeCell) -> None:
+    cell = make_cell(instruction="")
+    cell.start()
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING)
+    assert "~/instruction" in cell.status.detail
+    assert_alive_and_silent(cell)
+    assert cell.chunks == []
+    cell.node.set_parameters([Parameter("instruction", value="open the drawer")])
+    cell.spin_for_chunks(1)
+
+
+def test_missing_joint_states_are_named(make_cell: MakeCell) -> None:
+    cell = make_cell(**{"topics.joint_states": "/nobody/joint_states"})
+    cell.start()
+    cell.spin_for_chunks(2)
+    cell.spin_until(lambda: "no joint states received on /nobody/joint_states" in cell.status.last_refusal)
+    assert cell.robot.commands == []
+
+
+def test_a_robot_description_without_the_joints_is_named(make_cell: MakeCell) -> None:
+    cell = make_cell(**{"command.joints": ["joint1", "elbow_of_another_robot"]})
+    cell.start()
+    cell.spin_until(lambda: "elbow_of_another_robot" in cell.status.detail)
+    assert_alive_and_silent(cell)
+    assert cell.robot.commands == []
+
+
+def test_actions_that_are_not_finite_are_refused_by_name(make_cell: MakeCell) -> None:
+    cell = make_cell(faulty_policies.not_finite)
+    cell.start()
+    cell.spin_until(lambda: cell.status.commands_refused > 0)
+    assert "not finite" in cell.status.last_refusal
+    assert_alive_and_silent(cell)
+    assert cell.robot.commands == [] and cell.chunks == []
+
+
+def test_a_policy_that_raises_is_reported_in_its_own_words(make_cell: MakeCell) -> None:
+    cell = make_cell(faulty_policies.raising)
+    cell.start()
+    cell.spin_until(lambda: cell.status.commands_refused > 0)
+    assert "RuntimeError: out of cheese" in cell.status.last_refusal
+    assert_alive_and_silent(cell)
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING and "out of cheese" in cell.status.detail)
+
+
+def test_a_killed_policy_is_a_fault_that_the_node_survives(make_cell: MakeCell) -> None:
+    cell = make_cell(faulty_policies.dying)
+    cell.start()
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.FAULT)
+    assert "out of memory" in cell.status.detail
+    assert_alive_and_silent(cell)
+
+
+def test_a_policy_that_is_started_again_is_not_blamed_for_the_end_of_the_last_one(make_cell: MakeCell) -> None:
+    cell = make_cell()
+    cell.start()
+    cell.spin_for_chunks(1)
+    pipeline = cell.node._pipeline
+    assert pipeline is not None
+    pipeline.reports.put(Failed("the policy's process ended unexpectedly"))
+    assert pipeline.restart("it hangs")
+    cell.spin_until(lambda: not pipeline.starting, deadline_s=60)
+    cell.spin_for_chunks(1)
+
+
+def test_a_gpu_that_is_lost_is_a_fault_in_its_own_words(make_cell: MakeCell) -> None:
+    cell = make_cell(faulty_policies.losing_the_gpu)
+    cell.start()
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.FAULT)
+    assert cell.status.detail == "the GPU answers this process no more"
+    assert_alive_and_silent(cell)
+
+
+def test_a_policy_that_hangs_is_a_fault_until_it_answers(make_cell: MakeCell) -> None:
+    cell = make_cell(faulty_policies.hanging_once, plan_timeout=0.5)
+    cell.start()
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.FAULT)
+    assert "plan_timeout" in cell.status.detail
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.RUNNING)
+    cell.spin_until(lambda: len(cell.robot.commands) > 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"limits.setp": 0.1}, "'limits.setp' is not a setting; did you mean 'limits.step'?"),
+        ({"limits.step": -0.1}, "limits.step = -0.1"),
+        ({"limits.step": "far"}, "limits.step = 'far'"),
+        ({"action.rotation": "quaternion"}, "'axis_angle'"),
+        ({"device": "gpu"}, "device = 'gpu'"),
+        ({"topics.command": "/arm controller/x"}, "topics.command = '/arm controller/x'"),
+        ({"instruction": "go " * 1000}, "...: String should have at most 1000 characters"),
+        ({"action.increment": "commanded"}, "overshoots"),
+    ],
+    ids=[
+        "typo",
+        "out of range",
+        "wrong type",
+        "unknown convention",
+        "unknown device",
+        "topic name",
+        "long instruction",
+        "overshoot",
+    ],
+)
+def test_a_bad_parameter_fails_configure_with_a_sentence_that_names_it(
+    make_cell: MakeCell, settings: dict[str, object], words: str
+) -> None:
+    cell = make_cell(**settings)
+    assert not cell.configure()
+    cell.spin_until(lambda: words in cell.status.detail)
+    assert cell.status.state == PolicyStatus.UNCONFIGURED
+
+
+def test_a_corrected_parameter_lets_configure_succeed(make_cell: MakeCell) -> None:
+    cell = make_cell(**{"limits.step": -0.1})
+    assert not cell.configure()
+    cell.node.set_parameters([Parameter("limits.step", value=0.05)])
+    assert cell.configure()
+
+
+def test_settings_of_a_configured_node_are_locked(make_cell: MakeCell) -> None:
+    cell = make_cell()
+    assert cell.configure()
+    (result,) = cell.node.set_parameters([Parameter("limits.step", value=0.01)])
+    assert not result.successful and "clean up first" in result.reason
+
+
+def test_a_policy_that_cannot_be_loaded_fails_configure(make_cell: MakeCell) -> None:
+    cell = make_cell(faulty_policies.failing_to_load)
+    assert not cell.configure()
+    cell.spin_until(lambda: "no room for the weights" in cell.status.detail)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"checkpoint": ""}, "random-checkpoint"),
+        ({"checkpoint": "/nowhere/run"}, "/nowhere/run"),
+        ({"policy": "sqapp"}, ", sqap, "),
+    ],
+    ids=["no checkpoint", "checkpoint not found", "no such policy"],
+)
+def test_a_checkpoint_or_policy_that_is_not_there_is_named(
+    make_cell: MakeCell, settings: dict[str, object], words: str
+) -> None:
+    cell = make_cell(load_policy, **settings)
+    assert not cell.configure()
+    cell.spin_until(lambda: words in cell.status.detail)
+
+
+def test_a_robot_description_behind_a_byte_order_mark_is_text_as_well() -> None:
+    assert urdf("\n\ufeff<robot/>") == "<robot/>"

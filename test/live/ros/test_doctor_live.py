@@ -1,0 +1,69 @@
+"""`sqap-vla doctor --live` on a running cell."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import yaml
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import String
+
+from sqap_vla_ros import cli
+from sqap_vla_ros.testing.synthetic_robot import SyntheticRobot, parameters
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@pytest.fixture
+def robot(ros: None) -> Iterator[SyntheticRobot]:
+    """A cell that runs beside the test."""
+    robot = SyntheticRobot(width=160, height=120)
+    robot.create_publisher(String, "/sqap_vla/instruction", LATCHED).publish(String(data="open the drawer"))
+    executor = SingleThreadedExecutor()
+    executor.add_node(robot)
+    thread = Thread(target=executor.spin)
+    thread.start()
+    yield robot
+    executor.shutdown()
+    thread.join()
+    robot.destroy_node()
+
+
+def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> tuple[int, dict[str, str]]:
+    """Exit code, and what was found by what it is about; the worst of each."""
+    file = tmp_path / "robot.yaml"
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters(device="cpu", **settings)}}))
+    words = ["doctor", "--live", "--seconds", "3", "--robot", str(file), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["sqap-vla", *words])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    findings = json.loads((tmp_path / "out/doctor.json").read_text())["findings"]
+    return code, {finding["about"]: f"{finding['level']}: {finding['what']}" for finding in findings}
+
+
+def test_a_running_cell_is_found_to_work(
+    robot: SyntheticRobot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, found = examined(tmp_path, monkeypatch)
+    assert code == 0, found
+    assert found["joint states"].startswith("ok") and found["robot model"].startswith("ok")
+    assert "'open the drawer'" in found["instruction"] and "160x120" in found["image format"]
+    assert found["controllers"].startswith("ok: somebody listens on")
+    assert (tmp_path / "out/tool.png").is_file()
+
+
+def test_what_a_cell_lacks_is_found(robot: SyntheticRobot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    robot.publishes_transforms = robot.publishes_images = False
+    code, found = examined(tmp_path, monkeypatch, **{"command.joints": ["elbow"], "topics.command": "/no_such_arm"})
+    assert code == 1
+    assert found["controllers"] == "warning: nobody listens on /no_such_arm"
+    assert found["images"] == "problem: no image on /camera/color/image_raw"
+    assert found["TF tool"].startswith("problem: no transform 'base' -> 'tool'")
+    assert found["joint states"].startswith("problem: ") and "lack elbow" in found["joint states"]
+    assert found["robot model"].startswith("problem: ") and "elbow" in found["robot model"]

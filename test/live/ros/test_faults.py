@@ -1,0 +1,51 @@
+"""Faults, injected into a node in a process of its own: the arm does nothing unsafe, and goes on when they are gone.
+
+`python -m benchmarks.faults` measures the same faults. Limits of time are those of a busy machine here.
+"""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+import rclpy
+
+from benchmarks.faults import end_node, meet
+from sqap_vla_ros.testing.fault_bench import HORIZON_S, FaultBench
+from sqap_vla_ros.testing.fault_cases import FAULTS, Fault
+
+HOLD_MS = 150.0
+BUSY = 4.0
+# What follows the horizon: the lead, and a ramp.
+RAMP_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[FaultBench]:
+    rclpy.init()
+    with FaultBench() as made:
+        yield made
+    rclpy.shutdown()
+
+
+def quick(fault: Fault) -> bool:
+    return not fault.settings and fault.name not in ("policy hangs for 5 s", "policy killed for memory")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(fault, marks=() if quick(fault) else pytest.mark.slow) for fault in FAULTS],
+    ids=lambda fault: fault.name,
+)
+def test_a_fault_is_named_and_does_no_harm_and_the_arm_goes_on_after_it(bench: FaultBench, fault: Fault) -> None:
+    reaction = meet(bench, fault)
+    assert reaction.recovered
+    assert not reaction.violations
+    assert reaction.told
+    assert reaction.hold_ms is None or reaction.hold_ms <= BUSY * HOLD_MS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_a_node_that_ends_leaves_the_arm_at_rest(bench: FaultBench, number: signal.Signals) -> None:
+    reaction = end_node(bench, number)
+    assert not reaction.violations
+    assert reaction.rest_s is not None and reaction.rest_s <= HORIZON_S + RAMP_S

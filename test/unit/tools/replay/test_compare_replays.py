@@ -1,0 +1,162 @@
+"""Two replays compared: the figures, the verdict, the exit code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from replayed_runs import OTHER_KEPT, write_run, write_runs
+
+from sqap_vla_ros import cli
+from sqap_vla_ros.tools.replay.compare import compare, failures
+from sqap_vla_ros.tools.replay.run_files import RunError
+
+
+def run_compare(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Exit code of the command."""
+    monkeypatch.setattr("sys.argv", ["sqap-vla", "compare", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_displacement_is_that_between_the_planned_paths(tmp_path: Path) -> None:
+    comparison = compare(write_run(tmp_path / "a", offset_m=0.001), write_run(tmp_path / "b", offset_m=0.004))
+    expected = np.full(10, 0.003)
+    expected[5] = 0.006
+    np.testing.assert_allclose(comparison.displacement_m, expected, atol=1e-12)
+    np.testing.assert_allclose(comparison.final_displacement_m, expected, atol=1e-12)
+
+
+def test_latency_is_that_of_the_policies(tmp_path: Path) -> None:
+    comparison = compare(write_run(tmp_path / "a", seconds=0.4), write_run(tmp_path / "b", seconds=0.1))
+    assert comparison.latency_ratio == pytest.approx(0.25)
+
+
+def test_kept_overlap_is_the_share_of_what_a_keeps(tmp_path: Path) -> None:
+    comparison = compare(write_run(tmp_path / "a"), write_run(tmp_path / "b", selection=OTHER_KEPT))
+    np.testing.assert_allclose(comparison.kept_overlap, 14 / 18)
+
+
+def test_metrics_are_those_of_common_ticks(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", offset_m=0.001, refused=(5,))
+    b = write_run(tmp_path / "b", offset_m=0.002)
+    assert compare(a, b).metrics["truth_mean_displacement_m"] == pytest.approx((0.001, 0.002))
+
+
+@pytest.mark.parametrize(
+    ("offset_m", "seconds", "limits", "words"),
+    [
+        (0.002, 0.1, (None, None), ()),
+        (0.002, 0.1, (0.0035, 1.1), ()),
+        (0.002, 0.1, (0.0019, None), ("displacement",)),
+        (0.0, 0.2, (0.001, 1.5), ("latency ratio of 2.000",)),
+        (0.002, 0.2, (0.001, 1.5), ("displacement", "latency ratio")),
+    ],
+)
+def test_each_limit_that_is_passed_is_named(
+    tmp_path: Path,
+    offset_m: float,
+    seconds: float,
+    limits: tuple[float | None, float | None],
+    words: tuple[str, ...],
+) -> None:
+    b = write_run(tmp_path / "b", offset_m=offset_m, seconds=seconds)
+    found = failures(compare(write_run(tmp_path / "a"), b), *limits)
+    assert len(found) == len(words) and all(word in clause for word, clause in zip(words, found, strict=True))
+
+
+def test_ticks_that_b_refuses_count_against_it(tmp_path: Path) -> None:
+    comparison = compare(write_run(tmp_path / "a"), write_run(tmp_path / "b", refused=(3, 4)))
+    assert failures(comparison, None, None) == ["2 ticks are planned in A only"]
+
+
+def test_ticks_that_only_b_plans_do_not(tmp_path: Path) -> None:
+    comparison = compare(write_run(tmp_path / "a", refused=(3, 4)), write_run(tmp_path / "b"))
+    assert failures(comparison, 0.001, 1.1) == []
+
+
+def test_bags_are_joined_by_name_and_missing_ones_count(tmp_path: Path) -> None:
+    write_runs(tmp_path / "a", "kitchen", "lab")
+    write_runs(tmp_path / "b", "lab", "office")
+    comparison = compare(tmp_path / "a", tmp_path / "b")
+    assert (comparison.bags, comparison.ticks) == (1, 10)
+    assert failures(comparison, None, None) == ["bags that only A has: kitchen"]
+
+
+def test_bags_of_several_folders_that_are_called_the_same_are_told_apart(tmp_path: Path) -> None:
+    names = ("monday-bag", "tuesday-bag")
+    for number, name in enumerate(names):
+        write_run(tmp_path / name, "bag", ticks=10 - number, offset_m=0.001 * number)
+    (tmp_path / "summary.json").write_text(json.dumps({"bags": dict.fromkeys(names), "failed": {}}))
+    comparison = compare(tmp_path, tmp_path)
+    assert (comparison.bags, comparison.ticks, comparison.missing_ticks) == (2, 19, 0)
+    assert comparison.displacement_m.max() == 0
+
+
+def test_stamps_that_come_again_after_the_clock_was_set_back_are_ticks_of_their_own(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", ticks=20, laps=2, lap_seconds=0.4)
+    comparison = compare(run, run)
+    assert (comparison.ticks, comparison.missing_ticks) == (40, 0)
+    assert sorted(set(comparison.seconds[0].round(6))) == [0.1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"T_base_tool": np.eye(4)}, "tool poses"),
+        ({"instruction": "open the drawer"}, "instructions"),
+        ({"time_step_s": 0.2}, "time steps"),
+    ],
+)
+def test_runs_with_the_same_stamps_and_other_inputs_cannot_be_compared(
+    tmp_path: Path, changed: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(RunError, match=words):
+        compare(write_run(tmp_path / "a"), write_run(tmp_path / "b", changed=changed))
+
+
+def test_replays_of_many_bags_that_were_interrupted_are_not_compared(tmp_path: Path) -> None:
+    write_runs(tmp_path / "a", "kitchen")
+    (tmp_path / "a/summary.json").unlink()
+    with pytest.raises(RunError, match="--resume"):
+        compare(tmp_path / "a", tmp_path / "a")
+
+
+@pytest.mark.parametrize(("limit", "code", "word"), [("0.01", 0, "PASS"), ("0.001", 1, "FAIL")])
+def test_the_exit_code_is_the_verdict(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    limit: str,
+    code: int,
+    word: str,
+) -> None:
+    a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", offset_m=0.003)
+    assert run_compare(monkeypatch, a, b, "--max-displacement", limit, "--max-latency-ratio", 1.2) == code
+    assert capsys.readouterr().out.splitlines()[-1].startswith(word)
+
+
+def test_a_users_mistake_is_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_compare(monkeypatch, write_run(tmp_path / "a"), tmp_path / "nothing") == 2
+    assert "no results of a replay" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("ticks", [10, 0], ids=["others", "none at all"])
+def test_runs_without_a_common_tick_cannot_be_compared(tmp_path: Path, ticks: int) -> None:
+    a = write_run(tmp_path / "a", ticks=ticks, refused=tuple(range(5)))
+    b = write_run(tmp_path / "b", refused=tuple(range(5, 10)))
+    with pytest.raises(RunError, match="no tick is planned in both"):
+        compare(a, b)
+
+
+def test_a_damaged_file_of_results_is_named(tmp_path: Path) -> None:
+    b = write_run(tmp_path / "b")
+    (b / "ticks.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(RunError, match=r"b/ticks\.parquet: cannot be read"):
+        compare(write_run(tmp_path / "a"), b)

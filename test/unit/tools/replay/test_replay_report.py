@@ -1,0 +1,171 @@
+"""The report of a replay: complete, self-contained, and as a browser shows it."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from headless_browser import load
+from replayed_runs import write_run, write_runs
+from synthetic_bags import write_bag
+
+from sqap_vla_ros.bags.bag import Bag
+from sqap_vla_ros.bags.columns import METRICS
+from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.tools.replay.annotate import write_annotated
+from sqap_vla_ros.tools.replay.metric_words import METRIC_WORDS
+from sqap_vla_ros.tools.replay.plots import POLICY, binned
+from sqap_vla_ros.tools.replay.report import write_report
+from sqap_vla_ros.tools.replay.run_files import Run, RunError
+
+CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
+PLOTS = {
+    "displacement-baseline",
+    "steps-baseline",
+    "displacement-truth",
+    "steps-truth",
+    "latency",
+    "kept-by-reason",
+    "kept-tokens",
+    "ring",
+}
+
+
+class _Page(HTMLParser):
+    """Names of plots, anchors, links, and where everything that a browser would load comes from."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.plots: set[str] = set()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name == "data-plot":
+                self.plots.add(value or "")
+            elif name == "id":
+                self.ids.append(value or "")
+            elif name in ("href", "xlink:href") and tag != "link":
+                self.links.append(value or "")
+            elif name in ("src", "href"):
+                self.loaded.append(value or "")
+
+
+def page(path: Path) -> _Page:
+    """Of a report."""
+    return _Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a bag with pictures, plans half a centimetre beside the truth, and a baseline."""
+    folder = tmp_path_factory.mktemp("report")
+    run = write_run(folder / "run", offset_m=0.005, refused=(2,))
+    with Bag(write_bag(folder / "bag")) as bag:
+        topics = bag.find_topics(CONFIGURATION)
+        write_annotated(bag, topics, CONFIGURATION, Run(run), on_progress=lambda at_ns: None)
+    return write_report(run)
+
+
+def test_a_report_has_all_plots(report: Path) -> None:
+    assert page(report).plots == PLOTS
+
+
+def test_a_report_without_truth_and_baseline_has_the_others(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", ticks=3, baseline=False)
+    assert page(write_report(run)).plots == PLOTS - {name for name in PLOTS if name.endswith(("-truth", "-baseline"))}
+
+
+def test_a_report_of_refusals_alone_says_why(tmp_path: Path) -> None:
+    text = write_report(write_run(tmp_path / "run", refused=tuple(range(10)))).read_text()
+    assert "no transform &lt;base&gt; -&gt; &lt;tool&gt;" in text
+
+
+def test_a_report_of_no_ticks_at_all_can_be_read(tmp_path: Path) -> None:
+    assert "0</b>" in write_report(write_run(tmp_path / "run", ticks=0)).read_text()
+
+
+def test_a_report_loads_nothing_and_runs_nothing(report: Path) -> None:
+    found = page(report)
+    assert all(source.startswith("data:") for source in found.loaded) and "script" not in found.tags
+    assert not re.search(r"@import|url\((?!#)", report.read_text())
+
+
+def test_ids_are_unique(report: Path) -> None:
+    ids = page(report).ids
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_link_within_a_report_leads_somewhere(report: Path) -> None:
+    found = page(report)
+    targets = {link.removeprefix("#") for link in found.links if link.startswith("#")}
+    assert targets and targets <= set(found.ids)
+
+
+def test_the_worst_tick_comes_first_and_with_its_picture(report: Path) -> None:
+    first = re.search(r'<article class="card" id="tick-(\d+)">.*?</article>', report.read_text(), re.DOTALL)
+    assert first is not None and first[1] == "5"
+    assert "10.0 mm from the baseline&#39;s plan (number 1 of the worst)" in first[0] and "data:image/jpeg" in first[0]
+
+
+def test_text_from_a_bag_is_no_markup(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", name="<script>alert(1)</script>")
+    assert "script" not in page(write_report(run)).tags
+
+
+def test_a_damaged_bag_is_announced(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", damage="bag.mcap: damaged, read up to here")
+    assert "bag.mcap: damaged, read up to here" in write_report(run).read_text()
+
+
+def test_a_report_of_several_bags_lists_them_with_their_reports(tmp_path: Path) -> None:
+    write_runs(tmp_path, "kitchen 1", "lab", failed={"broken": "no bag there"})
+    found = page(write_report(tmp_path))
+    assert {"kitchen%201/report.html", "lab/report.html"} <= set(found.links)
+    assert found.plots == {"bags-baseline", "bags-truth", "ring"}
+    assert "no bag there" in (tmp_path / "report.html").read_text()
+
+
+def test_an_interrupted_replay_has_no_report(tmp_path: Path) -> None:
+    (tmp_path / "ticks.parquet.partial").write_bytes(b"")
+    with pytest.raises(RunError, match="was interrupted"):
+        write_report(tmp_path)
+
+
+def test_a_directory_without_a_replay_has_no_report(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no results of a replay"):
+        write_report(tmp_path)
+
+
+def test_a_long_series_keeps_its_extremes() -> None:
+    values = np.zeros(20_000)
+    values[7] = 5.0
+    times, median, least, largest = binned(np.arange(20_000.0), values)
+    assert len(times) < 500 and (median.max(), least.max(), largest.max()) == (0.0, 0.0, 5.0)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desktop", "phone in the dark"])
+def test_a_browser_shows_a_report_without_complaint(report: Path, tmp_path: Path, width: int, dark: bool) -> None:
+    loaded = load(report, tmp_path, width, dark)
+    assert loaded.console == []
+    assert _Page(loaded.dom).plots == PLOTS
+    background = loaded.picture[5, 5].mean()
+    assert background < 60 if dark else background > 200
+    blue = [int(POLICY[start : start + 2], 16) for start in (1, 3, 5)]
+    assert (abs(loaded.picture.astype(int) - blue).max(axis=2) < 8).sum() > 300
+
+
+def test_what_a_page_complains_of_would_be_seen(report: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.html"
+    broken.write_text(report.read_text().replace("</body>", '<img src="http://127.0.0.1:9/picture.png"></body>'))
+    assert any("Content Security Policy" in line for line in load(broken, tmp_path).console)
+
+
+def test_every_metric_of_the_results_has_words() -> None:
+    assert set(METRIC_WORDS) == set(METRICS)
