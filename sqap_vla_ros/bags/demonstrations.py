@@ -1,7 +1,6 @@
 """Demonstrations on disk: one file per episode, poses and commands at the control rate, some of the camera's frames."""
 
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -10,6 +9,8 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+
+from sqap_vla_ros.core.files import whole_file
 
 POINTS = ("tool", "object", "goal")
 PHASES = ("reach", "grasp", "carry", "release")
@@ -64,9 +65,8 @@ class Demonstration:
             "rate_hz": str(self.rate_hz),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        save_file(arrays, unfinished, metadata)
-        os.replace(unfinished, path)
+        with whole_file(path) as part:
+            save_file(arrays, part, metadata)
 
     @classmethod
     def read(cls, path: Path) -> Self:

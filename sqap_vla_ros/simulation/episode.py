@@ -1,12 +1,13 @@
 """What happened in an episode, in numbers: commands, their rate, and the time from an image to its trajectory."""
 
 import json
-import os
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from sqap_vla_ros.core.files import write_whole
 
 _KEPT = 100_000  # per kind: hours at 20 Hz
 
@@ -45,9 +46,7 @@ class EpisodeReport:
 
     def write(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one, never half of it."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(path, (json.dumps(asdict(self), indent=2) + "\n").encode())
 
 
 def _log() -> deque[tuple[int, int]]:

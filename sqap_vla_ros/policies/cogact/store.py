@@ -9,7 +9,6 @@ While it is being written there is `unfinished.json` in place of `compressed.jso
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from sqap_vla_ros.config.recipe import Granularity, Recipe
 from sqap_vla_ros.config.robot import Group
-from sqap_vla_ros.core.files import write_whole
+from sqap_vla_ros.core.files import whole_file, write_whole
 from sqap_vla_ros.policies.cogact.action_head import ActionHeadShape
 from sqap_vla_ros.policies.cogact.checkpoint import COMPRESSED, UNFINISHED
 from sqap_vla_ros.vlm.language import LanguageShape
@@ -151,20 +150,15 @@ def write_weights(directory: Path, name: str, tensors: Mapping[str, Tensor]) -> 
         OSError: The disk is full, or the directory cannot be written.
     """
     path = directory / "weights" / f"{name}.safetensors"
-    part = path.with_suffix(".part")
     path.parent.mkdir(exist_ok=True)
-    try:
+    with whole_file(path) as part:
         try:
             save_file({key: tensor.contiguous().cpu() for key, tensor in tensors.items()}, part)
         except safetensors.SafetensorError as error:
             raise OSError(f"{path}: {error}") from None
         with part.open("rb") as file:
-            os.fsync(file.fileno())
             entry = FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), nbytes=part.stat().st_size)
         part.chmod(0o644)  # safetensors writes for the owner alone
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return entry
 
 

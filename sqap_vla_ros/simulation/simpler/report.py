@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqap_vla_ros.reporting.statistics import Estimate, success_rate
+from sqap_vla_ros.reporting.tables import markdown_table
 from sqap_vla_ros.simulation.simpler.episode import TASKS
 from sqap_vla_ros.simulation.simpler.evaluation import EpisodeResult
 
@@ -62,19 +63,10 @@ def markdown(rows: Sequence[Row]) -> str:
     parts = []
     for robot, setting in dict.fromkeys((row.robot, row.setting) for row in rows):
         tasks = TASKS[robot]
-        lines = [
-            f"Success in SIMPLER, {robot}, {_HEADINGS[setting]} [%] (95 % Wilson interval; episodes)",
-            "",
-            f"| policy | weights | {' | '.join(task.replace('_', ' ') for task in tasks)} | mean | s per plan |",
-            "| --- | --- |" + " --- |" * (len(tasks) + 2),
-        ]
-        for row in rows:
-            if (row.robot, row.setting) == (robot, setting):
-                cells = [_cell(row.tasks[task]) if task in row.tasks else "" for task in tasks]
-                mean = "" if row.mean is None else f"{100 * row.mean:.1f}"
-                cells = [row.policy, row.weights, *cells, mean, f"{row.seconds_per_plan:.3f}"]
-                lines.append(f"| {' | '.join(cells)} |")
-        parts.append("\n".join(lines) + "\n")
+        heading = ["policy", "weights", *(task.replace("_", " ") for task in tasks), "mean", "s per plan"]
+        title = f"Success in SIMPLER, {robot}, {_HEADINGS[setting]} [%] (95 % Wilson interval; episodes)"
+        shown = [row for row in rows if (row.robot, row.setting) == (robot, setting)]
+        parts.append(f"{title}\n\n{markdown_table(heading, (_cells(row, tasks) for row in shown))}\n")
     return "\n".join(parts)
 
 
@@ -109,6 +101,12 @@ def _row(
         sum(result.seconds_per_plan * result.steps for result in results) / steps,
         sum(sum(result.without_ring.values()) for result in results) / steps,
     )
+
+
+def _cells(row: Row, tasks: Sequence[str]) -> list[str]:
+    cells = [_cell(row.tasks[task]) if task in row.tasks else "" for task in tasks]
+    mean = "" if row.mean is None else f"{100 * row.mean:.1f}"
+    return [row.policy, row.weights, *cells, mean, f"{row.seconds_per_plan:.3f}"]
 
 
 def _cell(rate: Estimate) -> str:

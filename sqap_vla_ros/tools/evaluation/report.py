@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from sqap_vla_ros.reporting.statistics import Estimate, paired_difference, success_rate
+from sqap_vla_ros.reporting.tables import markdown_table
 from sqap_vla_ros.tools.evaluation.episodes import EpisodeResult
 
 
@@ -120,9 +121,8 @@ def markdown(rows: Sequence[Row], tasks: Sequence[str], command: str) -> str:
             "plan, ms",
             "plans refused",
         ]
-        lines = [f"## {title}", "", _line(heading), _line(["---"] * len(heading))]
-        lines += [_line(_cells(row, tasks, disturbed)) for row in chosen]
-        parts.append("\n".join(lines))
+        table = markdown_table(heading, (_cells(row, tasks, disturbed) for row in chosen))
+        parts.append(f"## {title}\n\n{table}")
     parts.append(
         "Success in % of the episodes with Wilson's interval; differences in points over the same episodes with "
         f"Newcombe's (method 10). `{command}`"
@@ -155,7 +155,3 @@ def _difference(difference: Estimate, episodes: int) -> str:
 def in_percent(estimate: Estimate, sign: str = "") -> str:
     """An estimate with its interval, in per cent or points."""
     return f"{100 * estimate.value:{sign}.1f} [{100 * estimate.low:{sign}.1f}, {100 * estimate.high:{sign}.1f}]"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -21,9 +21,10 @@ _TABLES = ("ticks.parquet", "timings.parquet", "summary.json")
 _RESULTS = (
     *_TABLES,
     *(f"{name}.partial" for name in _TABLES),
+    "summary.json.part",
     "report.html",
     "overlay.mp4",
-    "overlay.partial.mp4",
+    "overlay.mp4.part",
     JOB_FILE,
     ERROR_FILE,
 )

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.bags.columns import METRICS, TICKS, TIMINGS
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.core.reasons import ReasonCounter
 from sqap_vla_ros.core.token_selection import Reason
 
@@ -176,9 +177,7 @@ class ReplayResults:
                 # JSON knows no infinity.
                 "largest_difference": self._largest_difference if np.isfinite(self._largest_difference) else None,
             }
-        partial = self.directory / "summary.json.partial"
-        partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        partial.replace(self.directory / "summary.json")
+        write_whole(self.directory / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
         return summary
 
     def _recorded_difference(self, chunk: ActionChunk, recorded: NDArray[np.float64] | None) -> float | None:

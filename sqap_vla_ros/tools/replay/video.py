@@ -36,14 +36,10 @@ def write_overlay(
         The MP4; None when none of the bag's images can be decoded.
     """
     path = run.directory / OVERLAY
-    partial = path.with_suffix(".partial.mp4")
     path.unlink(missing_ok=True)
     scenes = SceneReader(run, topics, configuration, extrinsic)
-    frames = write_mp4(_pictures(_scenes(bag, topics, scenes, on_progress), bag.start_ns), partial)
-    if not frames:
-        partial.unlink(missing_ok=True)  # without a frame, the encoder may not have made it
-        return None
-    return partial.replace(path)
+    frames = write_mp4(_pictures(_scenes(bag, topics, scenes, on_progress), bag.start_ns), path)
+    return path if frames else None
 
 
 def _scenes(bag: Bag, topics: BagTopics, scenes: SceneReader, on_progress: Callable[[int], None]) -> Iterator[Scene]:
