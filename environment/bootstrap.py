@@ -9,14 +9,23 @@ import platform
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import system_packages
-from steps import SetUpError, Steps, clean_environment, fingerprint, one_at_a_time, report_errors
+from steps import (
+    ROOT,
+    SetUpError,
+    Steps,
+    clean_environment,
+    fingerprint,
+    one_at_a_time,
+    package_metadata,
+    report_errors,
+)
 from torch_build import install_torch
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 CONSTRAINTS = HERE / "constraints.txt"
 LIBERO = HERE / "libero.txt"
 
@@ -24,6 +33,12 @@ PIP_ADVICE = "Check the network and pip's index, then run the same command again
 BUILD_ADVICE = (
     "If the lines above are about a message file, mend it; otherwise remove {venv}. Then run the same command again."
 )
+
+# Purpose -> extras that only it needs, installed in a step of their own.
+ALSO = {
+    "for_tests": (["gpu", "ray"], "what tests need of the GPU's kernels and of a cluster, on any machine"),
+    "for_docs": (["docs"], "what builds the documentation"),
+}
 
 # (first, one past the last) Python for which there are wheels of ROS.
 PYTHONS = ((3, 11), (3, 14))
@@ -67,15 +82,16 @@ class Bootstrap:
         self.venv: Path = arguments.venv.resolve()
         self.extras: list[str] = sorted({"ros", *arguments.extras.split(",")} - {""})
         self.torch: str = arguments.torch
-        self.for_tests: bool = arguments.for_tests
+        self.also = [name for name in ALSO if getattr(arguments, name)]
         self.python = self.venv / "bin" / "python"
+        self.pip: list[str | Path] = [self.python, "-m", "pip", "install", "--no-compile"]
         self.ros = HERE / f"ros-{arguments.distro}.txt"
         self.steps = Steps(self.venv / ".set-up")
         self.environment = clean_environment()
 
     def run(self) -> None:
         scripts = [HERE / "bootstrap.py", HERE / "steps.py", HERE / "torch_build.py"]
-        pip_inputs = [CONSTRAINTS, self.ros, LIBERO, *(ROOT / name for name in ("setup.py", "setup.cfg"))]
+        pip_inputs: list[Path | str] = [CONSTRAINTS, self.ros, LIBERO, package_metadata()]
         interpreter = fingerprint(sys.version, sys.base_prefix, str(self.venv))
         packages = fingerprint(interpreter, self.torch, *self.extras, *scripts, *pip_inputs)
         prefix = fingerprint(interpreter, self.ros, CONSTRAINTS, HERE / "bootstrap.py")
@@ -86,8 +102,7 @@ class Bootstrap:
         messages = fingerprint(prefix, *linked, *build_inputs)
 
         keys = {"venv": interpreter, "packages": packages, "prefix": prefix, "tf2_msgs": tf2_msgs, "messages": messages}
-        if self.for_tests:
-            keys["for_tests"] = packages
+        keys |= dict.fromkeys(self.also, packages)
         if not any(self.steps.due(name, key) for name, key in keys.items()):
             return
         rendering = system_packages.RENDERING if "sim" in self.extras else ()
@@ -99,9 +114,9 @@ class Bootstrap:
         self.steps.step("prefix", f"{name} as a ROS prefix", prefix, self.make_prefix)
         self.steps.step("tf2_msgs", "messages of tf2", tf2_msgs, lambda: self.build(HERE / "tf2_msgs"))
         self.steps.step("messages", "messages of sqap_vla (half a minute)", messages, lambda: self.build(ROOT))
-        if self.for_tests:
-            what = "Triton and Ray, to test the GPU's kernels and a cluster anywhere"
-            self.steps.step("for_tests", what, packages, self.install_what_tests_need)
+        for name in self.also:
+            extras, what = ALSO[name]
+            self.steps.step(name, what, packages, partial(self.install_extras, extras))
 
     def make_venv(self) -> None:
         another_interpreter = (self.venv / ".set-up" / "venv.done").is_file()
@@ -111,28 +126,18 @@ class Bootstrap:
         self.steps.run([sys.executable, "-m", "venv", self.venv], self.environment, advice)
 
     def install_packages(self) -> None:
-        pip: list[str | Path] = [self.python, "-m", "pip", "install", "--no-compile", "--constraint", CONSTRAINTS]
-        self.steps.run([*pip, "setuptools"], self.environment, PIP_ADVICE)
+        self.steps.run([*self.pip, "--constraint", CONSTRAINTS, "setuptools"], self.environment, PIP_ADVICE)
         install_torch(self.steps, self.venv, CONSTRAINTS, self.torch, self.environment)
         if "sim" in self.extras:
-            hashed: list[str | Path] = [
-                self.python,
-                "-m",
-                "pip",
-                "install",
-                "--no-compile",
-                "--no-deps",
-                "--require-hashes",
-            ]
-            self.steps.run([*hashed, "--requirement", LIBERO], self.environment, PIP_ADVICE)
-        package = f"{ROOT}[{','.join(self.extras)}]"
+            by_hash = [*self.pip, "--no-deps", "--require-hashes", "--requirement", LIBERO]
+            self.steps.run(by_hash, self.environment, PIP_ADVICE)
         # As requirements: a distribution may need, to build messages, more than all have and [ros] names.
-        options: list[str | Path] = ["--no-build-isolation", "--requirement", self.ros]
-        self.steps.run([*pip, *options, "--editable", package], self.environment, PIP_ADVICE)
+        self.install_extras(self.extras, "--requirement", self.ros)
 
-    def install_what_tests_need(self) -> None:
-        pip: list[str | Path] = [self.python, "-m", "pip", "install", "--no-compile", "--constraint", CONSTRAINTS]
-        self.steps.run([*pip, "triton", "ray"], self.environment, PIP_ADVICE)
+    def install_extras(self, extras: list[str], *more: str | Path) -> None:
+        package = f"{ROOT}[{','.join(extras)}]"
+        options: list[str | Path] = ["--constraint", CONSTRAINTS, "--no-build-isolation", *more]
+        self.steps.run([*self.pip, *options, "--editable", package], self.environment, PIP_ADVICE)
 
     def make_prefix(self) -> None:
         code = "import sysconfig, numpy; print(sysconfig.get_path('include'), numpy.get_include(), sep='\\n')"
@@ -157,24 +162,16 @@ class Bootstrap:
             "--paths",
             package,
         ]
-        layout: list[str | Path] = [
-            "--build-base",
-            work / "build",
-            "--install-base",
-            self.venv,
-            "--merge-install",
-            "--symlink-install",
-        ]
-        options = [
+        layout: list[str | Path] = ["--build-base", work / "build", "--install-base", self.venv, "--merge-install"]
+        cmake = [
             f"-DPython3_EXECUTABLE={self.python}",
             "-DBUILD_TESTING=OFF",
             "-DSQAP_VLA_INSTALL_PYTHON=OFF",
             "-GNinja",
         ]
+        output = ["--symlink-install", "--event-handlers", "console_direct+"]
         self.steps.run(
-            [*colcon, *layout, "--event-handlers", "console_direct+", "--cmake-args", *options],
-            environment,
-            BUILD_ADVICE.format(venv=self.venv),
+            [*colcon, *layout, *output, "--cmake-args", *cmake], environment, BUILD_ADVICE.format(venv=self.venv)
         )
 
 
@@ -183,8 +180,9 @@ def main() -> None:
     parser.add_argument("--distro", choices=("jazzy", "kilted"), default="jazzy", help="of the ROS wheels")
     parser.add_argument("--venv", type=Path, help="default: .venv for jazzy, .venv-kilted for kilted")
     parser.add_argument("--torch", default="auto", help="auto, cpu, or a CUDA version as PyTorch names it (cu130)")
-    parser.add_argument("--extras", default="ik,sim,test", help="of setup.py, comma-separated, beside ros")
-    parser.add_argument("--for-tests", action="store_true", help="also what only tests need: Triton and Ray")
+    parser.add_argument("--extras", default="ik,sim,test", help="of pyproject.toml, comma-separated, next to ros")
+    for name, (_, what) in ALSO.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=f"also {what}")
     arguments = parser.parse_args()
     check_interpreter()
     if arguments.venv is None:

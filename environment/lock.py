@@ -1,4 +1,4 @@
-"""Resolves the requirements of setup.py anew and writes the pins: python environment/lock.py
+"""Resolves the requirements of pyproject.toml anew and writes the pins: python environment/lock.py
 
 Needs pip of an interpreter without a ROS. Review the difference and run the tests before committing it.
 """
@@ -61,18 +61,9 @@ def write(name: str, comment: str, lines: list[str]) -> None:
 
 
 def main() -> None:
-    tools = [
-        "colcon-cmake",
-        "colcon-core",
-        "colcon-python-setup-py",
-        "colcon-ros",
-        "empy",
-        "lark-parser",
-        "ninja",
-        "setuptools<80",
-        "uv",
-    ]
-    pins = resolve(TORCH, TRITON, ".[ik,sim,test,ray]", *tools)
+    tools = ["colcon-cmake", "colcon-core", "colcon-python-setup-py", "colcon-ros"]
+    tools += ["empy", "lark-parser", "ninja", "setuptools<80", "uv"]
+    pins = resolve(TORCH, TRITON, ".[ik,sim,test,ray,docs]", *tools)
     # A CUDA build of torch brings these; which ones is the torch build's own business.
     pins = {name: pin for name, pin in pins.items() if not name.startswith(("nvidia-", "cuda-"))}
     comment = "The version of every package but ROS, on CPython 3.11 to 3.13. No CUDA: torch's own build brings it."

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LINES_SHOWN_ON_FAILURE = 30
+ROOT = Path(__file__).resolve().parents[1]
 
 # Left by a sourced ROS, another virtual environment or the wheels' own start-up: each mixes two installations.
 FOREIGN_VARIABLES = (
@@ -44,6 +46,15 @@ def fingerprint(*inputs: Path | str) -> str:
         for path in files:
             digest.update(f"{path}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def package_metadata() -> str:
+    """Everything that pip reads of this package; what pyproject.toml says about tests and lint is left out."""
+    import tomllib  # not before the interpreter is known to be new enough to have it
+
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    tables = [content["build-system"], content["project"], content["tool"]["setuptools"]]
+    return json.dumps(tables) + fingerprint(ROOT / "setup.py", ROOT / "setup.cfg")
 
 
 @contextmanager

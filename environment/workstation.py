@@ -13,11 +13,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import system_packages
-from steps import FOREIGN_VARIABLES, SetUpError, Steps, fingerprint, one_at_a_time, report_errors
+from steps import (
+    FOREIGN_VARIABLES,
+    ROOT,
+    SetUpError,
+    Steps,
+    fingerprint,
+    one_at_a_time,
+    package_metadata,
+    report_errors,
+)
 from torch_build import install_torch
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 VENV = ROOT / ".venv-workstation"  # CMakeLists.txt looks for it here
 
 # A sourced ROS is made of the other ones.
@@ -91,7 +99,7 @@ def main() -> None:
     with one_at_a_time(ROOT):
         interpreter = fingerprint(sys.version, sys.base_prefix, str(VENV), os.environ["ROS_DISTRO"])
         scripts = [HERE / name for name in ("workstation.py", "steps.py", "torch_build.py")]
-        packages = fingerprint(interpreter, arguments.torch, pins, *scripts, ROOT / "setup.py", ROOT / "setup.cfg")
+        packages = fingerprint(interpreter, arguments.torch, pins, *scripts, package_metadata())
         steps.step(
             "venv", f"virtual environment {VENV.name} over ROS 2 {os.environ['ROS_DISTRO']}", interpreter, make_venv
         )

@@ -31,15 +31,18 @@ def named_file(kind: str, name: str) -> Path:
 
 
 def config_directory() -> Path:
-    """The `config` directory: of the checkout, or of the installed package's share."""
-    checkout = Path(__file__).resolve().parents[2] / "config"
-    if checkout.is_dir():
-        return checkout
-    for parent in Path(__file__).resolve().parents:
-        shared = parent / "share" / "sqap_vla" / "config"
-        if shared.is_dir():
-            return shared
-    raise ConfigurationError(f"no config directory beside {Path(__file__).parent}; install the package again")
+    """The `config` directory of the wheel, of the checkout, or of the share that colcon installs; `msg` is next to it.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    package = Path(__file__).resolve().parents[1]
+    checkout = [package.parent] if (package.parent / "package.xml").is_file() else []
+    shares = [parent / "share" / "sqap_vla" for parent in package.parents]
+    for folder in (package / "data", *checkout, *shares):
+        if (folder / "config").is_dir():
+            return folder / "config"
+    raise ConfigurationError(f"{package} comes without its config directory; install the package again")
 
 
 def shipped_checkpoint() -> Path:

@@ -46,7 +46,17 @@ class Workspace:
     def __init__(self, directory: Path):
         ros = make_apt_layout(VENV, directory / "opt" / "ros" / "jazzy")
         self.checkout = directory / "workspace" / "src" / "sqap_vla"
-        names = ["CMakeLists.txt", "package.xml", "setup.py", "setup.cfg", "msg", "launch", "config", "sqap_vla_ros"]
+        names = [
+            "CMakeLists.txt",
+            "package.xml",
+            "pyproject.toml",
+            "setup.py",
+            "setup.cfg",
+            "msg",
+            "launch",
+            "config",
+            "sqap_vla_ros",
+        ]
         self.checkout.mkdir(parents=True)
         for name in names:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
