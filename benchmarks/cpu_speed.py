@@ -24,10 +24,11 @@ from torch import nn
 
 from benchmarks.full_size import LANGUAGE, write_full_size
 from benchmarks.results import RESULTS, write_results
-from sqap_vla_ros.config.policy import PolicyMetadata, read_policy
+from sqap_vla_ros.config.policy import read_policy
 from sqap_vla_ros.config.pruning import EfficientVlaConfig
 from sqap_vla_ros.config.recipe import read_recipe
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
 from sqap_vla_ros.policies.cogact.model import CogACT

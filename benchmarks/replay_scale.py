@@ -24,7 +24,8 @@ from rosbags.typesys import Stores, get_typestore
 from benchmarks.results import write_results
 from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.observations import observations
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.worker_pool import run_jobs
 from sqap_vla_ros.testing.stub_policies import SleepingPolicy
 from sqap_vla_ros.tools.replay import many

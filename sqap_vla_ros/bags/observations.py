@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from sqap_vla_ros.bags.bag import Bag, BagTopics
 from sqap_vla_ros.config.files import read_yaml
-from sqap_vla_ros.config.robot import Configuration, Group, Point, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import Group, Point, validate
 from sqap_vla_ros.core.clock import stamp_ns
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.perception.assembly import CLOCK_JUMP_NS, ObservationAssembler, Refused, Waiting

@@ -71,7 +71,8 @@ class Replay:
         """Replay the bags and print what came out."""
         from sqap_vla_ros.bags.observations import read_extrinsic
         from sqap_vla_ros.config.files import ConfigurationError
-        from sqap_vla_ros.config.robot import load_configuration, validate
+        from sqap_vla_ros.config.robot import load_configuration
+        from sqap_vla_ros.config.settings import validate
         from sqap_vla_ros.tools.replay.jobs import ReplayJob, find_bags, run_names
         from sqap_vla_ros.tools.replay.session import default_workers, replay_many, replay_one
 

@@ -117,7 +117,8 @@ class Simpler:
     def run(self, console: Console) -> None:
         """Run the episodes, with progress, and print the tables."""
         from sqap_vla_ros.config.policy import read_policy
-        from sqap_vla_ros.config.robot import Configuration, validate
+        from sqap_vla_ros.config.robot import Configuration
+        from sqap_vla_ros.config.settings import validate
         from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
         from sqap_vla_ros.policies.registry import load_policy
         from sqap_vla_ros.simulation.simpler.convention import SETUPS

@@ -1,10 +1,10 @@
-"""Which visual tokens go or are reused, and how: the `pruning` part of a policy file, one class per `method`."""
+"""The `pruning` part of a policy file: which visual tokens are dropped or reused. One class per `method`."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sqap_vla_ros.config.robot import Group
+from sqap_vla_ros.config.settings import Group
 
 VISUAL_TOKENS = 256
 GRID_SIDE = 16
@@ -13,11 +13,11 @@ GRID_SIDE = 16
 class _TokenDropping(Group):
     """A method that drops a fixed share of the visual tokens."""
 
-    ratio: float = Field(0.4, ge=0, lt=1, description="Share of the visual tokens that goes")
+    ratio: float = Field(0.4, ge=0, lt=1, description="Share of the visual tokens that is dropped")
 
     @property
     def keep(self) -> int:
-        """Tokens that stay: always this many, so that shapes never change (halves round to even)."""
+        """Number of tokens that stay; it is fixed, so that shapes never change (halves round to even)."""
         return VISUAL_TOKENS - round(self.ratio * VISUAL_TOKENS)
 
     @model_validator(mode="after")
@@ -28,10 +28,12 @@ class _TokenDropping(Group):
 
 
 class _ByAttention(_TokenDropping):
-    """A method that drops tokens inside the language model, by what its layers say."""
+    """A method that drops tokens inside the language model, by the attention of its layers."""
 
     prune_before_layer: int = Field(
-        2, ge=1, description="Tokens go before this layer of the language model; attention comes from the one before it"
+        2,
+        ge=1,
+        description="Layer of the language model before which tokens are dropped, by the previous layer's attention",
     )
 
 
@@ -44,7 +46,7 @@ class SqapConfig(_ByAttention):
 
     @property
     def top_k(self) -> int:
-        """Tokens chosen by attention (halves round to even)."""
+        """Number of tokens chosen by attention (halves round to even)."""
         return round(self.attention_fraction * self.keep)
 
     @model_validator(mode="after")
@@ -65,26 +67,33 @@ class RandomConfig(_TokenDropping):
 
 
 class FastVConfig(_ByAttention):
-    """FastV (arXiv 2403.06764): the tokens that the last position attends to most."""
+    """FastV (arXiv 2403.06764): the tokens that the last position attends to most are kept."""
 
     method: Literal["fastv"] = "fastv"
 
 
 class EfficientVlaConfig(_ByAttention):
-    """EfficientVLA (arXiv 2506.10100): layers dropped, tokens by relevance to the text and by diversity.
+    """EfficientVLA (arXiv 2506.10100): fewer layers, and tokens kept by relevance to the text and by diversity.
 
-    Its third part, the action head's cache, is `diffusion.recompute_every`.
+    The third part of the method, the cache in the action head, is `diffusion.recompute_every`.
     """
 
     method: Literal["efficientvla"] = "efficientvla"
-    ratio: float = Field(0.5625, ge=0, lt=1, description="Share of the visual tokens that goes; published: 112 stay")
-    key_tokens: int = Field(4, ge=1, description="Most relevant tokens, from which the others shall differ")
-    relevance_share: float = Field(0.5, ge=0, le=1, description="Share of the tokens beside these chosen by relevance")
+    ratio: float = Field(
+        0.5625, ge=0, lt=1, description="Share of the visual tokens that is dropped; as published, 112 stay"
+    )
+    key_tokens: int = Field(
+        4, ge=1, description="Number of most relevant tokens; the diverse tokens are chosen to differ from them"
+    )
+    relevance_share: float = Field(
+        0.5, ge=0, le=1, description="Share of the remaining tokens that is chosen by relevance"
+    )
     layer_ratio: float = Field(
-        0.125, ge=0, lt=1, description="Share of the language model's layers that goes, the least important ones"
+        0.125, ge=0, lt=1, description="Share of the language model's layers that is dropped, the least important first"
     )
     drop_layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        None, description="Layers that go; absent: `layer_ratio` of them, their importance measured when loading"
+        None,
+        description="Layers that are dropped. Absent: a share of `layer_ratio`, by the importance measured at loading",
     )
 
     @model_validator(mode="after")
@@ -97,29 +106,37 @@ class EfficientVlaConfig(_ByAttention):
 
 
 class VlaCacheConfig(Group):
-    """VLA-Cache (arXiv 2502.02175): keys and values of what did not change are those of the previous frame."""
+    """VLA-Cache (arXiv 2502.02175): visual tokens that did not change reuse the previous frame's keys and values."""
 
     method: Literal["vla_cache"] = "vla_cache"
     similarity: float = Field(
-        0.996, gt=0, le=1, description="Cosine of a patch's pixels in two frames from which on it did not change"
+        0.996,
+        gt=0,
+        le=1,
+        description="Cosine between a patch's pixels in two frames above which it counts as unchanged",
     )
-    most_reused: int = Field(150, ge=0, le=VISUAL_TOKENS, description="Unchanged tokens that are considered at most")
+    most_reused: int = Field(
+        150, ge=0, le=VISUAL_TOKENS, description="Largest number of unchanged tokens that are considered"
+    )
     relevant: int = Field(
-        120, ge=0, le=VISUAL_TOKENS, description="Tokens that the text attends to most: always computed"
+        120,
+        ge=0,
+        le=VISUAL_TOKENS,
+        description="Number of tokens, those that the text attends to most, that are always computed",
     )
     relevance_layer: int = Field(
-        15, ge=0, description="Layer whose attention says so; the last one when the model has fewer"
+        15, ge=0, description="Layer whose attention decides relevance; the last layer if the model has fewer"
     )
     reuse_before_layers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (2, 6, 9, 11), description="Layers before which tokens leave; those that the model does not have are left out"
+        (2, 6, 9, 11), description="Layers before which reused tokens leave; layers that the model lacks are ignored"
     )
     damping: float = Field(
-        0.55, gt=0, le=1, description="Share of a rise of the reused share from layer to layer that is followed"
+        0.55, gt=0, le=1, description="Damping of the rise of the reused share from layer to layer. 1: no damping"
     )
 
     @property
     def keep(self) -> int:
-        """All tokens stay available."""
+        """Number of tokens that stay: all of them."""
         return VISUAL_TOKENS
 
 

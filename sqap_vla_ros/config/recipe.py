@@ -1,11 +1,13 @@
-"""How a checkpoint is compressed: one file in `config/recipes/`."""
+"""The recipe: how a checkpoint is compressed."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from sqap_vla_ros.config.files import named_file, read_yaml
-from sqap_vla_ros.config.robot import Group, validate
+from sqap_vla_ros.config.settings import Group, validate
+
+RECIPE_NAME = r"^\w[\w.-]*$"
 
 Rotation = Literal["none", "query_key", "inputs", "residual"]
 
@@ -17,9 +19,12 @@ class WeightRecipe(Group):
 
     bits: Literal[4, 8] = Field(4, description="Bits of a weight")
     rounding: Literal["nearest", "gptq"] = Field(
-        "gptq", description="Round to nearest, or GPTQ; without calibration frames always to nearest"
+        "gptq",
+        description="Round to nearest, or GPTQ. Without calibration frames weights are always rounded to nearest",
     )
-    clip_search: bool = Field(True, description="Clip each row where its squared error is least, not at its maximum")
+    clip_search: bool = Field(
+        True, description="Whether each row is clipped where its squared error is least, not at its maximum"
+    )
 
 
 class ActivationRecipe(Group):
@@ -27,45 +32,57 @@ class ActivationRecipe(Group):
 
     bits: Literal[4, 8] = Field(4, description="Bits of an activation")
     granularity: Granularity = Field(
-        "token", description="One dynamic scale per token or per tensor, or a static one per channel"
+        "token", description="One dynamic scale per token, one per tensor, or a static one per channel"
     )
     clip: float = Field(
         0.7,
         gt=0,
         le=1,
-        description="Share of a rotated token's largest magnitude that is represented; of others all is, always",
+        description="Share of a token's largest magnitude that is represented, if its inputs are rotated; else all",
     )
     clip_search: bool = Field(
-        True, description="With frames, clip 4-bit inputs of each layer where their squared error is least instead"
+        True,
+        description="Whether calibration frames decide, layer by layer, where 4-bit inputs are clipped: at the least "
+        "squared error, in place of `clip`",
     )
     scoring_bits: Literal[4, 8] | None = Field(
-        None, description="Bits for queries and keys of the first two layers, whose attention chooses tokens; as others"
+        None,
+        description="Bits of the inputs of queries and keys in the first two layers, whose attention chooses tokens. "
+        "Absent: `bits`",
     )
 
 
 class MixedPrecision(Group):
-    """Bits per output channel by their effect on the actions (QVLA)."""
+    """Mixed precision (QVLA): each output channel gets bits by its effect on the actions."""
 
     target_bits: float = Field(4.0, ge=0.5, le=16, description="Mean bits per weight of the language model")
 
 
 class Recipe(Group):
-    """One recipe."""
+    """One recipe file in `config/recipes/`."""
 
-    name: str = Field(pattern=r"^\w[\w.-]*$", description="Name of the recipe in metadata, reports and paths")
+    name: str = Field(pattern=RECIPE_NAME, description="Name of the recipe in metadata, reports and paths")
     weights: WeightRecipe = WeightRecipe()
     activations: ActivationRecipe = ActivationRecipe()
     rotation: Rotation = Field(
         "none",
-        description="Hadamard rotation: none; query_key: online before these two; inputs: online before all linear "
-        "layers; residual: the residual stream offline, online only before the output and down projections",
+        description="Hadamard rotation. query_key: online before queries and keys; inputs: online before all linear "
+        "layers; residual: the residual stream offline, and online only before the output and down projections",
     )
-    hadamard_block: int = Field(4096, ge=2, le=16384, description="Largest block of channels that is rotated together")
+    hadamard_block: int = Field(
+        4096, ge=2, le=16384, description="Largest block of channels that is rotated together, a power of two"
+    )
     smoothing: float | None = Field(
-        None, ge=0, le=1, description="Exponent that moves outliers from activations to weights; needs frames"
+        None,
+        ge=0,
+        le=1,
+        description="SmoothQuant's exponent: how far outliers move from activations to weights; needs calibration "
+        "frames. Absent: no smoothing",
     )
     towers: Literal["float", "w8a8"] = Field("w8a8", description="Number format of the vision towers")
-    mixed: MixedPrecision | None = Field(None, description="Mixed precision by action sensitivity; needs frames")
+    mixed: MixedPrecision | None = Field(
+        None, description="Mixed precision by action sensitivity; needs calibration frames. Absent: none"
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Recipe":
@@ -89,17 +106,17 @@ class Recipe(Group):
 
     @property
     def needs_frames(self) -> str:
-        """What of the recipe cannot be done without calibration frames; empty: nothing."""
+        """The part of the recipe that needs calibration frames; empty if none does."""
         if self.mixed:
             return "mixed precision"
         return "a static scale per channel" if self.activations.granularity == "channel" else ""
 
 
 def read_recipe(name: str) -> Recipe:
-    """A recipe by its short name or path.
+    """Read a recipe by its short name or path.
 
     Raises:
-        ConfigurationError: There is none, or it cannot be used.
+        ConfigurationError: There is no such file, or a setting in it cannot be used.
     """
     path = named_file("recipes", name)
     return validate(Recipe, read_yaml(path), str(path))

@@ -1,10 +1,41 @@
-"""What every policy offers."""
+"""What every policy offers, and what it says about itself."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
-from sqap_vla_ros.config.policy import PolicyMetadata
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.observation import Observation
+
+
+@dataclass(frozen=True)
+class PolicyMetadata:
+    """What a loaded policy is: the fields of the PolicyMetadata message that the policy knows.
+
+    Attributes:
+        weights: "float", or the recipe that compressed them.
+        recipe: Name of the recipe that compressed the weights; empty for float weights.
+    """
+
+    policy: str
+    checkpoint: str
+    checkpoint_sha256: str
+    statistics_key: str
+    weights: str
+    weight_bits: int
+    activation_bits: int
+    visual_tokens: int
+    kept_tokens: int
+    parameters: int
+    memory_bytes: int
+    device: str
+    time_step_s: float
+    horizon: int
+    recipe: str = ""
+
+    @property
+    def policy_id(self) -> str:
+        """Name of the policy and the first twelve digits of its checkpoint's hash."""
+        return f"{self.policy}@{self.checkpoint_sha256[:12]}"
 
 
 class Policy(Protocol):

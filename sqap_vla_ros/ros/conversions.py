@@ -12,9 +12,9 @@ from sqap_vla.msg import TokenMask
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from sqap_vla_ros.config.policy import PolicyMetadata
 from sqap_vla_ros.control.trajectory import Trajectory
 from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.perception.transforms import quaternion_from_matrix
 
 

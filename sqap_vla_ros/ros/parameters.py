@@ -15,7 +15,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sqap_vla_ros.config.files import ConfigurationError
-from sqap_vla_ros.config.robot import Configuration, flat_fields, shown, unknown_name, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import flat_fields, shown, unknown_name, validate
 
 # Parameters that rclpy or the launch system own, not this node.
 _FOREIGN = ("use_sim_time", "autostart", "start_type_description_service")
@@ -36,7 +37,7 @@ class NodeParameters:
         self._values: dict[str, Any] = {}
         self.locked = False
         overrides = {name: parameter.value for name, parameter in node._parameter_overrides.items()}
-        known = dict(flat_fields())
+        known = dict(flat_fields(Configuration))
         self._unknown = [
             name for name in overrides if name not in known and not name.startswith(("qos_overrides.", *_FOREIGN))
         ]
@@ -59,12 +60,12 @@ class NodeParameters:
             ConfigurationError: A name that is no setting, a wrong type, a value out of range: one sentence each.
         """
         if self._unknown:
-            known = [name for name, _ in flat_fields()]
+            known = [name for name, _ in flat_fields(Configuration)]
             raise ConfigurationError("parameters: " + "; ".join(unknown_name(name, known) for name in self._unknown))
         return validate(Configuration, self._values, "parameters")
 
     def _set(self, parameters: list[Parameter]) -> SetParametersResult:
-        known = dict(flat_fields())
+        known = dict(flat_fields(Configuration))
         changes = {parameter.name: parameter.value for parameter in parameters if parameter.name in known}
         frozen = sorted(set(changes) - _ALWAYS_SETTABLE) if self.locked else []
         if frozen:

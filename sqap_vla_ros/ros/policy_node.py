@@ -17,13 +17,13 @@ from sqap_vla.msg import PolicyStatus
 from std_srvs.srv import Trigger
 
 from sqap_vla_ros.config.files import ConfigurationError
-from sqap_vla_ros.config.policy import PolicyMetadata
 from sqap_vla_ros.config.robot import LONGEST_INSTRUCTION
 from sqap_vla_ros.control.commander import Commander
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.outputs import output_of
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.core.errors import in_one_line
+from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros import conversions, reporting
 from sqap_vla_ros.ros.inputs import LATCHED, Inputs, urdf

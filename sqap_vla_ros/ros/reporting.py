@@ -6,7 +6,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sqap_vla.msg import PolicyStatus
 from std_msgs.msg import Header
 
-from sqap_vla_ros.config.policy import PolicyMetadata
+from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.ros.conversions import time_message
 from sqap_vla_ros.ros.pipeline import Pipeline
 from sqap_vla_ros.ros.statistics import percentile

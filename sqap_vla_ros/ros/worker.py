@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from sqap_vla_ros.config.policy import PolicyMetadata
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.errors import GpuLost, in_one_line
 from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.core.policy import Policy
+from sqap_vla_ros.core.policy import Policy, PolicyMetadata
 
 HEARTBEAT_PERIOD_S = 0.05
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sqap_vla_ros.config.policy import PolicyMetadata
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.core.token_selection import keep_all
 
 HORIZON = 16

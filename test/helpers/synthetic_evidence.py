@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from synthetic_bags import CAMERA_DISTANCE_M, START_NS, camera_info, image, tool_x_m, transforms
 
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.tools.doctor.evidence import Evidence
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from sqap_vla_ros.config.files import ConfigurationError
-from sqap_vla_ros.config.policy import PolicyConfig, PolicyMetadata
+from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.pruning import EfficientVlaConfig, PruningConfig, VlaCacheConfig
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.gpu_failures import advice, warn, why_torch_has_no_gpu
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.policies.cogact.checkpoint import Checkpoint, load_cogact, open_checkpoint
 from sqap_vla_ros.policies.cogact.compressed import load_compressed

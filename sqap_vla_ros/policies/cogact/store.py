@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sqap_vla_ros.config.recipe import Granularity, Recipe
-from sqap_vla_ros.config.robot import Group
+from sqap_vla_ros.config.settings import Group
 from sqap_vla_ros.core.files import whole_file, write_whole
 from sqap_vla_ros.policies.cogact.action_head import ActionHeadShape
 from sqap_vla_ros.policies.cogact.checkpoint import COMPRESSED, UNFINISHED

@@ -13,7 +13,8 @@ from sqap_vla_ros.bags.bag import BagError
 from sqap_vla_ros.bags.observations import Extrinsic
 from sqap_vla_ros.bags.sequential import is_storage, stem, storage_files
 from sqap_vla_ros.config.files import ConfigurationError, named_file
-from sqap_vla_ros.config.robot import Configuration, Group
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import Group
 
 JOB_FILE = "job.json"  # written last: what is in its directory is complete, and was made by this job
 ERROR_FILE = "error.txt"

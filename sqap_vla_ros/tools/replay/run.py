@@ -17,11 +17,10 @@ from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError, BagTopics
 from sqap_vla_ros.bags.observations import Extrinsic, observations
 from sqap_vla_ros.bags.recorded import RecordedTick, committed_actions, recorded_stamps_ns, recorded_ticks
 from sqap_vla_ros.config.files import ConfigurationError
-from sqap_vla_ros.config.policy import PolicyMetadata
 from sqap_vla_ros.config.robot import Configuration, Robot
 from sqap_vla_ros.core.action_chunk import CommittedActions
 from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.core.policy import Policy
+from sqap_vla_ros.core.policy import Policy, PolicyMetadata
 from sqap_vla_ros.tools.replay.metrics import (
     Difference,
     Motion,

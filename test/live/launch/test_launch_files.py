@@ -11,7 +11,8 @@ import pytest
 from paths import ROOT
 
 from sqap_vla_ros.config.files import named_file
-from sqap_vla_ros.config.robot import Topics, flat_fields
+from sqap_vla_ros.config.robot import Configuration, Topics
+from sqap_vla_ros.config.settings import flat_fields
 
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 NODE_ARGUMENTS = {"use_sim_time", "autostart"}  # of rclpy and of the executable, beside the settings
@@ -97,7 +98,7 @@ def test_the_node_is_given_nothing_but_its_parameters() -> None:
         for element in node.elts
         if isinstance(element, ast.Constant)
     }
-    assert given and given <= {name for name, _ in flat_fields()} | NODE_ARGUMENTS
+    assert given and given <= {name for name, _ in flat_fields(Configuration)} | NODE_ARGUMENTS
 
 
 def test_words_other_than_true_and_false_are_no_flags() -> None:

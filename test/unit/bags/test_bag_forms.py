@@ -13,7 +13,8 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 from synthetic_bags import START_NS, STORE, T, camera_info, image, messages, write_bag, write_messages
 
 from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
 SECONDS = 0.3

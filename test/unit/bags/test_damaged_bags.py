@@ -22,7 +22,8 @@ from synthetic_bags import HEIGHT, STORE, WIDTH, Entry, T, messages, write_messa
 from sqap_vla_ros import cli
 from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError
 from sqap_vla_ros.bags.observations import observations
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.testing.stub_policies import SleepingPolicy
 from sqap_vla_ros.tools.replay import many

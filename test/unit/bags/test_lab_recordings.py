@@ -23,7 +23,8 @@ from synthetic_bags import (
 )
 
 from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError, configured_for
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.reporting.overlay import Overlay
 from sqap_vla_ros.tools.replay import many
 from sqap_vla_ros.tools.replay.jobs import ReplayJob, begin_results, find_bags

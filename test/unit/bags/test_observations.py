@@ -24,7 +24,8 @@ from synthetic_bags import (
 from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.observations import Rate, observations, read_extrinsic
 from sqap_vla_ros.config.files import ConfigurationError
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.observation import Observation
 
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")

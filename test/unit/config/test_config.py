@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sqap_vla_ros.config.files import ConfigurationError, config_directory, named_file
-from sqap_vla_ros.config.robot import Configuration, flat_fields, load_configuration, validate
+from sqap_vla_ros.config.robot import Configuration, load_configuration
+from sqap_vla_ros.config.settings import flat_fields, validate
 
 ROBOTS = sorted(file.stem for file in (config_directory() / "robots").glob("*.yaml"))
 
@@ -58,7 +59,7 @@ def test_a_whole_number_is_a_fine_decimal_number() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    assert [name for name, field in flat_fields() if not field.description] == []
+    assert [name for name, field in flat_fields(Configuration) if not field.description] == []
 
 
 def test_an_unknown_robot_is_answered_with_those_there_are() -> None:

@@ -7,7 +7,7 @@ import pytest
 from sqap_vla_ros.config.files import ConfigurationError, config_directory, read_yaml
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.pruning import EfficientVlaConfig, SqapConfig, VlaCacheConfig
-from sqap_vla_ros.config.robot import validate
+from sqap_vla_ros.config.settings import validate
 
 
 @pytest.mark.parametrize("ratio, keep", [(0.0, 256), (0.3, 179), (0.4, 154), (0.5, 128), (0.6, 102)])

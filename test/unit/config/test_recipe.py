@@ -7,7 +7,7 @@ import pytest
 
 from sqap_vla_ros.config.files import ConfigurationError, config_directory, read_yaml
 from sqap_vla_ros.config.recipe import Recipe
-from sqap_vla_ros.config.robot import validate
+from sqap_vla_ros.config.settings import validate
 
 FILES = sorted((config_directory() / "recipes").glob("*.yaml"))
 

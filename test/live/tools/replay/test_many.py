@@ -16,7 +16,8 @@ from synthetic_bags import write_bag
 from sqap_vla_ros import cli
 from sqap_vla_ros.bags.bag import BagError
 from sqap_vla_ros.config.files import ConfigurationError
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.worker_pool import ParallelError
 from sqap_vla_ros.tools.replay import many
 from sqap_vla_ros.tools.replay.jobs import ReplayJob, find_bags, run_names

@@ -13,7 +13,8 @@ from paths import DATA
 from simpler_plans import ToldPolicy
 from simpler_scenes import CAMERA, SapienPose, observation
 
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.token_selection import Reason
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.simulation.simpler.convention import SETUPS

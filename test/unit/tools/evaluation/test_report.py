@@ -15,7 +15,7 @@ from benchmarks.results import write_results
 from sqap_vla_ros.config.files import named_file, read_yaml
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.recipe import read_recipe
-from sqap_vla_ros.config.robot import validate
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.simulation.tasks import TASKS as ALL_TASKS
 from sqap_vla_ros.tools.evaluation.plots import Bar, plot_robustness, plot_success
 from sqap_vla_ros.tools.evaluation.records import EvaluationError

@@ -13,7 +13,8 @@ from synthetic_bags import messages as bag_messages
 
 from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.observations import Extrinsic
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core import clock as stamps
 from sqap_vla_ros.perception.images import decode
 from sqap_vla_ros.tools.replay.annotate import CHUNK_TOPIC, MASK_TOPIC, OVERLAY_TOPIC, PATH_TOPIC, write_annotated

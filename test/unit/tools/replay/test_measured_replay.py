@@ -14,7 +14,8 @@ from synthetic_bags import START_NS, STORE, TOOL_SPEED_M_S, T, image, tool_x_m, 
 from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.observations import observations
 from sqap_vla_ros.config.files import ConfigurationError
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.policy import Policy

@@ -17,7 +17,8 @@ from synthetic_bags import START_NS, Entry, T, camera_info, messages, tool_x_m, 
 
 from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.observations import observations
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.tools.replay import many
 from sqap_vla_ros.tools.replay.jobs import ReplayJob

@@ -12,7 +12,8 @@ from synthetic_bags import CAMERA_DISTANCE_M, FOCAL_PX, HEIGHT, START_NS, WIDTH,
 from sqap_vla_ros import cli
 from sqap_vla_ros.bags.bag import Bag, BagError
 from sqap_vla_ros.bags.observations import observations
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.testing.stub_policies import SleepingPolicy

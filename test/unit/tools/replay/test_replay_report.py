@@ -12,7 +12,8 @@ from synthetic_bags import write_bag
 
 from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.columns import METRICS
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.tools.replay.annotate import write_annotated
 from sqap_vla_ros.tools.replay.metric_words import METRIC_WORDS
 from sqap_vla_ros.tools.replay.plots import POLICY, binned

@@ -10,7 +10,8 @@ from replayed_runs import write_run
 from synthetic_bags import FOCAL_PX, HEIGHT, WIDTH, write_bag
 
 from sqap_vla_ros.bags.bag import Bag
-from sqap_vla_ros.config.robot import Configuration, validate
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.tools.replay.run_files import Run
 from sqap_vla_ros.tools.replay.video import write_overlay
 

@@ -8,7 +8,8 @@ from listed_bags import TOPICS, Entry, ListedBag, chunk_at, gripper_to, tool_at
 from numpy.typing import NDArray
 from synthetic_bags import START_NS
 
-from sqap_vla_ros.config.robot import Robot, validate
+from sqap_vla_ros.config.robot import Robot
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.tools.replay.metrics import Motion
 from sqap_vla_ros.tools.replay.truth import LOOK_AHEAD_NS, Truth
 

@@ -8,7 +8,7 @@ import torch
 
 from sqap_vla_ros.config.files import named_file, read_yaml
 from sqap_vla_ros.config.recipe import Recipe
-from sqap_vla_ros.config.robot import validate
+from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, sample
