@@ -16,8 +16,9 @@ from sqap_vla_ros.config.recipe import Recipe
 from sqap_vla_ros.tools.compression.fidelity import topk_overlaps
 from sqap_vla_ros.tools.compression.gptq import InputStatistics
 from sqap_vla_ros.tools.compression.rounding import SeenInputs, round_linear
-from sqap_vla_ros.vlm.attention import project_heads, rotary_tables
+from sqap_vla_ros.vlm.attention import rotary_tables
 from sqap_vla_ros.vlm.language import EPSILON
+from sqap_vla_ros.vlm.layers import project_heads
 from sqap_vla_ros.vlm.lowbit.hadamard import rotate
 from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT, LINEARS, NORMS, FusedLinears
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, prepare, rotate_residual

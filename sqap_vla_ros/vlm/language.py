@@ -1,24 +1,28 @@
 """The Llama-2 language model, as a prefill that can drop visual tokens between two layers.
 
-The layers are those of `transformers`; the loop over them is here, because tokens leave in the middle of it. Only the
-hidden state of the last position is used, so there is no key-value cache and no `lm_head`.
+The float layers are those of `transformers`; the loop over them is `layers.run_layers`, because tokens are dropped in
+the middle of it. Only the hidden state of the last position is used, so there is neither a key-value cache nor an
+`lm_head`.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sqap_vla_ros.vlm.attention import Evidence, rotary_tables, run_layer
+from sqap_vla_ros.vlm.attention import rotary_tables
+from sqap_vla_ros.vlm.layers import DecoderLayer, LayerInput, run_layers
+from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
 from sqap_vla_ros.vlm.weights import CheckpointError, Layout, Part, Shape, Source, attention_heads
 
 EPSILON = 1e-5
 
-Select = Callable[[Evidence], NDArray[np.int64]]
-"""Which visual tokens of a sample stay: evidence -> indices int64 (keep,), ascending."""
+Select = Callable[[SelectionInputs], NDArray[np.int64]]
+"""Chooses the visual tokens of one sample that stay: indices int64 (keep,), ascending."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,14 @@ class LanguageShape:
 
 @dataclass(frozen=True)
 class Prefill:
-    """What the language model answers.
+    """Result of one run of the language model.
 
     Attributes:
-        cognition: (batch, width), after the final norm at each sample's last position: the cognition feature.
+        cognition: (batch, width), the cognition feature: the final norm's output at each sample's last position.
         positions: int64 (batch, positions), the original position of each token that went through the last layer.
         scores: float32 (batch, visual), attention of the last position to the visual tokens, mean over heads, in
-            the layer before the pruning; None when nothing was pruned, or before layer 0.
-        last_hidden: (batch, positions, width), after the final norm; None unless all positions were asked for.
+            the layer before the pruning; None when nothing was pruned, or in front of layer 0.
+        last_hidden: (batch, positions, width), the final norm's output; None unless all positions were asked for.
     """
 
     cognition: Tensor
@@ -66,7 +70,7 @@ def language_shape(part: Part, architecture: Mapping[str, int]) -> LanguageShape
     """Read the sizes off the tensors.
 
     Raises:
-        CheckpointError: Tensors that say the sizes are missing, or the numbers of heads contradict the shapes.
+        CheckpointError: Tensors that show the sizes are missing, or the numbers of heads contradict the shapes.
     """
     width = part.size(".input_layernorm.weight", 0, 1)
     heads = attention_heads("llm_heads", width, architecture)
@@ -111,14 +115,11 @@ def language_layout(shape: LanguageShape) -> Layout:
     return Layout(required, {"llm.lm_head.weight": embeddings})
 
 
-class DecoderLayer(nn.Module):
-    """A layer of `transformers`' Llama, in the pieces between which the prefill attends.
-
-    A layer with other arithmetic has the same three methods.
-    """
+class FloatDecoderLayer(nn.Module):
+    """A decoder layer of `transformers`' Llama, as a `layers.DecoderLayer`."""
 
     def __init__(self, shape: LanguageShape) -> None:
-        # transformers takes seconds to import; whoever only looks at a policy's settings need not wait for it.
+        # transformers takes seconds to import, which reading a policy's settings does not need.
         from transformers import LlamaConfig
         from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
@@ -138,16 +139,16 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = layer.post_attention_layernorm
 
     def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (batch, positions, rows) each, of the residual stream (batch, positions, width)."""
+        """See `layers.DecoderLayer`."""
         normed = self.input_layernorm(hidden)
         return self.self_attn.q_proj(normed), self.self_attn.k_proj(normed), self.self_attn.v_proj(normed)
 
     def add_attention(self, hidden: Tensor, mixed: Tensor) -> Tensor:
-        """The residual stream plus the projected mixture of values (batch, positions, heads * head width)."""
+        """See `layers.DecoderLayer`."""
         return hidden + self.self_attn.o_proj(mixed)
 
     def add_feed_forward(self, hidden: Tensor) -> Tensor:
-        """The residual stream plus the MLP's answer to it."""
+        """See `layers.DecoderLayer`."""
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
@@ -158,7 +159,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.shape = shape
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
-        self.layers = nn.ModuleList([DecoderLayer(shape) for _ in range(shape.depth)])
+        self.layers = nn.ModuleList([FloatDecoderLayer(shape) for _ in range(shape.depth)])
         self.norm: nn.Module = nn.RMSNorm(shape.width, eps=EPSILON)
 
     def embed(self, input_ids: Tensor, visual: Tensor) -> Tensor:
@@ -183,6 +184,11 @@ class LanguageModel(nn.Module):
         model.embed_tokens, model.layers, model.norm = self.embed_tokens, nn.ModuleList(kept), self.norm
         return model.eval()
 
+    def run_layers(self, hidden: Tensor, **options: Any) -> Tensor:
+        """Run all layers on the residual stream (batch, positions, width); options are those of `layers.run_layers`."""
+        # A module list is typed as plain modules.
+        return run_layers(cast("list[DecoderLayer]", list(self.layers)), hidden, self.shape.head_width, **options)
+
     def prefill(
         self,
         inputs_embeds: Tensor,
@@ -193,18 +199,18 @@ class LanguageModel(nn.Module):
         prune_before_layer: int = 2,
         all_positions: bool = False,
     ) -> Prefill:
-        """Run all layers, once.
+        """Run all layers once.
 
-        Padding needs no mask: it stands on the right, where a causal model never looks.
+        Padding needs no mask: it is on the right, where a causal model never looks.
 
         Args:
-            inputs_embeds: (batch, positions, width), as `embed` makes them.
-            visual_tokens: How many visual tokens follow the first position.
-            lengths: int64 (batch,), true positions of each sample; None: all.
-            select: Chooses the visual tokens that stay, called once per sample in order; None: all stay. They keep
-                their order and their rotary positions; text always stays.
-            prune_before_layer: Index of the layer before which they leave.
-            all_positions: Whether the last layer answers for all positions, not for each sample's last alone.
+            inputs_embeds: (batch, positions, width), from `embed`.
+            visual_tokens: Number of visual tokens behind the first position.
+            lengths: int64 (batch,), true number of positions of each sample; None: all.
+            select: Chooses the visual tokens that stay; it is called once per sample, in order. None: all stay. Tokens
+                keep their order and their rotary positions, and text always stays.
+            prune_before_layer: Index of the layer before which the other tokens are dropped.
+            all_positions: Whether the last layer computes all positions, or each sample's last position alone.
 
         Raises:
             ValueError: `prune_before_layer` is not a layer, or a selection is not ascending indices of visual
@@ -212,51 +218,80 @@ class LanguageModel(nn.Module):
         """
         batch, count = inputs_embeds.shape[:2]
         device = inputs_embeds.device
-        samples = torch.arange(batch, device=device)
         last = torch.full((batch,), count - 1, device=device) if lengths is None else lengths.to(device) - 1
         if select is not None and not 0 <= prune_before_layer < len(self.layers):
             raise ValueError(f"prune_before_layer = {prune_before_layer}, expected 0 to {len(self.layers) - 1}")
-
-        hidden, head_width = inputs_embeds, self.shape.head_width
         positions = torch.arange(count, device=device).expand(batch, count)
-        rotations = rotary_tables(positions[:1], head_width, hidden.dtype)
-        queries = keys = scores = None
-        for index, layer in enumerate(self.layers):
-            if select is not None and index == prune_before_layer:
-                evidence = _evidence(hidden, queries, keys, last, visual_tokens)
-                if queries is not None:
-                    scores = np.stack([sample.scores for sample in evidence])
-                positions = _kept_positions(select, evidence, count).to(device)
-                hidden = hidden[samples[:, None], positions]
-                rotations = rotary_tables(positions, head_width, hidden.dtype)
-                last = last - (count - positions.shape[1])
-            only = None if all_positions or index < len(self.layers) - 1 else last
-            hidden, queries, keys = run_layer(layer, hidden, rotations, head_width, only)
+        rotations = rotary_tables(positions[:1], self.shape.head_width, inputs_embeds.dtype)
+        pruning = _Pruning(select, prune_before_layer, visual_tokens, self.shape.head_width, positions, last)
+        hidden = self.run_layers(
+            inputs_embeds,
+            rotations=rotations,
+            last=None if all_positions else last,
+            before_layer=None if select is None else pruning,
+        )
         hidden = self.norm(hidden)
         if all_positions:
-            return Prefill(hidden[samples, last], positions, scores, hidden)
-        return Prefill(hidden[:, 0], positions, scores)
+            cognition = hidden[torch.arange(batch, device=device), pruning.last]
+            return Prefill(cognition, pruning.positions, pruning.scores, hidden)
+        return Prefill(hidden[:, 0], pruning.positions, pruning.scores)
 
 
-def _evidence(
-    hidden: Tensor, queries: Tensor | None, keys: Tensor | None, last: Tensor, visual_tokens: int
-) -> list[Evidence]:
-    """Per sample, without its padding."""
-    return [
-        Evidence(
-            hidden[sample, : end + 1],
-            visual_tokens,
-            None if queries is None else queries[sample, :, : end + 1],
-            None if keys is None else keys[sample, :, : end + 1],
+@dataclass
+class _Pruning:
+    """The hook of `run_layers` that drops visual tokens in front of one layer.
+
+    Attributes:
+        select: Chooses the visual tokens of a sample that stay.
+        layer: Index of the layer before which the others are dropped.
+        visual_tokens: Number of visual tokens behind the first position.
+        head_width: Channels per head.
+        positions: int64 (batch, positions), original positions of the tokens that are left.
+        last: int64 (batch,), index of each sample's last position among them.
+        scores: float32 (batch, visual), attention that the selection was made from, once it was made.
+    """
+
+    select: Select | None
+    layer: int
+    visual_tokens: int
+    head_width: int
+    positions: Tensor
+    last: Tensor
+    scores: NDArray[np.float32] | None = None
+
+    def __call__(self, index: int, inputs: LayerInput) -> LayerInput:
+        if self.select is None or index != self.layer:
+            return inputs
+        samples = self._samples(inputs)
+        if inputs.queries is not None:
+            self.scores = np.stack([sample.scores for sample in samples])
+        batch, count = self.positions.shape
+        self.positions = _kept_positions(self.select, samples, count).to(inputs.hidden.device)
+        self.last = self.last - (count - self.positions.shape[1])
+        return replace(
+            inputs,
+            hidden=inputs.hidden[torch.arange(batch, device=self.last.device)[:, None], self.positions],
+            rotations=rotary_tables(self.positions, self.head_width, inputs.hidden.dtype),
+            last=None if inputs.last is None else self.last,
         )
-        for sample, end in enumerate(last.tolist())
-    ]
+
+    def _samples(self, inputs: LayerInput) -> list[SelectionInputs]:
+        """What each sample's selection is made from, without its padding."""
+        return [
+            SelectionInputs(
+                inputs.hidden[sample, : end + 1],
+                self.visual_tokens,
+                None if inputs.queries is None else inputs.queries[sample, :, : end + 1],
+                None if inputs.keys is None else inputs.keys[sample, :, : end + 1],
+            )
+            for sample, end in enumerate(self.last.tolist())
+        ]
 
 
-def _kept_positions(select: Select, evidence: list[Evidence], count: int) -> Tensor:
-    """Original positions int64 (batch, kept) of everything that stays."""
+def _kept_positions(select: Select, samples: list[SelectionInputs], count: int) -> Tensor:
+    """Original positions int64 (batch, kept) of all tokens that stay."""
     rows = []
-    for sample in evidence:
+    for sample in samples:
         indices, visual_tokens = np.asarray(select(sample)), sample.visual_tokens
         within = indices.ndim == 1 and indices.dtype.kind == "i" and len(indices) > 0
         if not within or indices[0] < 0 or indices[-1] >= visual_tokens or np.any(np.diff(indices) <= 0):

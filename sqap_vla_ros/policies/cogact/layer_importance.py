@@ -1,6 +1,7 @@
 """How much each layer of the language model changes what passes through it (EfficientVLA, arXiv 2506.10100)."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sqap_vla_ros.policies.cogact.model import CogACT
-from sqap_vla_ros.vlm.attention import rotary_tables, run_layer
+from sqap_vla_ros.vlm.layers import LayerInput
 from sqap_vla_ros.vlm.preprocessing import MODEL_IMAGE_PX, normalise, resize
 
 _DRAWN_FRAMES = 4
@@ -33,13 +34,16 @@ def layer_importance(model: CogACT, frames: Iterable[tuple[NDArray[np.uint8], Te
         model_image = torch.from_numpy(resize(image)[None]).to(model.device)
         visual = model.projector(model.vision(*(pixels.to(model.dtype) for pixels in normalise(model_image))))
         hidden = language.embed(input_ids.to(model.device), visual)
-        positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        rotations = rotary_tables(positions, language.shape.head_width, hidden.dtype)
-        for index, layer in enumerate(language.layers):
-            before = hidden
-            hidden, _, _ = run_layer(layer, before, rotations, language.shape.head_width)
-            totals[index] += functional.cosine_similarity(before.float(), hidden.float(), dim=-1).double().sum().cpu()
-        positions_seen += positions.shape[1]
+        streams: list[Tensor] = []
+
+        def note(index: int, inputs: LayerInput, streams: list[Tensor] = streams) -> LayerInput:
+            streams.append(inputs.hidden)
+            return inputs
+
+        streams.append(language.run_layers(hidden, before_layer=note))
+        for index, (before, after) in enumerate(pairwise(streams)):
+            totals[index] += functional.cosine_similarity(before.float(), after.float(), dim=-1).double().sum().cpu()
+        positions_seen += hidden.shape[1]
     if not positions_seen:
         raise ValueError("no frames to measure the importance of layers on; give at least one")
     return (1.0 - totals / positions_seen).numpy()

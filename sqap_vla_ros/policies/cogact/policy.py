@@ -29,9 +29,9 @@ from sqap_vla_ros.policies.cogact.layer_importance import drawn_frames, layer_im
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.policies.cogact.token_choice import TokenDropping, choose_tokens, prune_before_layer
-from sqap_vla_ros.vlm.attention import Evidence
 from sqap_vla_ros.vlm.frame_reuse import FrameReuse
 from sqap_vla_ros.vlm.pruning.efficientvla import least_important
+from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
 from sqap_vla_ros.vlm.pruning.vla_cache import reuse_report
 from sqap_vla_ros.vlm.statistics import ActionStatistics, choose_statistics, denormalise
 from sqap_vla_ros.vlm.tokenizer import PromptTokenizer, load_tokenizer
@@ -117,7 +117,7 @@ class CogACTPolicy:
         dropping = self._dropping
         selection = keep_all(self._grid, self._grid)
 
-        def select(evidence: Evidence) -> NDArray[np.int64]:
+        def select(evidence: SelectionInputs) -> NDArray[np.int64]:
             nonlocal selection
             assert dropping is not None
             selection = choose_tokens(dropping, evidence, observation, self._grid)

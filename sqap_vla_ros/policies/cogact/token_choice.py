@@ -7,17 +7,19 @@ from sqap_vla_ros.config.pruning import EfficientVlaConfig, FastVConfig, RandomC
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.token_selection import TokenSelection
 from sqap_vla_ros.perception.patches import ring_tokens
-from sqap_vla_ros.vlm.attention import Evidence
 from sqap_vla_ros.vlm.preprocessing import model_image_affine
 from sqap_vla_ros.vlm.pruning.efficientvla import relevant_and_diverse
 from sqap_vla_ros.vlm.pruning.fastv import most_attended
+from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
 from sqap_vla_ros.vlm.pruning.random_dropping import random_tokens
 from sqap_vla_ros.vlm.pruning.sqap import select_tokens
 
 TokenDropping = SqapConfig | RandomConfig | FastVConfig | EfficientVlaConfig
 
 
-def choose_tokens(config: TokenDropping, evidence: Evidence, observation: Observation, grid: int) -> TokenSelection:
+def choose_tokens(
+    config: TokenDropping, evidence: SelectionInputs, observation: Observation, grid: int
+) -> TokenSelection:
     """The visual tokens that stay.
 
     Args:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from sqap_vla_ros.policies.cogact.diffusion import ddim_schedule
 from sqap_vla_ros.policies.cogact.model import CogACT
-from sqap_vla_ros.vlm.attention import rotary_tables, run_layer
 from sqap_vla_ros.vlm.preprocessing import normalise
 
 _STEPS, _GUIDANCE = 10, 1.5  # of DDIM, and of classifier-free guidance, as published
@@ -40,11 +39,7 @@ class EagerReference:
             tower.blocks[-1](patches, None)
             features.append(patches)
         hidden = language.embed(input_ids, model.projector(torch.cat(features, dim=2)))
-        positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        rotations = rotary_tables(positions, language.shape.head_width, hidden.dtype)
-        for layer in language.layers:
-            hidden, _, _ = run_layer(layer, hidden, rotations, language.shape.head_width)
-        hidden = language.norm(hidden)
+        hidden = language.norm(language.run_layers(hidden))
         self._lm_head(hidden)
         return self._denoise(noise, hidden[:, -1:].float())
 

@@ -10,7 +10,7 @@ from sqap_vla_ros.policies.cogact.action_head import ActionHead
 from sqap_vla_ros.policies.cogact.compressed import RotatedNorm
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.published import DINO, HEADS, LANGUAGE, PROJECTOR_HIDDEN, SIGLIP
-from sqap_vla_ros.vlm.language import DecoderLayer, LanguageModel
+from sqap_vla_ros.vlm.language import FloatDecoderLayer, LanguageModel
 from sqap_vla_ros.vlm.lowbit.hadamard import block_size
 from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_OUTPUT, MLP_OUTPUT, NORMS, QuantDecoderLayer, StoredLinear
 from sqap_vla_ros.vlm.lowbit.linear import InputFormat, QuantLinear
@@ -75,7 +75,7 @@ def _draw(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
 def _decoder_layer(numbers: Numbers, device: torch.device) -> nn.Module:
     if numbers == "float":
         with torch.device("meta"):
-            layer = DecoderLayer(LANGUAGE)
+            layer = FloatDecoderLayer(LANGUAGE)
         _draw(layer, torch.bfloat16, device)
         return layer.eval()
     if numbers == "w4a16":

@@ -17,11 +17,11 @@ from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.tools.benchmark.eager import EagerReference
 from sqap_vla_ros.tools.benchmark.networks import Numbers
 from sqap_vla_ros.tools.benchmark.roofline import Format
-from sqap_vla_ros.vlm.attention import Evidence
 from sqap_vla_ros.vlm.frame_reuse import FrameReuse
 from sqap_vla_ros.vlm.preprocessing import model_image_affine, resize
 from sqap_vla_ros.vlm.pruning.efficientvla import relevant_and_diverse
 from sqap_vla_ros.vlm.pruning.fastv import most_attended
+from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
 from sqap_vla_ros.vlm.pruning.random_dropping import random_tokens
 from sqap_vla_ros.vlm.pruning.sqap import select_tokens
 
@@ -120,7 +120,7 @@ def plan_plainly(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor
     pruning = row.pruning
     kept: NDArray[np.int64] | None = None
 
-    def select(evidence: Evidence) -> NDArray[np.int64]:
+    def select(evidence: SelectionInputs) -> NDArray[np.int64]:
         nonlocal kept
         assert isinstance(pruning, SqapConfig)
         height, width, _ = camera.shape
@@ -184,7 +184,7 @@ def prepare_plain(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tenso
     if isinstance(pruning, VlaCacheConfig):
         return Prepared(partial(model.plan, camera, ids, noise, reuse=FrameReuse(pruning)))
 
-    def select(evidence: Evidence) -> NDArray[np.int64]:
+    def select(evidence: SelectionInputs) -> NDArray[np.int64]:
         if isinstance(pruning, RandomConfig):
             return random_tokens(0, pruning.keep).indices
         if isinstance(pruning, FastVConfig):

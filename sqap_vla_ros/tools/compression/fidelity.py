@@ -20,8 +20,8 @@ from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.policy import philox
 from sqap_vla_ros.policies.cogact.store import Manifest, read_manifest
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames
-from sqap_vla_ros.vlm.attention import Evidence
 from sqap_vla_ros.vlm.preprocessing import model_image_affine
+from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
 from sqap_vla_ros.vlm.pruning.sqap import select_tokens
 from sqap_vla_ros.vlm.tokenizer import PromptTokenizer, load_tokenizer
 
@@ -247,7 +247,7 @@ def layer_errors(manifest: Manifest) -> dict[str, float]:
     }
 
 
-def _keep_all(evidence: Evidence) -> NDArray[np.int64]:
+def _keep_all(evidence: SelectionInputs) -> NDArray[np.int64]:
     return np.arange(evidence.visual_tokens)
 
 

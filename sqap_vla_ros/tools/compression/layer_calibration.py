@@ -4,7 +4,6 @@ Each layer is calibrated on what the layers before it, quantised already, make o
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,8 @@ from torch import Tensor
 from sqap_vla_ros.tools.compression.gptq import InputStatistics
 from sqap_vla_ros.tools.compression.observed_layer import ObservedLayer, leaders
 from sqap_vla_ros.tools.compression.rounding import SeenInputs
-from sqap_vla_ros.vlm.language import LanguageShape, rotary_tables, run_layer
+from sqap_vla_ros.vlm.language import LanguageShape
+from sqap_vla_ros.vlm.layers import DecoderLayer, run_layers
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
 
 # Inputs that are kept of each frame, to choose the clip of activations on.
@@ -60,17 +60,12 @@ class LayerCalibration:
         seen = {name: SeenInputs(found, torch.cat(samples[name])) for name, found in statistics.items()}
         return {name: seen[leader] for name, leader in leaders(prepared).items()}
 
-    def advance(self, layer: Any) -> None:
+    def advance(self, layer: DecoderLayer) -> None:
         """Send the frames through a finished layer."""
         self._hidden = self._run(layer)
 
-    def _run(self, layer: Any) -> list[Tensor]:
-        outputs = []
-        for hidden in self._hidden:
-            positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
-            rotations = rotary_tables(positions, self._shape.head_width, hidden.dtype)
-            outputs.append(run_layer(layer, hidden, rotations, self._shape.head_width)[0])
-        return outputs
+    def _run(self, layer: DecoderLayer) -> list[Tensor]:
+        return [run_layers([layer], hidden, self._shape.head_width) for hidden in self._hidden]
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:

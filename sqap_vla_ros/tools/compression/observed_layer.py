@@ -16,7 +16,7 @@ Observer = Callable[[str, Tensor, Tensor], None]
 
 
 class ObservedLayer:
-    """`cogact.language.DecoderLayer` with prepared weights.
+    """A `layers.DecoderLayer` with prepared weights.
 
     Args:
         prepared: The layer.
@@ -30,16 +30,16 @@ class ObservedLayer:
         self._weights = {name: weight.to(dtype) for name, weight in prepared.weights.items()}
 
     def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `DecoderLayer.project`."""
+        """See `layers.DecoderLayer.project`."""
         queries, keys, values = self._linears(ATTENTION_INPUT, self._normalise(hidden, "input_layernorm"))
         return queries, keys, values
 
     def add_attention(self, hidden: Tensor, mixed: Tensor) -> Tensor:
-        """As `DecoderLayer.add_attention`."""
+        """See `layers.DecoderLayer.add_attention`."""
         return hidden + self._linears((ATTENTION_OUTPUT,), mixed)[0]
 
     def add_feed_forward(self, hidden: Tensor) -> Tensor:
-        """As `DecoderLayer.add_feed_forward`."""
+        """See `layers.DecoderLayer.add_feed_forward`."""
         gate, up = self._linears(MLP_INPUT, self._normalise(hidden, "post_attention_layernorm"))
         return hidden + self._linears((MLP_OUTPUT,), functional.silu(gate) * up)[0]
 

@@ -26,8 +26,8 @@ from sqap_vla_ros.policies.cogact.action_head import ActionHead
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, sample
 from sqap_vla_ros.tools.compression.allocation import WIDTHS, ChannelCosts
 from sqap_vla_ros.tools.compression.observed_layer import ObservedLayer, leaders
-from sqap_vla_ros.vlm.attention import rotary_tables, run_layer
 from sqap_vla_ros.vlm.language import EPSILON, LanguageShape
+from sqap_vla_ros.vlm.layers import run_layers
 from sqap_vla_ros.vlm.lowbit.integers import absmax_scales, quantise
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
 
@@ -101,13 +101,8 @@ def _ascend(
     return kept, hidden
 
 
-def _run(layer: ObservedLayer, hidden: Tensor, shape: LanguageShape) -> Tensor:
-    positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
-    return run_layer(layer, hidden, rotary_tables(positions, shape.head_width, hidden.dtype), shape.head_width)[0]
-
-
 def _run_all(layer: ObservedLayer, frames: list[Tensor], shape: LanguageShape) -> list[Tensor]:
-    return [_run(layer, hidden, shape) for hidden in frames]
+    return [run_layers([layer], hidden, shape.head_width) for hidden in frames]
 
 
 def _action_gradients(
@@ -192,7 +187,7 @@ def _backward(prepared: PreparedLayer, hidden: Tensor, gradients: list[Tensor], 
     """Run a layer, and go back through it with each probe's gradient."""
     layer = _TracedLayer(prepared)
     hidden.requires_grad_()
-    answer = _run(layer, hidden, shape)
+    answer = run_layers([layer], hidden, shape.head_width)
     wanted = [hidden, *layer.outputs.values()]
     onward, *deltas = zip(
         *(torch.autograd.grad(answer, wanted, gradient, retain_graph=True) for gradient in gradients), strict=True

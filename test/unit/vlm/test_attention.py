@@ -4,7 +4,9 @@ import pytest
 import torch
 from small_language import random_language, written_out
 
-from sqap_vla_ros.vlm.attention import Evidence, attention_rows, project_heads, rotary_tables, run_layer
+from sqap_vla_ros.vlm.attention import attention_rows, rotary_tables
+from sqap_vla_ros.vlm.layers import project_heads, run_layer
+from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
 
 COUNT, VISUAL, WIDTH = 30, 16, 8
 
@@ -36,7 +38,7 @@ def test_evidence_is_the_attention_of_the_last_position_and_of_the_text_to_the_v
     queries, keys, values = (part[0] for part in project_heads(layer, hidden, ROTATIONS, WIDTH))
     _, whole = written_out(queries, keys, values, torch.arange(COUNT))
     to_visual = whole.mean(0)[:, 1 : 1 + VISUAL]
-    evidence = Evidence(hidden[0], VISUAL, queries, keys)
+    evidence = SelectionInputs(hidden[0], VISUAL, queries, keys)
     torch.testing.assert_close(torch.from_numpy(evidence.scores), to_visual[-1], rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(
         torch.from_numpy(evidence.text_attention()), to_visual[1 + VISUAL :], rtol=1e-5, atol=1e-7

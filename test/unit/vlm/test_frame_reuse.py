@@ -6,8 +6,9 @@ import torch
 from small_language import random_language, written_out
 
 from sqap_vla_ros.config.pruning import VlaCacheConfig
-from sqap_vla_ros.vlm.attention import project_heads, rotary_tables
+from sqap_vla_ros.vlm.attention import rotary_tables
 from sqap_vla_ros.vlm.frame_reuse import FrameReuse
+from sqap_vla_ros.vlm.layers import project_heads
 from sqap_vla_ros.vlm.pruning.vla_cache import patch_similarity, reusable_tokens, reuse_shares
 
 VISUAL, TEXT, DEPTH, HEAD_WIDTH = 256, 9, 6, 8

@@ -11,7 +11,7 @@ from sqap_vla_ros.policies.cogact.diffusion import Ddim, sample
 from sqap_vla_ros.policies.cogact.fast.blocks import FusedDecoderLayer, FusedHeadBlock, FusedTowerBlock
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.vlm.kernels import kernels_run_on
-from sqap_vla_ros.vlm.language import EPSILON, DecoderLayer
+from sqap_vla_ros.vlm.language import EPSILON, FloatDecoderLayer
 from sqap_vla_ros.vlm.lowbit.fused_linears import FloatLinear, Fused, IntegerLinear, Prologue
 from sqap_vla_ros.vlm.lowbit.layer import FusedLinears, QuantDecoderLayer
 from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
@@ -34,7 +34,7 @@ def fuse(model: CogACT) -> None:
 
 
 def _fused_decoder_layer(layer: nn.Module) -> nn.Module:
-    if isinstance(layer, DecoderLayer):
+    if isinstance(layer, FloatDecoderLayer):
         attention, mlp = layer.self_attn, layer.mlp
         linears: list[Fused | None] = [
             FloatLinear([attention.q_proj, attention.k_proj, attention.v_proj]),

@@ -5,7 +5,7 @@ are committed. Nothing on the way asks the host or copies from it. Run on a CPU 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -16,8 +16,9 @@ from torch import Tensor
 from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held, last_of
 from sqap_vla_ros.policies.cogact.model import CogACT
-from sqap_vla_ros.vlm.attention import attention_rows, rotary_tables, run_layer
+from sqap_vla_ros.vlm.attention import attention_rows, rotary_tables
 from sqap_vla_ros.vlm.kernels import kernels_run_on
+from sqap_vla_ros.vlm.layers import LayerInput
 from sqap_vla_ros.vlm.preprocessing import MODEL_IMAGE_PX, normalise
 from sqap_vla_ros.vlm.pruning.on_device import select_on_device
 
@@ -223,21 +224,26 @@ class StaticForward:
 
     def _prefill(self, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Cognition feature (1, width), and scores and reasons float32 (visual,) of a selection if there is one."""
-        language, inputs = self._model.language, self.inputs.device_fields
-        head_width, last, rotations = language.shape.head_width, inputs["last"], self._rotations
+        language, fields = self._model.language, self.inputs.device_fields
         selection: list[Tensor] = []
-        queries = keys = hidden
-        for index, layer in enumerate(language.layers):
-            if self._select is not None and self._pruning is not None and index == self._pruning.prune_before_layer:
-                scores, indices, reasons = self._select(queries, keys, inputs)
-                selection = [scores[0], reasons[0].float()]
-                text = self._positions[0, 1 + self._visual :]
-                stays = torch.cat((self._positions[0, :1], 1 + indices[0], text))
-                hidden = hidden.index_select(1, stays)
-                rotations = (rotations[0].index_select(1, stays), rotations[1].index_select(1, stays))
-                last = last - (self._count - stays.shape[0])
-            only = last if index == len(language.layers) - 1 else None
-            hidden, queries, keys = run_layer(layer, hidden, rotations, head_width, only)
+
+        def prune(index: int, inputs: LayerInput) -> LayerInput:
+            if self._select is None or self._pruning is None or index != self._pruning.prune_before_layer:
+                return inputs
+            assert inputs.queries is not None and inputs.keys is not None and inputs.last is not None
+            scores, indices, reasons = self._select(inputs.queries, inputs.keys, fields)
+            selection[:] = [scores[0], reasons[0].float()]
+            text = self._positions[0, 1 + self._visual :]
+            stays = torch.cat((self._positions[0, :1], 1 + indices[0], text))
+            cos, sin = inputs.rotations
+            return replace(
+                inputs,
+                hidden=inputs.hidden.index_select(1, stays),
+                rotations=(cos.index_select(1, stays), sin.index_select(1, stays)),
+                last=inputs.last - (self._count - stays.shape[0]),
+            )
+
+        hidden = language.run_layers(hidden, rotations=self._rotations, last=fields["last"], before_layer=prune)
         return language.norm(hidden)[:, 0], selection
 
 

@@ -10,8 +10,8 @@ from sqap_vla_ros.core.token_selection import TokenSelection
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held
 from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward, StaticPlan
 from sqap_vla_ros.policies.cogact.model import CogACT, Prediction
-from sqap_vla_ros.vlm.attention import Evidence
 from sqap_vla_ros.vlm.preprocessing import resize
+from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
 from sqap_vla_ros.vlm.pruning.sqap import select_tokens
 
 IDS = torch.tensor([[1, 5, 9, 12, 7, 29871, 2]])
@@ -32,7 +32,7 @@ def plain(
 ) -> tuple[Prediction, TokenSelection | None]:
     chosen: list[TokenSelection] = []
 
-    def select(evidence: Evidence) -> NDArray[np.int64]:
+    def select(evidence: SelectionInputs) -> NDArray[np.int64]:
         chosen.append(select_tokens(evidence.scores, ring(centre), SQAP.keep, SQAP.top_k))
         return chosen[0].indices
 

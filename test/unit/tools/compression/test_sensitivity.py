@@ -17,7 +17,7 @@ from sqap_vla_ros.tools.compression import sensitivity
 from sqap_vla_ros.tools.compression.allocation import WIDTHS, ChannelCosts, allocate_layers
 from sqap_vla_ros.tools.compression.observed_layer import ObservedLayer
 from sqap_vla_ros.tools.compression.sensitivity import action_sensitivities, frame_noises
-from sqap_vla_ros.vlm.attention import rotary_tables, run_layer
+from sqap_vla_ros.vlm.layers import run_layers
 from sqap_vla_ros.vlm.lowbit.layer import LINEARS, NORMS
 from sqap_vla_ros.vlm.lowbit.mixed import mixed_weight
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, prepare
@@ -57,10 +57,8 @@ def actions(model: CogACT, layers: list[PreparedLayer], embeddings: list[Tensor]
     """Action chunks (frames, horizon, 7) with prepared layers in place of the model's."""
     cognition = []
     for hidden in embeddings:
-        rotations = rotary_tables(torch.arange(hidden.shape[1])[None], model.language.shape.head_width, hidden.dtype)
-        for layer in layers:
-            observed = ObservedLayer(layer, lambda name, values, rotated: None)
-            hidden = run_layer(observed, hidden, rotations, model.language.shape.head_width)[0]
+        observed = [ObservedLayer(layer, lambda name, values, rotated: None) for layer in layers]
+        hidden = run_layers(observed, hidden, model.language.shape.head_width)
         cognition.append(model.language.norm(hidden[:, -1:]))
     return sample(Ddim(), model.action_head, frame_noises(len(embeddings), model.action_head), torch.cat(cognition))
 

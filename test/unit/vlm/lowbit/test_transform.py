@@ -9,8 +9,9 @@ from torch import Tensor
 from sqap_vla_ros.config.recipe import Recipe, Rotation
 from sqap_vla_ros.tools.compression.layer_calibration import LayerCalibration
 from sqap_vla_ros.tools.compression.observed_layer import ObservedLayer
-from sqap_vla_ros.vlm.attention import rotary_tables, run_layer
-from sqap_vla_ros.vlm.language import DecoderLayer, LanguageShape
+from sqap_vla_ros.vlm.attention import rotary_tables
+from sqap_vla_ros.vlm.language import FloatDecoderLayer, LanguageShape
+from sqap_vla_ros.vlm.layers import DecoderLayer, run_layer
 from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT, ATTENTION_OUTPUT, LINEARS, MLP_INPUT, MLP_OUTPUT, NORMS
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, prepare, rotate_residual
 
@@ -20,10 +21,10 @@ SHAPES = [LanguageShape(64, 1, 4, kv_heads, 16, 72, 8) for kv_heads in (4, 2)]
 POSITIONS = 20
 
 
-def drawn_layer(shape: LanguageShape) -> DecoderLayer:
+def drawn_layer(shape: LanguageShape) -> FloatDecoderLayer:
     """A layer in float64 whose norms have gains of their own, and two of whose inputs have outlier channels."""
     generator = torch.Generator().manual_seed(0)
-    layer = DecoderLayer(shape).double()
+    layer = FloatDecoderLayer(shape).double()
     for name, parameter in layer.named_parameters():
         drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         parameter.data = drawn.exp() if "norm" in name else drawn * parameter.shape[1] ** -0.5
@@ -32,7 +33,7 @@ def drawn_layer(shape: LanguageShape) -> DecoderLayer:
     return layer.requires_grad_(False)
 
 
-def tensors(layer: DecoderLayer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def tensors(layer: FloatDecoderLayer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return (
         {name: layer.get_parameter(f"{name}.weight").data for name in LINEARS},
         {name: layer.get_parameter(f"{name}.weight").data for name in NORMS},
@@ -44,7 +45,7 @@ def stream(shape: LanguageShape) -> Tensor:
     return torch.randn(1, POSITIONS, shape.width, generator=generator, dtype=torch.float64)
 
 
-def run(layer: object, hidden: Tensor, shape: LanguageShape) -> tuple[Tensor, Tensor, Tensor]:
+def run(layer: DecoderLayer, hidden: Tensor, shape: LanguageShape) -> tuple[Tensor, Tensor, Tensor]:
     rotations = rotary_tables(torch.arange(POSITIONS)[None], shape.head_width, hidden.dtype)
     return run_layer(layer, hidden, rotations, shape.head_width)
 
@@ -53,7 +54,7 @@ def recipe(rotation: Rotation, smoothing: float | None = None, block: int = 4096
     return Recipe(name="test", rotation=rotation, smoothing=smoothing, hadamard_block=block)
 
 
-def prepared_layer(layer: DecoderLayer, shape: LanguageShape, recipe: Recipe) -> PreparedLayer:
+def prepared_layer(layer: FloatDecoderLayer, shape: LanguageShape, recipe: Recipe) -> PreparedLayer:
     """As compressing prepares it: smoothing looks at the inputs of the layer as it is without."""
     weights, gains = tensors(layer)
     hidden = stream(shape)

@@ -1,0 +1,56 @@
+"""What a token selector can look at."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sqap_vla_ros.vlm.attention import attention_rows
+
+
+@dataclass(frozen=True)
+class SelectionInputs:
+    """One sample in front of the layer before which visual tokens are dropped.
+
+    Attributes:
+        hidden: (positions, width), the residual stream: BOS, the visual tokens, the rest of the text.
+        visual_tokens: Number of visual tokens behind the first position.
+        queries: (heads, positions, head width), rotated, of the layer before; None in front of the first layer.
+        keys: (key-value heads, positions, head width), likewise.
+    """
+
+    hidden: Tensor
+    visual_tokens: int
+    queries: Tensor | None
+    keys: Tensor | None
+
+    @cached_property
+    def scores(self) -> NDArray[np.float32]:
+        """Attention of the last position to the visual tokens, float32 (visual,).
+
+        Raises:
+            ValueError: There is no attention in front of the first layer.
+        """
+        return self._attention(slice(-1, None))[0]
+
+    def text_attention(self) -> NDArray[np.float32]:
+        """Attention of each text position behind the visual tokens to them, float32 (text, visual).
+
+        Raises:
+            ValueError: There is no attention in front of the first layer.
+        """
+        return self._attention(slice(1 + self.visual_tokens, None))
+
+    def states(self) -> NDArray[np.float32]:
+        """The residual stream of the visual tokens, float32 (visual, width)."""
+        return self.hidden[1 : 1 + self.visual_tokens].float().cpu().numpy()
+
+    def _attention(self, rows: slice) -> NDArray[np.float32]:
+        if self.queries is None or self.keys is None:
+            raise ValueError("there is no attention in front of the first layer; drop tokens before a later layer")
+        positions = torch.arange(len(self.hidden), device=self.hidden.device)[rows]
+        attention = attention_rows(self.queries[:, rows], self.keys, positions)
+        return attention[:, 1 : 1 + self.visual_tokens].cpu().numpy()
