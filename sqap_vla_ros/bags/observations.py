@@ -14,9 +14,9 @@ from sqap_vla_ros.bags.bag import Bag, BagTopics
 from sqap_vla_ros.config.files import read_yaml
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group, Point, validate
-from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.core.clock import STAMP_BACK_NS, stamp_ns
 from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.perception.assembly import CLOCK_JUMP_NS, ObservationAssembler, Refused, Waiting
+from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage, Waiting
 from sqap_vla_ros.perception.images import ImageError
 from sqap_vla_ros.perception.transforms import (
     Array,
@@ -77,7 +77,7 @@ class Rate:
         """Whether the image with this stamp is let through."""
         if not self._period_ns:
             return True
-        if self._due_ns is None or at_ns < self._due_ns - self._period_ns - CLOCK_JUMP_NS:
+        if self._due_ns is None or at_ns < self._due_ns - self._period_ns - STAMP_BACK_NS:
             self._due_ns = at_ns
         if at_ns < self._due_ns:
             return False
@@ -136,8 +136,8 @@ def observations(
                 return
             if isinstance(outcome, Waiting):
                 wake_ns = outcome.until_ns
-            elif isinstance(outcome, Refused):
-                yield outcome.stamp_ns, outcome.reason
+            elif isinstance(outcome, RejectedImage):
+                yield outcome.stamp_ns, outcome.rejection.sentence
             else:
                 yield outcome
                 if delay:
@@ -145,7 +145,7 @@ def observations(
 
     for topic, recorded_ns, message in bag.messages(topics):
         on_progress(recorded_ns)
-        if recorded_ns < last_ns - CLOCK_JUMP_NS:
+        if recorded_ns < last_ns - STAMP_BACK_NS:
             planned_until_ns, wake_ns = 0, None
         last_ns = recorded_ns
         # A plan or a wait ended before this message: what was there by then counts, not what comes now.

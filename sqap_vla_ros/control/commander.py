@@ -15,15 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import Robot
-from sqap_vla_ros.control import guard
 from sqap_vla_ros.control.blending import BLENDED_CHUNKS, TimedPoses, average, continuation, ensemble
 from sqap_vla_ros.control.delays import TRANSPORT_NS, DelayEstimate, LeadEstimate
 from sqap_vla_ros.control.gripper import Gripper
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.running import TimedPoints
+from sqap_vla_ros.control.safety import checks
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory, TrajectoryError, plan_trajectory, stop_trajectory
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.core.clock import CLOCK_BACK_NS, JumpDetector
+from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.perception.conventions import integrate
 
 Array = NDArray[np.float64]
@@ -34,9 +36,6 @@ START_LEAD_NS = 100_000_000
 HOLDING = 0.05
 # An arm that moves faster than this share of its velocity limits without a trajectory of ours is not ours to move.
 MOVING = 0.05
-# A clock that goes back by more than this was set. By less, the arm still does what was published, and must be stopped
-# from there.
-CLOCK_BACK_NS = 10**8
 # Inverse kinematics that ends further than this from a target is reported as clipping.
 UNREACHED_M = 0.005
 UNREACHED_RAD = 0.05
@@ -90,14 +89,6 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why there is no command, in words, and what must follow."""
-
-    reason: str
-    response: guard.Response = guard.Response.DROP
-
-
-@dataclass(frozen=True)
 class _Followed:
     """What the published trajectory follows.
 
@@ -132,9 +123,10 @@ class Commander:
         self._pending: tuple[Command, TimedPoints, _Followed | None] | None = None
         self._followed: _Followed | None = None
         self._last_now_ns = 0
+        self._clock = JumpDetector(CLOCK_BACK_NS)
         self._rehearse()
 
-    def command(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> Command | Refusal:
+    def command(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> Command | Rejection:
         """The command for a chunk.
 
         Args:
@@ -149,10 +141,10 @@ class Commander:
         self._watch_clock(now_ns)
         try:
             return self._command(chunk, now_ns, joint_state)
-        except guard.Refused as refusal:
-            return Refusal(str(refusal), refusal.response)
+        except RejectedError as rejected:
+            return rejected.rejection
         except TrajectoryError as error:
-            return Refusal(str(error))
+            return Rejection(Cause.NO_MOTION_WITHIN_LIMITS, Response.DROP, str(error))
 
     def continuation(self, stamp_ns: int, T_base_tool: Array) -> CommittedActions | None:
         """What the next chunk is to go on from; None unless real-time chunking is chosen and a chunk is being followed.
@@ -187,11 +179,11 @@ class Commander:
         points = committed.followed_by(ramp, self._spacing_ns)
         stamp_ns, branch_ns = self._stamp_ns(points), int(committed.times_ns[-1])
         command = Command(points.from_start(stamp_ns), stamp_ns, branch_ns, None, (), stops=True)
-        guard.check_finite(command.trajectory)
+        checks.check_finite(command.trajectory)
         self._pending = command, points, None
         return command
 
-    def late(self, command: Command, now_ns: int) -> Refusal | None:
+    def late(self, command: Command, now_ns: int) -> Rejection | None:
         """Why a command may not be published any more; None: it may.
 
         Args:
@@ -200,9 +192,9 @@ class Commander:
         """
         self._lead.computed(max(now_ns - self._last_now_ns, 0))
         try:
-            guard.check_in_time((command.branch_ns - now_ns) * 1e-9, self._lead.transport_ns * 1e-9)
-        except guard.Refused as refusal:
-            return Refusal(str(refusal), refusal.response)
+            checks.check_in_time((command.branch_ns - now_ns) * 1e-9, self._lead.transport_ns * 1e-9)
+        except RejectedError as rejected:
+            return rejected.rejection
         return None
 
     def published(self, command: Command, *, gripper_reached: bool = True) -> None:
@@ -235,21 +227,23 @@ class Commander:
 
     def _command(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> Command:
         robot, limits = self._robot, self._robot.limits
-        guard.check_chunk(chunk)
-        guard.check_joint_state(joint_state.positions, joint_state.velocities, self._kinematics.joints)
+        checks.check_chunk(chunk)
+        checks.check_joint_state(joint_state.positions, joint_state.velocities, self._kinematics.joints)
         self._delay.add(chunk.stamp_ns, now_ns)
-        guard.check_freshness((now_ns - chunk.stamp_ns) * 1e-9, (now_ns - joint_state.stamp_ns) * 1e-9, robot.freshness)
+        checks.check_freshness(
+            (now_ns - chunk.stamp_ns) * 1e-9, (now_ns - joint_state.stamp_ns) * 1e-9, robot.freshness
+        )
         self._lead.heard(now_ns - joint_state.stamp_ns)
         T_base_tool = self._kinematics.forward(joint_state.positions)
         if self._runs(now_ns):
             assert self._published is not None
             desired = self._kinematics.forward(self._published.desired(joint_state.stamp_ns))
-            guard.check_following(desired, T_base_tool, limits)
+            checks.check_following(desired, T_base_tool, limits)
 
         before = self._overlapping(chunk)
         blends = robot.command.blending
         mixed = ensemble([*(old for old, _ in before), chunk]) if blends == "ensemble" else chunk.actions
-        actions, clipped = guard.clip_actions(mixed, limits)
+        actions, clipped = checks.clip_actions(mixed, limits)
         anchor = self._anchor(chunk, now_ns)
         poses = np.concatenate([anchor[None], integrate(actions, anchor, robot.action, robot.frames)])
         due_ns = chunk.stamp_ns + round(chunk.time_step_s * 1e9) * np.arange(len(poses))
@@ -259,21 +253,25 @@ class Commander:
         first = max(1, int(np.searchsorted(due_ns, now_ns, side="right")))
         if first == len(poses):
             late_s = (now_ns - due_ns[-1]) * 1e-9
-            raise guard.Refused(f"all poses of the chunk are past; the last was due {late_s:.3f} s ago")
+            raise RejectedError(
+                Cause.CHUNK_OUTDATED,
+                Response.DROP,
+                f"all poses of the chunk lie in the past; the last was scheduled {late_s:.3f} s ago",
+            )
 
         committed = self._start(now_ns, joint_state)
-        inset_m = guard.WORKSPACE_INSET_M
+        inset_m = checks.WORKSPACE_INSET_M
         for slower in SLOWER:
-            targets, moved = guard.clip_targets(poses, limits, inset_m)
-            guard.check_first_target(targets[first], T_base_tool, limits)
+            targets, moved = checks.clip_targets(poses, limits, inset_m)
+            checks.check_first_target(targets[first], T_base_tool, limits)
             points, unreached = self._follow(targets, due_ns, committed, slower)
             tool_m = self._kinematics.tool_positions(points.positions)
-            excess_m = guard.workspace_excess(tool_m, limits)
+            excess_m = checks.workspace_excess(tool_m, limits)
             if excess_m == 0:
                 break
             inset_m += 1.5 * excess_m
         trajectory = points.from_start(self._stamp_ns(points))
-        guard.check_trajectory(trajectory, tool_m, self._limits, limits)
+        checks.check_trajectory(trajectory, tool_m, self._limits, limits)
 
         gripper = self._gripper.command(float(actions[first - 1, 6]))
         slowed = (f"speed, to 1/{slower}, to stay in the workspace",) if slower > 1 else ()
@@ -334,7 +332,7 @@ class Commander:
         """The points to publish again, and the last of them to branch off.
 
         Raises:
-            guard.Refused: Nothing of ours runs, and yet the arm moves.
+            RejectedError: Nothing of ours runs, and yet the arm moves.
         """
         if self._runs(now_ns):
             assert self._published is not None
@@ -347,9 +345,11 @@ class Commander:
         speed = np.abs(joint_state.velocities) / self._limits.velocity
         if speed.max() > MOVING:
             joint = int(speed.argmax())
-            raise guard.Refused(
+            raise RejectedError(
+                Cause.ALREADY_MOVING,
+                Response.DROP,
                 f"joint {self._kinematics.joints[joint]} moves at {joint_state.velocities[joint]:.3f} rad/s and "
-                "no trajectory of this node runs; wait until the arm rests"
+                "no trajectory of this node is active; wait until the arm rests",
             )
         return self._branch(now_ns, joint_state.positions, max(START_LEAD_NS, self._lead.lead_ns))
 
@@ -391,7 +391,7 @@ class Commander:
 
     def _watch_clock(self, now_ns: int) -> None:
         """A clock that was set back (a bag, a simulation) makes all remembered times meaningless."""
-        if now_ns < self._last_now_ns - CLOCK_BACK_NS:
+        if self._clock.jump_ns(now_ns):
             self.forget()
         self._last_now_ns = now_ns
 

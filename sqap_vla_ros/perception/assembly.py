@@ -18,13 +18,11 @@ from numpy.typing import NDArray
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core import clock as stamps
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.rejection import Cause, Rejection, Response
 from sqap_vla_ros.perception.camera import CameraError, CameraModel
 from sqap_vla_ros.perception.conventions import tool_policy_transform
 from sqap_vla_ros.perception.images import ImageError, check, decode
 from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
-
-# A stamp further back than this means that the clock was set back (a bag started over), not that a frame was late.
-CLOCK_JUMP_NS = 10**9
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,16 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedImage:
     """The image was taken from the slot and cannot be planned on.
 
     Attributes:
         stamp_ns: Of the image.
-        reason: Why, in words.
-        undecodable: Whether the image itself is unusable, not what belongs to it.
+        rejection: Why.
     """
 
     stamp_ns: int
-    reason: str
-    undecodable: bool = False
+    rejection: Rejection
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class ObservationAssembler:
         self._instruction = ""
         self._slot: _Frame | None = None  # the newest image
         self._waiting: _Frame | None = None  # the first that was asked for since the last one was taken
-        self._newest_ns = 0  # stamp of the newest image offered
+        self._stamps = stamps.JumpDetector(stamps.STAMP_BACK_NS)  # of all images offered
         self._handed_out_ns = 0  # stamp of the last image taken from the slot
         self.tree = TransformTree(max_gap_s=configuration.freshness.transform)
         self.dropped = 0
@@ -126,8 +122,8 @@ class ObservationAssembler:
         stamp_ns = stamps.stamp_ns(message)
         if stamp_ns <= 0:
             raise ImageError(f"image stamp is {stamp_ns} ns; the camera driver must stamp its images")
-        if stamp_ns < self._newest_ns - CLOCK_JUMP_NS:
-            back_s = (self._newest_ns - stamp_ns) * 1e-9
+        if jump_ns := self._stamps.jump_ns(stamp_ns):
+            back_s = -jump_ns * 1e-9
             self.reset()
             raise ImageError(f"image stamps went back by {back_s:.3f} s: waiting for transforms of the new time")
         if stamp_ns <= self._handed_out_ns:
@@ -138,10 +134,9 @@ class ObservationAssembler:
                 self.dropped += 1
                 return
             self.dropped += self._slot is not self._waiting
-        self._newest_ns = max(self._newest_ns, stamp_ns)
         self._slot = _Frame(message, stamp_ns, message.header.frame_id, arrived_ns)
 
-    def poll(self, now_ns: int) -> Observation | Waiting | Refused | None:
+    def poll(self, now_ns: int) -> Observation | Waiting | RejectedImage | None:
         """Take the image from the slot if it is ready.
 
         Args:
@@ -156,7 +151,9 @@ class ObservationAssembler:
             return None
         if not self._instruction:
             self._take(frame)
-            return Refused(frame.stamp_ns, "instruction is empty; publish one on ~/instruction or set the parameter")
+            return _rejected(
+                frame, Cause.NO_INSTRUCTION, "instruction is empty; publish one on ~/instruction or set the parameter"
+            )
         if missing := self._missing_transform(frame):
             frame = self._waiting = self._waiting or frame
             until_ns = frame.arrived_ns + self._wait_ns
@@ -167,7 +164,8 @@ class ObservationAssembler:
             T_base_tool = self.tree.lookup(self._frames.base, self._frames.tool, frame.stamp_ns)
             image = decode(frame.message)
         except (TransformError, ImageError) as error:
-            return Refused(frame.stamp_ns, str(error), undecodable=isinstance(error, ImageError))
+            cause = Cause.IMAGE_UNUSABLE if isinstance(error, ImageError) else Cause.TRANSFORM_MISSING
+            return _rejected(frame, cause, str(error))
         tool = self._project_tool(T_base_tool, self._camera_frame(frame), frame.stamp_ns, image)
         tool_px, reason = (None, tool) if isinstance(tool, str) else (tool, "")
         return Observation(frame.stamp_ns, image, self._instruction, T_base_tool, tool_px, reason)
@@ -176,7 +174,8 @@ class ObservationAssembler:
         """Forget the image and all transforms but the static ones, as after a jump of the clock."""
         self.tree.clear()
         self._slot = self._waiting = None
-        self._newest_ns = self._handed_out_ns = 0
+        self._stamps.forget()
+        self._handed_out_ns = 0
 
     def _take(self, frame: _Frame) -> None:
         self._handed_out_ns = frame.stamp_ns
@@ -229,3 +228,7 @@ class ObservationAssembler:
             u, v = pixels[0]
             return f"the tool is off the image, at pixel ({u:.0f}, {v:.0f}) of {width}x{height}"
         return pixels[0]
+
+
+def _rejected(frame: _Frame, cause: Cause, sentence: str) -> RejectedImage:
+    return RejectedImage(frame.stamp_ns, Rejection(cause, Response.DROP, sentence))

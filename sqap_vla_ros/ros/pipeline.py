@@ -8,31 +8,29 @@ import math
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.control import guard
-from sqap_vla_ros.control.commander import CLOCK_BACK_NS, Command, Commander, JointState, Refusal
-from sqap_vla_ros.control.guard import Response
+from sqap_vla_ros.control.commander import Command, Commander, JointState
+from sqap_vla_ros.control.safety import checks
+from sqap_vla_ros.control.safety.gate import GateInputs, InputAges, MotionGate
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.core.action_chunk import ActionChunk
-from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.core.clock import CLOCK_BACK_NS, JumpDetector, stamp_ns
 from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.perception.assembly import ObservationAssembler, Refused
+from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
+from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage
 from sqap_vla_ros.perception.frozen_camera import FrozenCamera
 from sqap_vla_ros.perception.images import ImageError
 from sqap_vla_ros.perception.transform_tree import TransformError
-from sqap_vla_ros.ros.interlock import InputAges, Interlock
 from sqap_vla_ros.ros.statistics import TickStatistics
 from sqap_vla_ros.ros.worker import Planned, PolicyFactory, PolicyWorker, Report
 
-# A clock that goes ahead of real time by more than this was set.
-CLOCK_AHEAD_NS = 10**9
 HEARTBEAT_LIMIT_S = 2.0
 
 
@@ -43,8 +41,8 @@ class Tick:
     Attributes:
         observation: What was planned on.
         chunk: The plan; None when the policy raised or what it gave cannot be used.
-        command: What may be sent to the arm; None when refused.
-        refusal: Why there is no command; None with one.
+        command: What may be sent to the arm; None when rejected.
+        rejection: Why there is no command; None with one.
         taken_ns: Image taken from the slot, monotonic clock.
         planned: Times of `plan`, monotonic clock.
     """
@@ -52,7 +50,7 @@ class Tick:
     observation: Observation
     chunk: ActionChunk | None
     command: Command | None
-    refusal: Refusal | None
+    rejection: Rejection | None
     taken_ns: int
     planned: Planned
 
@@ -62,7 +60,7 @@ class Tick:
 
 
 class Pipeline:
-    """State between ticks: the slot, the worker, the commander, the interlock.
+    """State between ticks: the slot, the worker, the commander, the motion gate.
 
     Args:
         configuration: The node's settings.
@@ -81,11 +79,17 @@ class Pipeline:
         self.tool_space: ToolSpace | None = None
         self.joint_state: JointState | None = None
         self.measured_tool: tuple[int, NDArray[np.float64]] | None = None
-        self.no_joint_state_reason = f"no joint states received on {configuration.topics.joint_states}"
-        self.no_commander_reason = "no robot model yet: waiting for the robot description"
+        self.no_commander: Rejection | None = hold(
+            Cause.NO_ROBOT_MODEL, "no robot model yet: waiting for the robot description"
+        )
         self.statistics = TickStatistics()
         self.robot_description = ""
-        self.interlock = Interlock(configuration)
+        self.gate = MotionGate(configuration)
+        self.image_rejection: Rejection | None = None
+        self.joint_states_rejection: Rejection | None = None
+        self.frozen: Rejection | None = None
+        self.controller: Rejection | None = None
+        self.unreachable = ""
         self._wake = wake
         self._factory = factory
         self.worker = self._start_worker()
@@ -93,9 +97,9 @@ class Pipeline:
         self.epoch = 0
         self.dead = ""
         self.starting = ""
+        self._clock = JumpDetector(CLOCK_BACK_NS)
         self._has_planned = False
         self._running: tuple[int, Observation, int, int] | None = None  # ticket, observation, taken_ns, epoch
-        self._last_now_ns = self._last_steady_ns = 0
         self._frozen_camera = FrozenCamera(configuration.freshness.frozen_motion)
         self._calibration: tuple[Any, ...] = ()
         self._image_stamp_ns: int | None = None
@@ -117,7 +121,7 @@ class Pipeline:
         """Begin anew: counts from zero, nothing planned yet."""
         self.statistics = TickStatistics()
         self.assembler.dropped = 0
-        self.interlock.frozen = ""
+        self.frozen = None
         self._frozen_camera = FrozenCamera(self.configuration.freshness.frozen_motion)
         self.begin_epoch()
 
@@ -128,19 +132,19 @@ class Pipeline:
             # Waiting is counted on the monotonic clock: it must end also while a simulated clock stands still.
             self.assembler.offer(message, time.monotonic_ns())
             self._image_stamp_ns, self._image_frame = stamp_ns(message), message.header.frame_id
-            self.interlock.image_refusal = ""
+            self.image_rejection = None
         except ImageError as error:
             self.statistics.images_refused += 1
-            self.interlock.image_refusal = str(error)
-        return self.interlock.image_refusal
+            self.image_rejection = hold(Cause.IMAGE_UNUSABLE, str(error))
+        return "" if self.image_rejection is None else self.image_rejection.sentence
 
     def take_joint_state(self, state: JointState) -> None:
         """Take the arm's joints."""
-        self.joint_state, self.interlock.joint_states_refusal = state, ""
+        self.joint_state, self.joint_states_rejection = state, None
 
     def refuse_joint_states(self, reason: str) -> None:
         """Told why joint states cannot be used; the last good ones count until they are too old."""
-        self.no_joint_state_reason = self.interlock.joint_states_refusal = reason
+        self.joint_states_rejection = hold(Cause.JOINT_STATES_UNUSABLE, reason)
 
     def measure_tool(self) -> None:
         """Where the tool itself is commanded, its newest transform takes the place of joint states."""
@@ -196,13 +200,7 @@ class Pipeline:
 
         A simulated clock may stand still, or run slower or faster than real time.
         """
-        steady_ns = time.monotonic_ns()
-        passed_ns, real_ns = now_ns - self._last_now_ns, steady_ns - self._last_steady_ns
-        is_first = self._last_now_ns == 0
-        self._last_now_ns, self._last_steady_ns = now_ns, steady_ns
-        if is_first or (passed_ns >= -CLOCK_BACK_NS and passed_ns - real_ns <= CLOCK_AHEAD_NS):
-            return 0
-        return passed_ns - real_ns
+        return self._clock.jump_ns(now_ns, time.monotonic_ns())
 
     def forget_time(self) -> None:
         """Forget all that has a stamp: the clock was set."""
@@ -216,7 +214,7 @@ class Pipeline:
         """Start the policy's process again; returns False when that would not help: it has planned nothing.
 
         Args:
-            cause: What is wrong with it, in words.
+            cause: What is wrong with it, a sentence.
         """
         if not self._has_planned:
             return False
@@ -226,7 +224,7 @@ class Pipeline:
         self.worker = self._start_worker()
         return True
 
-    def advance(self) -> Refusal | None:
+    def advance(self) -> Rejection | None:
         """Start a plan if the worker is free and an image with its transforms is there.
 
         Returns:
@@ -237,7 +235,7 @@ class Pipeline:
         try:
             return self._plan_on_image()
         except Exception as error:  # a defect or a library's failure: no plan, and the node goes on
-            return Refusal(f"no plan could be started: {in_one_line(error)}", Response.HOLD)
+            return hold(Cause.INTERNAL_ERROR, f"no plan could be started: {in_one_line(error)}")
 
     def finish(self, planned: Planned, now_ns: int) -> Tick | None:
         """Turn the worker's answer into a command, or into the reason why there is none.
@@ -255,18 +253,22 @@ class Pipeline:
         self._running = None
         chunk = planned.chunk
         if chunk is None:
-            raised = Refusal(f"the policy raised {planned.error}", Response.HOLD)
+            raised = hold(Cause.POLICY_FAILED, f"the policy raised {planned.error}")
             return Tick(observation, None, None, raised, taken_ns, planned)
         self._has_planned = True
         try:
-            guard.check_chunk(chunk)
-        except guard.Refused as refused:
-            return Tick(observation, None, None, Refusal(str(refused), refused.response), taken_ns, planned)
+            checks.check_chunk(chunk)
+        except RejectedError as rejected:
+            return Tick(observation, None, None, rejected.rejection, taken_ns, planned)
         if epoch != self.epoch:
-            late = Refusal("it was planned for what was asked before (instruction, activation or time have changed)")
+            late = Rejection(
+                Cause.CHUNK_SUPERSEDED,
+                Response.DROP,
+                "instruction, activation or time have changed since the plan began",
+            )
             return Tick(observation, None, None, late, taken_ns, planned)
         answer = self._command(chunk, now_ns)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, Rejection):
             return Tick(observation, chunk, None, answer, taken_ns, planned)
         return Tick(observation, chunk, answer, None, taken_ns, planned)
 
@@ -290,61 +292,76 @@ class Pipeline:
             joint_states=age(joint_stamp_ns),
         )
 
-    def waiting_for(self, now_ns: int) -> str:
-        """In words, what is missing for the arm to move; empty: nothing."""
-        if now_ns == 0:
-            return "no time: use_sim_time is set and nothing is received on /clock"
-        if not self.instruction:
-            return "no instruction: publish one on ~/instruction or set the parameter"
-        missing = self.interlock.waiting_for(self.ages_s(now_ns))
-        if self.commander is None:
-            missing = self.no_commander_reason
-        elif self.joint_state is None:
-            missing = self.no_joint_state_reason
-        more = self.interlock.incompatible
-        return f"{missing}; {more}" if missing and more else missing
+    def gate_inputs(self, now_ns: int) -> GateInputs:
+        """What the motion gate looks at."""
+        return GateInputs(
+            now_ns=now_ns,
+            ages=self.ages_s(now_ns),
+            instruction=self.instruction,
+            image=self.image_rejection,
+            joint_states=self.joint_states_rejection,
+            robot_model=self.no_commander if self.commander is None else None,
+            camera=self.frozen,
+            controller=self.controller,
+            policy=self.fault,
+            unreachable=self.unreachable,
+        )
 
-    def halted(self, now_ns: int) -> str:
-        """In words, why the arm must be at rest whatever is planned; empty: it may move."""
-        return self.interlock.stopped or self.fault or self.waiting_for(now_ns)
+    def inhibit(self, now_ns: int) -> Rejection | None:
+        """Why the arm must be at rest, whatever is planned; None: it may move."""
+        return self.gate.inhibit(self.gate_inputs(now_ns))
 
     @property
-    def fault(self) -> str:
-        """In words, why nothing can be planned although the inputs may be fine; empty: no fault."""
-        if self.dead or self.starting:
-            return self.dead or self.starting
+    def fault(self) -> Rejection | None:
+        """Why nothing can be planned although the inputs may be fine; None: no fault."""
+        if self.dead:
+            return hold(Cause.POLICY_DEAD, self.dead)
+        if self.starting:
+            return hold(Cause.POLICY_RESTARTING, self.starting)
         limit = self.configuration.plan_timeout
         if self._running is not None and (running_s := (time.monotonic_ns() - self._running[2]) * 1e-9) > limit:
-            return f"the policy has been planning for {running_s:.1f} s (plan_timeout is {limit:g} s)"
+            return hold(
+                Cause.POLICY_TIMEOUT,
+                f"the policy has been planning for {running_s:.1f} s (plan_timeout is {limit:g} s)",
+            )
         if (age_s := self.worker.heartbeat_age_s) > HEARTBEAT_LIMIT_S:
-            return f"the policy's process has not shown a sign of life for {age_s:.1f} s"
-        return ""
+            return hold(
+                Cause.POLICY_UNRESPONSIVE, f"the policy's process has not shown a sign of life for {age_s:.1f} s"
+            )
+        return None
 
-    def _plan_on_image(self) -> Refusal | None:
+    def _plan_on_image(self) -> Rejection | None:
         taken_ns = time.monotonic_ns()
         outcome = self.assembler.poll(taken_ns)
-        if isinstance(outcome, Refused):
-            if not outcome.undecodable:
-                return Refusal(outcome.reason)
+        if isinstance(outcome, RejectedImage):
+            rejection = outcome.rejection
+            if rejection.cause is not Cause.IMAGE_UNUSABLE:
+                return rejection
             self.statistics.images_refused += 1
-            self.interlock.image_refusal = outcome.reason
+            self.image_rejection = rejection
             alone = self.statistics.refused_s is None  # cameras send a broken frame now and then
-            return Refusal(outcome.reason, Response.DROP if alone else Response.HOLD)
+            return rejection if alone else replace(rejection, response=Response.HOLD)
         if isinstance(outcome, Observation):
-            self.interlock.frozen = self._frozen_camera.check(outcome.image, outcome.T_base_tool)
-            if self.interlock.frozen:
-                return Refusal(self.interlock.frozen)
+            frozen = self._frozen_camera.check(outcome.image, outcome.T_base_tool)
+            self.frozen = Rejection(Cause.CAMERA_FROZEN, Response.DROP, frozen) if frozen else None
+            if self.frozen:
+                return self.frozen
             committed = None
             if self.commander is not None:
                 committed = self.commander.continuation(outcome.stamp_ns, outcome.T_base_tool)
             self._running = (self.worker.submit(outcome, committed), outcome, taken_ns, self.epoch)
         return None
 
-    def _command(self, chunk: ActionChunk, now_ns: int) -> Command | Refusal:
-        if halted := self.halted(now_ns):
-            return Refusal(halted, Response.HOLD)
+    def _command(self, chunk: ActionChunk, now_ns: int) -> Command | Rejection:
+        if inhibited := self.inhibit(now_ns):
+            return replace(inhibited, response=Response.HOLD)
         assert self.commander is not None and self.joint_state is not None
         try:
             return self.commander.command(chunk, now_ns, self.joint_state)
         except Exception as error:  # a defect or a library's failure: no command, and the node goes on
-            return Refusal(f"no motion could be planned: {in_one_line(error)}", Response.HOLD)
+            return hold(Cause.INTERNAL_ERROR, f"no motion could be planned: {in_one_line(error)}")
+
+
+def hold(cause: Cause, sentence: str) -> Rejection:
+    """A rejection that brings the arm to rest until the next good command."""
+    return Rejection(cause, Response.HOLD, sentence)

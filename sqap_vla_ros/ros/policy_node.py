@@ -24,6 +24,7 @@ from sqap_vla_ros.control.outputs import output_of
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.core.policy import PolicyMetadata
+from sqap_vla_ros.core.rejection import Cause, Rejection, Response
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros import conversions, reporting
 from sqap_vla_ros.ros.inputs import LATCHED, Inputs, urdf
@@ -60,7 +61,7 @@ class PolicyNode(LifecycleNode):
         self._tick_publishers: Publishers | None = None
         self._supervisor: Supervisor | None = None
         self._stream_timer: Any = None
-        self._stopped = ""  # a stop outlives the configuration that it came in
+        self._stopped: Rejection | None = None  # a stop outlives the configuration that it came in
         self._active = False
         self._had_fault = False
         self._problem = ""
@@ -102,12 +103,11 @@ class PolicyNode(LifecycleNode):
         configuration = self._settings.configuration()
         check_gripper(configuration)
         self._pipeline = Pipeline(configuration, self._policy_factory, self._wake.trigger)
-        self._pipeline.interlock.stopped = self._stopped  # before anything can fail, or the failure would undo the stop
+        if self._stopped is not None:  # before anything can fail, or the failure would undo the stop
+            self._pipeline.gate.stop(self._stopped)
         metadata = self._await_policy(self._pipeline)
         space = ToolSpace(configuration.limits) if configuration.command.moves_tool else None
         if space is not None:
-            frames = configuration.frames
-            self._pipeline.no_joint_state_reason = f"no transform {frames.base} -> {frames.tool} received yet"
             self._pipeline.tool_space, self._pipeline.commander = space, Commander(configuration, space)
         elif configuration.command.robot_model:
             self._pipeline.commander = self._commander(configuration.command.robot_model)
@@ -127,7 +127,7 @@ class PolicyNode(LifecycleNode):
             on_input=self._advance,
             on_robot_description=self._receive_robot_description,
             on_instruction=self._receive_instruction,
-            on_enable=self._pipeline.interlock.enable,
+            on_enable=self._pipeline.gate.enable,
         )
         self._metadata = metadata
         self._problem = ""
@@ -156,8 +156,8 @@ class PolicyNode(LifecycleNode):
         self._pipeline.activate()
         self._tick_publishers.restart_count()
         self._active = True
-        if halted := self._pipeline.halted(self._now_ns()):
-            self.get_logger().info(f"active, and waiting: {halted}")
+        if inhibited := self._pipeline.inhibit(self._now_ns()):
+            self.get_logger().info(f"active, and waiting ({inhibited.cause}): {inhibited.sentence}")
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -197,7 +197,7 @@ class PolicyNode(LifecycleNode):
             self._inputs.ignore_images()
         if self._pipeline is not None and self._supervisor is not None and was_active:
             self._pipeline.begin_epoch()
-            self._supervisor.hold("the node is no longer active")
+            self._supervisor.hold(Cause.NOT_ACTIVE, "the node is no longer active")
             self._supervisor.finish_stream()
 
     def _release(self) -> None:
@@ -211,7 +211,7 @@ class PolicyNode(LifecycleNode):
             self.destroy_timer(self._stream_timer)
             self._stream_timer = None
         if self._pipeline is not None:
-            self._stopped = self._pipeline.interlock.stopped
+            self._stopped = self._pipeline.gate.stopped
             self._pipeline.worker.close()
             self._pipeline = None
         self._metadata = None
@@ -253,13 +253,14 @@ class PolicyNode(LifecycleNode):
         assert self._pipeline is not None and self._supervisor is not None
         if description == self._pipeline.robot_description:
             return
-        self._supervisor.hold("the robot description has changed")
+        self._supervisor.hold(Cause.ROBOT_MODEL_CHANGED, "the robot description has changed")
         self._pipeline.robot_description, self._pipeline.commander = description, None
         try:
             self._pipeline.commander = self._commander(urdf(description))
         except Exception as error:
-            self._pipeline.no_commander_reason = in_one_line(error)
-            self.get_logger().error(f"no commands: {self._pipeline.no_commander_reason}")
+            problem = in_one_line(error)
+            self._pipeline.no_commander = Rejection(Cause.ROBOT_MODEL_UNUSABLE, Response.HOLD, problem)
+            self.get_logger().error(f"no commands: {problem}")
 
     def _commander(self, model: str) -> Commander:
         assert self._pipeline is not None
@@ -272,29 +273,29 @@ class PolicyNode(LifecycleNode):
             self._receive_instruction(value)
         elif name == "dry_run" and self._pipeline is not None:
             if value and self._active and self._supervisor is not None:
-                self._supervisor.hold("dry_run was set")
+                self._supervisor.hold(Cause.DRY_RUN, "dry_run was set")
             self._pipeline.configuration = self._pipeline.configuration.model_copy(update={"dry_run": value})
 
     def _handle_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Nothing moves from now on; also before the node is active, or configured."""
-        self._stopped = "stopped by ~/stop; call ~/resume to go on"
+        self._stopped = Rejection(Cause.STOPPED_BY_USER, Response.STOP, "stopped by ~/stop")
         if self._supervisor is not None:
-            self._supervisor.stop("stopped by ~/stop")
-        response.success, response.message = True, self._stopped
+            self._supervisor.stop(self._stopped)
+        response.success, response.message = True, f"{self._stopped.sentence}; call ~/resume to go on"
         return response
 
     def _handle_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Undo a stop; what else keeps the arm from moving is told."""
         pipeline = self._pipeline
-        stopped = self._stopped if pipeline is None else pipeline.interlock.stopped
-        self._stopped = ""
+        stopped = self._stopped if pipeline is None else pipeline.gate.stopped
+        self._stopped = None
         if self._supervisor is not None and stopped:
             self._supervisor.resume()
-        waiting = "" if pipeline is None else pipeline.halted(self._now_ns())
-        response.success = bool(stopped)
+        waiting = None if pipeline is None else pipeline.inhibit(self._now_ns())
+        response.success = stopped is not None
         response.message = "resumed" if stopped else "it was not stopped"
         if waiting:
-            response.message += f"; waiting: {waiting}"
+            response.message += f"; waiting: {waiting.sentence}"
         self.get_logger().info(f"~/resume: {response.message}")
         return response
 
@@ -329,21 +330,21 @@ class PolicyNode(LifecycleNode):
 
     def _advance(self) -> None:
         if self._active and self._pipeline is not None and self._supervisor is not None:
-            refusal = self._pipeline.advance()
-            if refusal is not None:
+            rejection = self._pipeline.advance()
+            if rejection is not None:
                 self._supervisor.watch_clock()  # first: a ramp joins the motion in the new time
-                self._supervisor.respond(refusal)
-                self._refuse(refusal.reason)
+                self._supervisor.respond(rejection)
+                self._reject(rejection)
 
     def _publish_tick(self, pipeline: Pipeline, tick: Tick, now_ns: int, read_ns: int) -> None:
         assert self._metadata is not None and self._supervisor is not None and self._tick_publishers is not None
-        statistics, refusal = pipeline.statistics, tick.refusal
+        statistics, rejection = pipeline.statistics, tick.rejection
         if tick.command is not None and not pipeline.configuration.dry_run:
-            refusal = self._supervisor.send(tick.command, now_ns, read_ns)
-            statistics.commands_published += refusal is None
-        if refusal is not None:
-            self._supervisor.respond(refusal)
-            self._refuse(refusal.reason)
+            rejection = self._supervisor.send(tick.command, now_ns, read_ns)
+            statistics.commands_published += rejection is None
+        if rejection is not None:
+            self._supervisor.respond(rejection)
+            self._reject(rejection)
         elif tick.command is not None:
             published_ns = time.monotonic_ns()
             statistics.commands_clipped += bool(tick.command.clipped)
@@ -353,18 +354,20 @@ class PolicyNode(LifecycleNode):
             statistics.count_chunk(with_ring=tick.chunk.tool_px is not None)
             self._tick_publishers.publish_plan(tick, pipeline, self._metadata.policy_id)
 
-    def _refuse(self, reason: str) -> None:
+    def _reject(self, rejection: Rejection) -> None:
         assert self._pipeline is not None
-        if self._pipeline.statistics.refuse(reason):
-            self.get_logger().warning(f"no command: {reason}")
+        if self._pipeline.statistics.reject(rejection):
+            self.get_logger().warning(f"no command ({rejection.cause}): {rejection.sentence}")
 
     def _report_status(self) -> None:
         if self._active and self._inputs is not None and self._pipeline is not None:
             self._inputs.watch_image_topic()
-            self._pipeline.interlock.incompatible = self._inputs.incompatible()
-        fault = "" if self._pipeline is None or self._metadata is None else self._pipeline.fault
+            self._pipeline.unreachable = self._inputs.incompatible()
+        fault = None if self._pipeline is None or self._metadata is None else self._pipeline.fault
         if fault and not self._had_fault:
-            self.get_logger().error(f"{fault}; nothing is commanded (if it lasts: deactivate, clean up and configure)")
+            self.get_logger().error(
+                f"{fault.sentence}; nothing is commanded (if it lasts: deactivate, clean up and configure)"
+            )
         self._had_fault = bool(fault)
         status = reporting.status_message(
             self._pipeline, self._metadata, self._active, self._problem, self._now_ns(), time.monotonic()

@@ -13,6 +13,7 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.commander import Command
 from sqap_vla_ros.control.outputs import Output
 from sqap_vla_ros.core.action_chunk import ActionChunk as Chunk
+from sqap_vla_ros.core.rejection import Cause, Rejection, Response
 from sqap_vla_ros.perception.transform_tree import TransformError
 from sqap_vla_ros.ros import conversions, markers
 from sqap_vla_ros.ros.outputs import ArmPublisher, gripper_of
@@ -106,14 +107,15 @@ class Publishers:
         return self._listeners < before
 
     @property
-    def unheard(self) -> str:
-        """In words, why commands reach no controller; empty: somebody listens."""
+    def no_controller(self) -> Rejection | None:
+        """Why commands reach no controller; None when the command topic has a subscriber."""
         if self._listeners:
-            return ""
+            return None
         topic = self._arm.publisher.topic_name
         if self._node.count_subscribers(topic):
-            return f"who listens on {topic} asks for another quality of service than reliable and volatile"
-        return f"nothing listens on {topic}: is the controller active?"
+            sentence = f"the subscriber on {topic} asks for another quality of service than reliable and volatile"
+            return Rejection(Cause.CONTROLLER_INCOMPATIBLE, Response.HOLD, sentence)
+        return Rejection(Cause.NO_CONTROLLER, Response.HOLD, f"nothing listens on {topic}: is the controller active?")
 
     def destroy(self) -> None:
         """End all publishers."""

@@ -6,6 +6,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sqap_vla.msg import PolicyStatus
 from std_msgs.msg import Header
 
+from sqap_vla_ros.control.safety.states import MotionState
 from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.ros.conversions import time_message
 from sqap_vla_ros.ros.pipeline import Pipeline
@@ -63,19 +64,18 @@ def status_message(
     status.commands_published = statistics.commands_published
     status.commands_clipped = statistics.commands_clipped
     status.commands_refused = statistics.commands_refused
-    status.last_refusal = statistics.last_refusal
+    status.last_refusal = statistics.last_rejection.sentence if statistics.last_rejection else ""
     return status
 
 
 def _state(pipeline: Pipeline, active: bool, now_ns: int) -> tuple[int, str]:
-    if fault := pipeline.fault:
-        return PolicyStatus.FAULT, fault
-    if not active:
-        return PolicyStatus.INACTIVE, "configured; activate to start planning"
     unplanned = pipeline.statistics.unplanned(pipeline.configuration.freshness.image)
-    if waiting := pipeline.halted(now_ns) or unplanned:
-        return PolicyStatus.WAITING, waiting
-    return PolicyStatus.RUNNING, "dry run: nothing is commanded" if pipeline.configuration.dry_run else ""
+    state, why = pipeline.gate.state(pipeline.gate_inputs(now_ns), active=active, unplanned=unplanned)
+    if state is MotionState.STOPPED:
+        return PolicyStatus.WAITING, why.sentence if why else ""
+    if why is not None:
+        return state.value, why.sentence
+    return state.value, "dry run: nothing is commanded" if pipeline.configuration.dry_run else ""
 
 
 def diagnostics_message(status: PolicyStatus, node_name: str) -> DiagnosticArray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sqap_vla_ros.core.reasons import same_kind
+from sqap_vla_ros.core.rejection import Rejection
 
 WINDOW_TICKS = 200
 
@@ -30,19 +30,19 @@ class TickStatistics:
     commands_published: int = 0
     commands_clipped: int = 0
     commands_refused: int = 0
-    last_refusal: str = ""
+    last_rejection: Rejection | None = None
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
     overheads_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
     planned_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
     refused_s: tuple[float, float] | None = None
 
-    def refuse(self, reason: str) -> bool:
-        """Count a refused command; returns whether the reason is a new one (worth a line in the log)."""
-        is_new = not same_kind(reason, self.last_refusal)
+    def reject(self, rejection: Rejection) -> bool:
+        """Count a rejected command; returns whether the cause is a new one (worth a line in the log)."""
+        is_new = self.last_rejection is None or rejection.cause is not self.last_rejection.cause
         now_s = time.monotonic()
         self.refused_s = (now_s if self.refused_s is None else self.refused_s[0], now_s)
         self.commands_refused += 1
-        self.last_refusal = reason
+        self.last_rejection = rejection
         return is_new
 
     def count_chunk(self, with_ring: bool) -> None:
@@ -52,11 +52,11 @@ class TickStatistics:
         self.planned_at_s.append(time.monotonic())
         self.refused_s = None
 
-    def unplanned(self, longest_s: float) -> str:
-        """Why images lead to no chunk, when they have been refused for longer than that; empty: they have not."""
+    def unplanned(self, longest_s: float) -> Rejection | None:
+        """Why images have led to no chunk for longer than that; None when they have."""
         if self.refused_s is None or self.refused_s[1] - self.refused_s[0] <= longest_s:
-            return ""
-        return self.last_refusal
+            return None
+        return self.last_rejection
 
     def plan_rate_hz(self, now_s: float, window_s: float = 5.0) -> float:
         """Chunks per second over the last seconds."""

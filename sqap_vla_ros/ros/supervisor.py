@@ -1,7 +1,7 @@
 """Sends commands, and brings the arm to rest whenever it must be.
 
 A trajectory ends at rest by itself; this is for not waiting until then. Many times a second it asks whether the arm may
-move (`Interlock`), whether the policy lives, whether a controller listens and whether the clock runs, and publishes
+move (`MotionGate`), whether the policy lives, whether a controller listens and whether the clock runs, and publishes
 the ramp to rest once when not.
 """
 
@@ -9,9 +9,9 @@ import time
 
 from rclpy.lifecycle import LifecycleNode
 
-from sqap_vla_ros.control.commander import Command, Refusal
-from sqap_vla_ros.control.guard import Response
+from sqap_vla_ros.control.commander import Command
 from sqap_vla_ros.core.errors import in_one_line
+from sqap_vla_ros.core.rejection import Cause, Rejection, Response
 from sqap_vla_ros.ros.pipeline import Pipeline
 from sqap_vla_ros.ros.publishers import Publishers
 
@@ -25,7 +25,7 @@ class Supervisor:
 
     Args:
         node: For its clock and log.
-        pipeline: What is planned, and the interlock.
+        pipeline: What is planned, and the motion gate.
         publishers: Where commands go.
     """
 
@@ -36,7 +36,7 @@ class Supervisor:
         self._resting = True  # as far as commands go: the ramp was sent after the last one, or none was sent
         self._streaming = False
 
-    def send(self, command: Command, now_ns: int, read_ns: int) -> Refusal | None:
+    def send(self, command: Command, now_ns: int, read_ns: int) -> Rejection | None:
         """Publish a command: the arm moves. Returns why not; None: it does.
 
         Args:
@@ -72,51 +72,53 @@ class Supervisor:
         self.watch_clock()
         pipeline = self._pipeline
         if self._publishers.lost_listener() and pipeline.commander is not None:
-            self.hold("the arm's controller no longer listens")
+            self.hold(Cause.CONTROLLER_LOST, "the arm's controller no longer listens")
             pipeline.commander.forget()
-        pipeline.interlock.unheard = "" if pipeline.configuration.dry_run else self._publishers.unheard
+        pipeline.controller = None if pipeline.configuration.dry_run else self._publishers.no_controller
         fault = pipeline.fault
-        if halted := pipeline.halted(self._now_ns()):
-            self.hold(halted)
+        if inhibited := pipeline.inhibit(self._now_ns()):
+            self.hold(inhibited.cause, inhibited.sentence)
         # Ending a process takes so long that a ramp that is being streamed would break off: that comes first.
         may_restart = pipeline.configuration.restart_policy and not (pipeline.starting or self._streaming)
-        if fault and may_restart and pipeline.restart(fault):
+        if fault and may_restart and pipeline.restart(fault.sentence):
             self._node.get_logger().error(pipeline.starting)
-            self.stop(f"stopped because {fault}; the policy was started again")
+            sentence = f"stopped because {fault.sentence}; the policy was started again"
+            self.stop(Rejection(fault.cause, Response.STOP, sentence))
 
     def watch_clock(self) -> None:
         """A clock that was set makes all stamps meaningless, and what the controller was told lies in the old time."""
         jump_ns = self._pipeline.clock_jump_ns(self._now_ns())
         if jump_ns:
             direction = "ahead" if jump_ns > 0 else "back"
-            self.hold(f"the clock was set {direction} by {abs(jump_ns) * 1e-9:.2f} s", jump_ns)
+            self.hold(Cause.CLOCK_JUMP, f"the clock was set {direction} by {abs(jump_ns) * 1e-9:.2f} s", jump_ns)
             self._publishers.clock_set(jump_ns)
             self._pipeline.forget_time()
 
-    def respond(self, refusal: Refusal) -> None:
-        """Do what must follow from a refused command."""
-        if refusal.response is Response.HOLD:
-            self.hold(refusal.reason)
-        elif refusal.response is Response.STOP:
-            self.stop(refusal.reason)
+    def respond(self, rejection: Rejection) -> None:
+        """Do what follows from a rejected command."""
+        if rejection.response is Response.HOLD:
+            self.hold(rejection.cause, rejection.sentence)
+        elif rejection.response is Response.STOP:
+            self.stop(rejection)
 
-    def stop(self, reason: str) -> None:
+    def stop(self, rejection: Rejection) -> None:
         """Bring the arm to rest, and keep it there until `resume`."""
-        self._pipeline.interlock.stopped = f"{reason}; call ~/resume to go on"
-        self.hold(reason)
+        self._pipeline.gate.stop(rejection)
+        self.hold(rejection.cause, rejection.sentence)
 
     def resume(self) -> None:
         """Let the arm move again, by plans made from now on."""
-        self._pipeline.interlock.stopped = ""
+        self._pipeline.gate.resume()
         self._pipeline.begin_epoch()
 
-    def hold(self, reason: str, clock_jump_ns: int = 0) -> None:
+    def hold(self, cause: Cause, sentence: str, clock_jump_ns: int = 0) -> None:
         """Bring the arm to rest, until the next command.
 
         Without a ramp (there is none within the limits, or it failed) it comes to rest at its trajectory's end.
 
         Args:
-            reason: For the log.
+            cause: Why, as a code.
+            sentence: Why, for the log.
             clock_jump_ns: By how much the clock was set since the last command: the ramp joins that one, in its time.
         """
         commander = self._pipeline.commander
@@ -130,7 +132,7 @@ class Supervisor:
                 if ramp is None:
                     return
                 if self._publish(ramp, now_ns, read_ns) is None:
-                    self._node.get_logger().warning(f"the arm is brought to rest: {reason}")
+                    self._node.get_logger().warning(f"the arm is brought to rest ({cause}): {sentence}")
                     return
             self._resting = False  # `watch` tries again while the cause lasts
             problem = "this machine is too busy to compute one in time"
@@ -140,7 +142,7 @@ class Supervisor:
             f"no ramp to rest, the arm ends its last trajectory: {problem}", throttle_duration_sec=1.0
         )
 
-    def _publish(self, command: Command, now_ns: int, read_ns: int) -> Refusal | None:
+    def _publish(self, command: Command, now_ns: int, read_ns: int) -> Rejection | None:
         """Publish what can still join the motion; returns why it cannot."""
         commander = self._pipeline.commander
         assert commander is not None

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from tf2_msgs.msg import TFMessage
 
 from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.control.commander import Commander, JointState, Refusal
+from sqap_vla_ros.control.commander import Commander, JointState
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.policy import Policy
+from sqap_vla_ros.core.rejection import Rejection
 from sqap_vla_ros.perception.assembly import ObservationAssembler
 from sqap_vla_ros.ros.conversions import gripper_message, trajectory_message
 from sqap_vla_ros.simulation import messages
@@ -210,8 +211,8 @@ class ClosedLoop:
         now_ns, settings = self.now_ns, self.configuration
         state = JointState(self.scene.joint_positions.copy(), self.scene.joint_velocities.copy(), now_ns)
         command = self._commander.command(chunk, now_ns, state)
-        if isinstance(command, Refusal):
-            return command.reason
+        if isinstance(command, Rejection):
+            return command.sentence
         joints = settings.command.joints
         message = trajectory_message(command.trajectory, joints, command.start_ns, settings.frames.base)
         rejection = self._arm.accept(message, now_ns * 1e-9)

@@ -242,7 +242,7 @@ FAULTS = (
         "rests at the end",
     ),
     Fault("images at 200 Hz", _flood(200, _send_image), _nothing, "", not_timed, "goes on"),
-    Fault("malformed images", _malformed_images, _robot(publishes_images=True), "refused", when_images_are_old),
+    Fault("malformed images", _malformed_images, _robot(publishes_images=True), "rejected", when_images_are_old),
     Fault(
         "joint states of NaN",
         _robot(reports_positions=False),

@@ -84,6 +84,7 @@ class SyntheticRobot(Node):
         publishes_transforms: False stops /tf.
         is_frozen: True sends the same image again and again, with fresh stamps.
         image_age_s: How old the images are when they are sent.
+        transform_age_s: How old the tool's transforms are when they are sent.
         T_error: float64 (4, 4), by which the tool's transform is wrong.
         tool_frame: Under which the tool's transform is sent.
         reports_positions: False sends NaN instead of the joints' positions.
@@ -106,6 +107,7 @@ class SyntheticRobot(Node):
         self.publishes_transforms = True
         self.is_frozen = False
         self.image_age_s = 0.0
+        self.transform_age_s = 0.0
         self.T_error = np.eye(4)
         self.tool_frame = TOOL
         self.reports_positions = True
@@ -205,7 +207,9 @@ class SyntheticRobot(Node):
             self.position_times_s.append(time.monotonic())
         if self.publishes_transforms:
             T_base_tool = self.T_error @ self._kinematics.forward(q)
-            transform = transform_message(T_base_tool, BASE, self.tool_frame, now_ns)
+            transform = transform_message(
+                T_base_tool, BASE, self.tool_frame, now_ns - round(self.transform_age_s * 1e9)
+            )
             self.transforms.publish(TFMessage(transforms=[transform]))
             self.transform_times_s.append(time.monotonic())
 

@@ -16,7 +16,7 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core import clock as stamps
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.reasons import ReasonCounter
-from sqap_vla_ros.perception.assembly import CLOCK_JUMP_NS, ObservationAssembler, Refused
+from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage
 from sqap_vla_ros.perception.camera import CameraError, CameraModel
 from sqap_vla_ros.perception.images import ImageError
 from sqap_vla_ros.perception.transform_tree import TransformError
@@ -163,6 +163,7 @@ class Evidence:
         self._assembler = ObservationAssembler(configuration)
         self._assembler.set_instruction(_ANY_INSTRUCTION)
         self.tree = self._assembler.tree
+        self._image_stamps = stamps.JumpDetector(stamps.STAMP_BACK_NS)
         self._forget()
 
     def _forget(self) -> None:
@@ -179,16 +180,14 @@ class Evidence:
         self.tool_path: list[tuple[int, Array]] = []
         self.T_camera_base: Array | None = None
         self.motions: list[PlannedMotion] = []
-        self._newest_image_ns = 0
 
     def add_image(self, message: Any, received_ns: int) -> None:
         """Take an Image or CompressedImage."""
         at_ns = stamps.stamp_ns(message)
-        if at_ns < self._newest_image_ns - CLOCK_JUMP_NS:
+        if self._image_stamps.jump_ns(at_ns):
             self.clock_jumps += 1
             self._forget()
             self._assembler.reset()
-        self._newest_image_ns = max(self._newest_image_ns, at_ns)
         self.images.add(at_ns, received_ns)
         if hasattr(message, "format"):
             self.formats[message.format, 0, 0] += 1
@@ -243,8 +242,8 @@ class Evidence:
     def poll(self, now_ns: int) -> None:
         """Let the node's own assembly take the image that waits, if it is ready; after every message."""
         outcome = self._assembler.poll(now_ns)
-        if isinstance(outcome, Refused):
-            self.refusals.add(outcome.reason)
+        if isinstance(outcome, RejectedImage):
+            self.refusals.add(outcome.rejection.sentence)
         elif isinstance(outcome, Observation):
             self.planned += 1
             if outcome.no_ring_reason:

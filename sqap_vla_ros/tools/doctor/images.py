@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from sqap_vla_ros.control.safety.checks import STAMP_TOLERANCE_S
 from sqap_vla_ros.tools.doctor.evidence import Evidence, Times
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 
 # Beyond this, stamps and times of arrival are not of the same clock.
 OTHER_CLOCK_S = 60.0
-_FUTURE_S = 0.1
 
 
 def check_images(evidence: Evidence) -> list[Finding]:
@@ -48,7 +48,7 @@ def age_findings(about: str, times: Times, limit_s: float, limit: str) -> list[F
             "live: synchronise the clocks, or --use-sim-time for a simulation; in a bag: record with the same clock"
         )
         return [Finding(Level.WARNING, about, what, advice)]
-    if median_s < -_FUTURE_S:
+    if median_s < -STAMP_TOLERANCE_S:
         advice = "synchronise the clocks of the computers (chrony), or of the camera with its computer"
         return [Finding(Level.PROBLEM, about, f"{what}: stamped in the future", advice)]
     if median_s > limit_s:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sqap_vla_ros.perception.assembly import CLOCK_JUMP_NS
+from sqap_vla_ros.core.clock import STAMP_BACK_NS, JumpDetector
 
 
 class RunError(ValueError):
@@ -140,13 +140,12 @@ class Laps:
     """Counts how often stamps went back by more than a late frame does."""
 
     def __init__(self) -> None:
-        self._lap = self._newest_ns = 0
+        self._lap = 0
+        self._stamps = JumpDetector(STAMP_BACK_NS)
 
     def at(self, stamp_ns: int) -> int:
         """The lap of the next stamp."""
-        if stamp_ns < self._newest_ns - CLOCK_JUMP_NS:
-            self._lap, self._newest_ns = self._lap + 1, stamp_ns
-        self._newest_ns = max(self._newest_ns, stamp_ns)
+        self._lap += self._stamps.jump_ns(stamp_ns) != 0
         return self._lap
 
 

@@ -16,8 +16,7 @@ from sqap_vla_ros.bags.bag import BagTopics
 from sqap_vla_ros.bags.messages import token_grid
 from sqap_vla_ros.bags.observations import Extrinsic
 from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.core.clock import stamp_ns
-from sqap_vla_ros.perception.assembly import CLOCK_JUMP_NS
+from sqap_vla_ros.core.clock import STAMP_BACK_NS, JumpDetector, stamp_ns
 from sqap_vla_ros.perception.camera import CameraError, CameraModel
 from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
 from sqap_vla_ros.reporting.overlay import Overlay
@@ -80,18 +79,16 @@ class SceneReader:
         self._laps, self._lap = Laps(), 0
         self._stamps = frozenset(run.stamps_ns.tolist())
         self._latest: int | None = None
-        self._newest_ns = 0
+        self._image_stamps = JumpDetector(STAMP_BACK_NS)
         self._waiting: deque[tuple[int, Any]] = deque()
 
     def add(self, topic: str, recorded_ns: int, message: Any) -> Iterator[Scene]:
         """Take a message; yields the scenes that are complete with it."""
         if topic == self._topics.image:
             at_ns = stamp_ns(message)
-            if at_ns < self._newest_ns - CLOCK_JUMP_NS:
+            if self._image_stamps.jump_ns(at_ns):
                 yield from self.rest()
                 self._tree.clear()
-                self._newest_ns = 0
-            self._newest_ns = max(self._newest_ns, at_ns)
             self._waiting.append((recorded_ns, message))
         elif topic == self._topics.camera_info:
             try:

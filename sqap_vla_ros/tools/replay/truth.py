@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from sqap_vla_ros.bags.bag import CHUNK_TYPE, TRANSFORM_TYPE, Bag, BagDamage, BagTopics
 from sqap_vla_ros.config.robot import Robot
-from sqap_vla_ros.core.clock import stamp_ns, time_ns
-from sqap_vla_ros.perception.assembly import CLOCK_JUMP_NS
+from sqap_vla_ros.core.clock import STAMP_BACK_NS, stamp_ns, time_ns
 from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
 from sqap_vla_ros.perception.transforms import transform_from_message
 from sqap_vla_ros.tools.replay.metrics import Motion, gripper_states
@@ -133,7 +132,7 @@ class Truth:
                 stamps = _stamps(message)
                 self._newest_ns |= stamps
                 ahead_ns = max(stamps.values(), default=recorded_ns) - recorded_ns
-                self._clock_ns = ahead_ns if abs(ahead_ns) > CLOCK_JUMP_NS else 0
+                self._clock_ns = ahead_ns if abs(ahead_ns) > STAMP_BACK_NS else 0
         elif kind == CHUNK_TYPE:
             self._take_chunk(message)
         elif kind == COMMAND_TYPE:
@@ -158,7 +157,7 @@ class Truth:
         with suppress(TransformError):  # other frames' publishers may have clocks of their own
             chain = self._transforms.children_between(frames.base, frames.tool)
             stamps = {child: ns for child, ns in stamps.items() if child in chain}
-        return any(ns < self._newest_ns.get(child, ns) - CLOCK_JUMP_NS for child, ns in stamps.items())
+        return any(ns < self._newest_ns.get(child, ns) - STAMP_BACK_NS for child, ns in stamps.items())
 
     def _forget(self) -> None:
         self._transforms.clear()

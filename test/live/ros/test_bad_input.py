@@ -124,10 +124,10 @@ def test_a_tool_pose_that_an_edge_does_not_reach_yet_is_waited_for(make_cell: Ma
 
 def test_images_ahead_of_all_transforms_are_a_state_of_waiting(make_cell: MakeCell) -> None:
     cell = make_cell(**{"freshness.transform_wait": 0.0})
-    cell.robot.image_age_s = -0.09
+    cell.robot.transform_age_s = 0.09
     cell.start()
     cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING and "after the last" in cell.status.detail)
-    cell.robot.image_age_s = 0.09
+    cell.robot.transform_age_s, cell.robot.image_age_s = 0.0, 0.09
     cell.spin_until(lambda: cell.status.state == PolicyStatus.RUNNING)
 
 
@@ -152,7 +152,7 @@ def test_images_that_cannot_be_decoded_bring_the_arm_to_rest(
     data = data[:-200]
     cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING)
     assert "JPEG" in cell.status.detail and "truncated" in cell.status.detail and cell.status.images_refused > 0
-    assert "the arm is brought to rest: JPEG image" in capfd.readouterr().err
+    assert "the arm is brought to rest (image_unusable): JPEG image" in capfd.readouterr().err
     count, data = len(cell.robot.commands), encoded.tobytes()
     cell.spin_until(lambda: len(cell.robot.commands) > count)
 
@@ -172,7 +172,7 @@ def test_missing_joint_states_are_named(make_cell: MakeCell) -> None:
     cell = make_cell(**{"topics.joint_states": "/nobody/joint_states"})
     cell.start()
     cell.spin_for_chunks(2)
-    cell.spin_until(lambda: "no joint states received on /nobody/joint_states" in cell.status.last_refusal)
+    cell.spin_until(lambda: "no joint state on /nobody/joint_states received yet" in cell.status.last_refusal)
     assert cell.robot.commands == []
 
 

@@ -11,11 +11,12 @@ from control_robots import PANDA_HOME, PANDA_JOINTS
 from sqap_vla_ros.config.robot import ActionConvention, Frames, Limits, Robot, Topics
 from sqap_vla_ros.config.robot import Command as CommandSettings
 from sqap_vla_ros.control import commander
-from sqap_vla_ros.control.commander import Command, Commander, JointState, Refusal
+from sqap_vla_ros.control.commander import Command, Commander, JointState
 from sqap_vla_ros.control.delays import WARM_UP
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.rejection import Cause, Rejection, Response
 from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController
 
@@ -74,7 +75,7 @@ class Arm:
     def chunk(self, actions: np.ndarray) -> ActionChunk:
         return ActionChunk(self.now_ns, actions, STEP_S, self.T_base_tool, "pick", 0, keep_all())
 
-    def command(self, chunk: ActionChunk, transport_ns: int = 2 * MS) -> Command | Refusal:
+    def command(self, chunk: ActionChunk, transport_ns: int = 2 * MS) -> Command | Rejection:
         answer = self.commander.command(chunk, self.now_ns, self.joint_state)
         if isinstance(answer, Command):
             self.send(answer, transport_ns)
@@ -125,7 +126,7 @@ def arm(panda: Kinematics) -> Arm:
     return Arm(panda, settings())
 
 
-def wander(arm: Arm, seconds: float, delays_s: tuple[float, float], seed: int) -> list[Command | Refusal]:
+def wander(arm: Arm, seconds: float, delays_s: tuple[float, float], seed: int) -> list[Command | Rejection]:
     """A random walk of chunks at 5 Hz, each commanded some time after its observation."""
     random = np.random.default_rng(seed)
     drift, answers, end_ns = np.zeros(6), [], arm.now_ns + round(seconds * 1e9)
@@ -232,7 +233,7 @@ def test_what_swings_out_of_the_workspace_is_planned_again_more_slowly(
     assert slowed
     monkeypatch.setattr(commander, "SLOWER", (1,))
     without = wander(Arm(panda, robot), 7.0, (0.05, 0.3), seed=7)
-    assert sum(isinstance(answer, Refusal) for answer in answers) < sum(isinstance(w, Refusal) for w in without)
+    assert sum(isinstance(answer, Rejection) for answer in answers) < sum(isinstance(w, Rejection) for w in without)
 
 
 def test_steady_chunks_move_the_tool_at_their_speed(arm: Arm) -> None:
@@ -320,8 +321,8 @@ def test_a_command_that_took_too_long_is_refused_and_the_next_one_allows_for_it(
         assert isinstance(answer, Command)
         arm.run(0.08)
         answers.append(arm.commander.late(answer, arm.now_ns))
-    refused, allowed = answers
-    assert isinstance(refused, Refusal) and "too late to join the running one" in refused.reason
+    rejected, allowed = answers
+    assert isinstance(rejected, Rejection) and rejected.cause is Cause.COMMAND_LATE
     assert allowed is None
 
 
@@ -354,34 +355,35 @@ def test_a_chunk_of_the_past_is_refused(arm: Arm) -> None:
     fresh, chunk = Commander(robot, arm.kinematics), arm.chunk(steady())
     arm.run(3.3)
     answer = fresh.command(chunk, arm.now_ns, arm.joint_state)
-    assert answer == Refusal("all poses of the chunk are past; the last was due 0.100 s ago")
+    assert isinstance(answer, Rejection) and answer.cause is Cause.CHUNK_OUTDATED
+    assert answer.response is Response.DROP and "0.100 s ago" in answer.sentence
 
 
 def test_an_old_image_is_refused(arm: Arm) -> None:
     chunk = arm.chunk(steady())
     arm.run(0.6)
     answer = arm.command(chunk)
-    assert isinstance(answer, Refusal) and answer.reason.startswith("image: 0.600 s old")
+    assert isinstance(answer, Rejection) and answer.cause is Cause.IMAGE_STALE
 
 
 def test_old_joint_states_are_refused(arm: Arm) -> None:
     old = arm.joint_state
     arm.run(0.3)
     answer = arm.commander.command(arm.chunk(steady()), arm.now_ns, old)
-    assert isinstance(answer, Refusal) and answer.reason.startswith("joint states: 0.300 s old")
+    assert isinstance(answer, Rejection) and answer.cause is Cause.JOINT_STATES_STALE
 
 
 def test_actions_that_are_not_finite_are_refused(arm: Arm) -> None:
     actions = steady()
     actions[5, 2] = np.nan
-    assert isinstance(arm.command(arm.chunk(actions)), Refusal)
+    assert isinstance(arm.command(arm.chunk(actions)), Rejection)
 
 
 def test_a_tool_pose_in_another_frame_is_refused(arm: Arm) -> None:
     chunk = arm.chunk(steady())
     chunk.T_base_tool[0, 3] += 0.3
     answer = arm.command(chunk)
-    assert isinstance(answer, Refusal) and "from the tool" in answer.reason
+    assert isinstance(answer, Rejection) and answer.cause is Cause.TARGET_FAR_FROM_TOOL
 
 
 def test_an_arm_that_stands_still_against_its_trajectory_is_noticed(arm: Arm) -> None:
@@ -391,13 +393,13 @@ def test_an_arm_that_stands_still_against_its_trajectory_is_noticed(arm: Arm) ->
     arm.state = blocked
     chunk = arm.chunk(steady())
     answer = arm.commander.command(chunk, arm.now_ns, arm.joint_state)
-    assert isinstance(answer, Refusal) and "does the controller follow" in answer.reason
+    assert isinstance(answer, Rejection) and answer.cause is Cause.NOT_FOLLOWING
 
 
 def test_an_arm_that_others_move_is_left_alone(arm: Arm) -> None:
     moving = JointState(PANDA_HOME, np.array([0, 0.3, 0, 0, 0, 0, 0]), arm.now_ns)
     answer = arm.commander.command(arm.chunk(steady()), arm.now_ns, moving)
-    assert isinstance(answer, Refusal) and "joint2 moves at 0.300 rad/s" in answer.reason
+    assert isinstance(answer, Rejection) and answer.cause is Cause.ALREADY_MOVING
 
 
 def test_clipping_is_reported(arm: Arm) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.perception.assembly import ObservationAssembler, Refused, Waiting
+from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage, Waiting
 from sqap_vla_ros.perception.images import ImageError
 from sqap_vla_ros.perception.transforms import quaternion_from_matrix, rotation_from_rpy, transform_from
 
@@ -162,8 +162,8 @@ def test_after_the_wait_a_missing_tool_transform_refuses_the_image():
     made.offer(image(), T0)
     assert isinstance(made.poll(T0 + 49 * MS), Waiting)
     refused = made.poll(T0 + 50 * MS)
-    assert isinstance(refused, Refused)
-    assert refused.stamp_ns == T0 and "frame 'tool' is unknown" in refused.reason
+    assert isinstance(refused, RejectedImage)
+    assert refused.stamp_ns == T0 and "frame 'tool' is unknown" in refused.rejection.sentence
     assert made.poll(T0 + 51 * MS) is None
 
 
@@ -172,7 +172,10 @@ def test_after_the_wait_a_tool_transform_older_than_the_image_refuses_it():
     add_tool(made, T0 - 10 * MS)
     made.offer(image(), T0)
     refused = made.poll(T0 + 50 * MS)
-    assert isinstance(refused, Refused) and "after the last transform of 'base' -> 'tool'" in refused.reason
+    assert (
+        isinstance(refused, RejectedImage)
+        and "after the last transform of 'base' -> 'tool'" in refused.rejection.sentence
+    )
 
 
 def test_tool_transforms_too_far_apart_refuse_the_image():
@@ -180,7 +183,7 @@ def test_tool_transforms_too_far_apart_refuse_the_image():
     add_tool(made, T0 - 150 * MS, T0 + 150 * MS)
     made.offer(image(), T0)
     refused = made.poll(T0)
-    assert isinstance(refused, Refused) and "more than 0.2 s apart" in refused.reason
+    assert isinstance(refused, RejectedImage) and "more than 0.2 s apart" in refused.rejection.sentence
 
 
 def test_after_the_wait_a_missing_camera_transform_costs_only_the_ring():
@@ -259,7 +262,10 @@ def test_an_empty_instruction_refuses_the_image_at_once(instruction):
     made = assembler(instruction=instruction)
     made.offer(image(), T0)
     refused = made.poll(T0)
-    assert isinstance(refused, Refused) and "instruction is empty; publish one on ~/instruction" in refused.reason
+    assert (
+        isinstance(refused, RejectedImage)
+        and "instruction is empty; publish one on ~/instruction" in refused.rejection.sentence
+    )
 
 
 def test_a_newer_image_replaces_the_one_that_waits():
@@ -276,7 +282,7 @@ def test_a_camera_faster_than_the_wait_does_not_put_an_image_off_for_ever():
     for k in range(6):
         made.offer(image(stamp_ns=T0 + k * 10 * MS), T0 + k * 10 * MS)
         outcome = made.poll(T0 + k * 10 * MS)
-    assert isinstance(outcome, Refused) and outcome.stamp_ns == T0
+    assert isinstance(outcome, RejectedImage) and outcome.stamp_ns == T0
 
 
 def test_the_newest_image_wins_when_its_transforms_are_there():
@@ -349,7 +355,7 @@ def test_compressed_data_that_turns_out_corrupt_refuses_the_image():
     corrupt = image()
     made.offer(SimpleNamespace(header=corrupt.header, format="jpeg", data=np.ones(99, np.uint8)), T0)
     refused = made.poll(T0)
-    assert isinstance(refused, Refused) and "neither JPEG nor PNG" in refused.reason
+    assert isinstance(refused, RejectedImage) and "neither JPEG nor PNG" in refused.rejection.sentence
 
 
 def test_what_the_tree_refuses_is_passed_on():

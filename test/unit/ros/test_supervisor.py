@@ -8,16 +8,19 @@ import pytest
 
 from sqap_vla_ros.config.robot import Command as CommandSettings
 from sqap_vla_ros.config.robot import Configuration, Limits
-from sqap_vla_ros.control.commander import Command, Commander, JointState, Refusal
+from sqap_vla_ros.control.commander import Command, Commander, JointState
 from sqap_vla_ros.control.outputs import ToolTwist, output_of
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.rejection import Cause, Rejection, Response
 from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.perception.transforms import rotation_from_rpy, transform_from
 from sqap_vla_ros.ros.supervisor import Supervisor
 
 BEGIN_NS = 1_700_000_000 * 10**9
 S = 10**9
+HANGS = Rejection(Cause.POLICY_TIMEOUT, Response.HOLD, "it hangs")
+LATE = Rejection(Cause.COMMAND_LATE, Response.DROP, "it branches off in the past")
 START = transform_from((0.4, 0.0, 0.3), rotation_from_rpy((np.pi, 0, 0)))
 
 
@@ -48,10 +51,11 @@ class Streaming:
             configuration=self.configuration,
             commander=self.commander,
             measured_tool=None,
-            interlock=SimpleNamespace(stopped="", unheard=""),
-            fault="",
+            gate=SimpleNamespace(stop=lambda rejection: None, resume=lambda: True),
+            controller=None,
+            fault=None,
             starting="",
-            halted=lambda now_ns: "",
+            inhibit=lambda now_ns: None,
             clock_jump_ns=self.take_jump,
             forget_time=self.commander.forget,
             restart=lambda cause: self.restarts.append(cause) or True,
@@ -63,7 +67,7 @@ class Streaming:
             stream=self.stream,
             clock_set=self.output.clock_set,
             lost_listener=lambda: False,
-            unheard="",
+            no_controller=None,
         )
 
     def take_jump(self, now_ns: int) -> int:
@@ -118,7 +122,7 @@ def test_a_clock_that_is_set_ends_a_stream_at_rest_and_nothing_of_it_comes_later
 def test_a_node_that_is_deactivated_streams_to_rest_also_while_a_simulated_clock_stands_still() -> None:
     streaming = Streaming()
     streaming.move()
-    streaming.supervisor.hold("the node is no longer active")
+    streaming.supervisor.hold(Cause.NOT_ACTIVE, "the node is no longer active")
     streaming.supervisor.finish_stream()
     assert streaming.told[-1].linear[0] == 0
 
@@ -127,8 +131,8 @@ def test_a_policy_is_started_again_only_when_the_ramp_was_streamed() -> None:
     streaming = Streaming()
     streaming.move()
     pipeline: Any = streaming.supervisor._pipeline
-    pipeline.fault = "it hangs"
-    pipeline.halted = lambda now_ns: "it hangs"
+    pipeline.fault = HANGS
+    pipeline.inhibit = lambda now_ns: HANGS
     streaming.supervisor.watch()
     assert streaming.restarts == []
     streaming.run(1.5)
@@ -141,9 +145,9 @@ def test_a_ramp_that_always_came_too_late_is_tried_again(monkeypatch: pytest.Mon
     streaming = Streaming()
     streaming.move()
     pipeline: Any = streaming.supervisor._pipeline
-    pipeline.halted = lambda now_ns: "the policy hangs"
+    pipeline.inhibit = lambda now_ns: HANGS
     with monkeypatch.context() as busy:
-        busy.setattr(streaming.commander, "late", lambda command, now_ns: Refusal("it branches off in the past"))
+        busy.setattr(streaming.commander, "late", lambda command, now_ns: LATE)
         streaming.supervisor.watch()
     moving = streaming.told[-1].linear[0]
     streaming.supervisor.watch()

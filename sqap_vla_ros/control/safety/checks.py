@@ -1,11 +1,11 @@
-"""What every command passes before it leaves: finite, fresh, near, in the workspace, within the joints' limits.
+"""The checks that every command passes before it is sent: finite, fresh, near, in the workspace, within all limits.
 
-Actions and targets are clipped where the nearest allowed one is what was meant anyway, and the command says so.
-Everything else is refused, in one sentence with the numbers and with what must follow (`Response`): a command that came
-too late says nothing about the one before it; a policy that gives NaN, or a tool that is where it cannot be, does.
+Actions and targets are clipped where the nearest allowed one is what was meant anyway; the command reports that.
+Everything else is rejected with a cause, a sentence with the numbers, and what follows (`Response`): a command that
+came too late says nothing about the one before it; a policy that gives NaN, or a tool that is where it cannot be, does.
 """
 
-from enum import Enum
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,88 +13,95 @@ from numpy.typing import NDArray
 from sqap_vla_ros.config.robot import Freshness, Limits
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
 from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.perception.transforms import inverse, vector_from_rotation
 
 Array = NDArray[np.float64]
 
-# Targets are clipped to at least this far inside the workspace: the way between two of them bends.
+# Targets are clipped to at least this far inside the workspace, because the path between two of them bends.
 WORKSPACE_INSET_M = 0.005
-# Stamps may be ahead of the clock by this much: the clocks of two machines differ.
-CLOCK_TOLERANCE_S = 0.05
-# Share of a limit that a trajectory may exceed it by: rounding, and the solver's tolerance.
+# Stamps may be ahead of the clock by this much, because the clocks of two machines differ. Synchronised clocks (NTP,
+# PTP) differ by milliseconds. What is planned from an input is commanded too late by as much as the stamp is ahead: at
+# 0.05 s and 0.5 m/s that is 25 mm, half of the largest step of one action.
+STAMP_TOLERANCE_S = 0.05
+# Relative excess over a limit that is rounding, or the solver's tolerance.
 TOLERANCE = 1e-3
-
-
-class Response(Enum):
-    """What follows from a refused command, besides that it is not sent."""
-
-    DROP = "drop"
-    """The last trajectory goes on; it ends at rest by itself."""
-    HOLD = "hold"
-    """The arm ramps to rest now, and goes on by itself with the next good command."""
-    STOP = "stop"
-    """The arm ramps to rest now, and stays there until somebody resumes."""
-
-
-class Refused(Exception):
-    """No command; the message is the reason in words.
-
-    Args:
-        reason: In words.
-        response: What must follow.
-    """
-
-    def __init__(self, reason: str, response: Response = Response.DROP) -> None:
-        super().__init__(reason)
-        self.response = response
 
 
 def check_chunk(chunk: ActionChunk) -> None:
     """The chunk can be used at all.
 
     Raises:
-        Refused: Its shape is wrong, or a number in it is not finite.
+        RejectedError: Its shape or its time step is wrong, or a number in it is not finite.
     """
     if chunk.actions.ndim != 2 or chunk.actions.shape[1] != 7 or len(chunk.actions) == 0:
-        raise Refused(f"actions have shape {chunk.actions.shape}; expected (horizon, 7)", Response.HOLD)
+        raise _invalid(f"actions have shape {chunk.actions.shape}; expected (horizon, 7)")
     if not np.isfinite(chunk.actions).all():
         rows = np.flatnonzero(~np.isfinite(chunk.actions).all(axis=1))
-        raise Refused(f"actions {rows.tolist()} of the chunk are not finite", Response.HOLD)
+        raise _invalid(f"actions {rows.tolist()} of the chunk are not finite")
     if not np.isfinite(chunk.T_base_tool).all():
-        raise Refused("the tool pose of the chunk is not finite", Response.HOLD)
+        raise _invalid("the tool pose of the chunk is not finite")
     if not (np.isfinite(chunk.time_step_s) and chunk.time_step_s > 0):
-        raise Refused(f"the time step of the chunk is {chunk.time_step_s} s; expected more than 0", Response.HOLD)
+        raise _invalid(f"the time step of the chunk is {chunk.time_step_s} s; expected more than 0")
+
+
+def _invalid(sentence: str) -> RejectedError:
+    return RejectedError(Cause.CHUNK_INVALID, Response.HOLD, sentence)
+
+
+def check_age(name: str, age_s: float, largest_s: float, missing: Cause, stale: Cause) -> Rejection | None:
+    """Why an input is not recent; None when it is.
+
+    Args:
+        name: Of the input, for the sentence.
+        age_s: Since its stamp; NaN: none was received.
+        largest_s: That is allowed.
+        missing: The cause when none was received.
+        stale: The cause when it is too old.
+    """
+    if math.isnan(age_s):
+        return Rejection(missing, Response.HOLD, f"no {name} received yet")
+    if age_s < -STAMP_TOLERANCE_S:
+        sentence = f"the last {name} is stamped {-age_s:.3f} s in the future; are the clocks synchronised?"
+        return Rejection(Cause.STAMP_IN_FUTURE, Response.HOLD, sentence)
+    if age_s > largest_s:
+        return Rejection(stale, Response.HOLD, f"the last {name} is {age_s:.3f} s old (limit {largest_s:g} s)")
+    return None
 
 
 def check_freshness(image_age_s: float, joint_states_age_s: float, freshness: Freshness) -> None:
-    """Inputs are recent.
+    """What a command is computed from is recent. One that is not is dropped; whether the arm must rest, the gate says.
 
     Raises:
-        Refused: One is too old, or from the future.
+        RejectedError: The image or the joint states are too old, or from the future.
     """
-    for name, age, largest in (
-        ("image", image_age_s, freshness.image),
-        ("joint states", joint_states_age_s, freshness.joint_states),
-    ):
-        if not age <= largest:
-            raise Refused(f"{name}: {age:.3f} s old; at most {largest:g} s are allowed")
-        if age < -CLOCK_TOLERANCE_S:
-            raise Refused(f"{name}: stamped {-age:.3f} s in the future; are the clocks synchronised?")
+    rejection = check_age("image", image_age_s, freshness.image, Cause.IMAGE_MISSING, Cause.IMAGE_STALE) or check_age(
+        "joint state",
+        joint_states_age_s,
+        freshness.joint_states,
+        Cause.JOINT_STATES_MISSING,
+        Cause.JOINT_STATES_STALE,
+    )
+    if rejection is not None:
+        raise RejectedError(rejection.cause, Response.DROP, rejection.sentence)
 
 
 def check_in_time(left_s: float, transport_s: float) -> None:
-    """A command reaches the controller before it leaves what the arm is doing: later, the arm would jump.
+    """A command reaches the controller before it branches off the active trajectory: later, the arm would jump.
 
     Args:
-        left_s: From now until it does.
-        transport_s: That the way to the controller takes.
+        left_s: From now until it branches off.
+        transport_s: That a message takes to reach the controller.
 
     Raises:
-        Refused: It may come too late.
+        RejectedError: It may come too late.
     """
     if left_s < transport_s:
-        raise Refused(
-            f"the command was ready {transport_s - left_s:.3f} s too late to join the running one; is the machine busy?"
+        raise RejectedError(
+            Cause.COMMAND_LATE,
+            Response.DROP,
+            f"the command was ready {transport_s - left_s:.3f} s too late to join the active trajectory; "
+            "is the machine busy?",
         )
 
 
@@ -102,21 +109,26 @@ def check_joint_state(positions: Array, velocities: Array, joints: tuple[str, ..
     """Measured joints are complete and finite.
 
     Raises:
-        Refused: They are not; the message names the joints.
+        RejectedError: They are not; the sentence names the joints.
     """
     for name, values in (("positions", positions), ("velocities", velocities)):
         if values.shape != (len(joints),):
-            raise Refused(
-                f"joint states: {name} have shape {values.shape}; expected one for each of {list(joints)}",
+            raise RejectedError(
+                Cause.JOINT_STATES_UNUSABLE,
                 Response.HOLD,
+                f"joint states: {name} have shape {values.shape}; expected one for each of {list(joints)}",
             )
         if not np.isfinite(values).all():
             bad = [joint for joint, value in zip(joints, values, strict=True) if not np.isfinite(value)]
-            raise Refused(f"joint states: {name} of {', '.join(bad)} are not finite", Response.HOLD)
+            raise RejectedError(
+                Cause.JOINT_STATES_UNUSABLE,
+                Response.HOLD,
+                f"joint states: {name} of {', '.join(bad)} are not finite",
+            )
 
 
 def clip_actions(actions: Array, limits: Limits) -> tuple[Array, tuple[str, ...]]:
-    """Shorten the steps that are too long, keeping their direction.
+    """Shorten the steps that are too long, and keep their direction.
 
     Args:
         actions: float64 (horizon, 7).
@@ -162,27 +174,35 @@ def clip_targets(targets: Array, limits: Limits, inset_m: float) -> tuple[Array,
 
 
 def check_first_target(T_base_target: Array, T_base_tool: Array, limits: Limits) -> None:
-    """The first target lies near the tool, and is turned as it is.
+    """The first target lies near the tool, in position and orientation.
 
     Raises:
-        Refused: It does not: the chunk is of another moment, or frames or units are wrong.
+        RejectedError: It does not: the chunk is of another moment, or frames or units are wrong.
     """
     if apart := _apart(T_base_target, T_base_tool, limits):
-        raise Refused(f"the first target is {apart} (do transforms and joint states agree?)", Response.HOLD)
+        raise RejectedError(
+            Cause.TARGET_FAR_FROM_TOOL,
+            Response.HOLD,
+            f"the first target is {apart} (do transforms and joint states agree?)",
+        )
 
 
 def check_following(T_base_desired: Array, T_base_tool: Array, limits: Limits) -> None:
-    """The arm is where the running trajectory wants it.
+    """The arm is where the active trajectory has it.
 
     Raises:
-        Refused: It is not: the arm is blocked, its controller is off, or another command took over.
+        RejectedError: It is not: the arm is blocked, its controller is off, or another command took over.
     """
     if apart := _apart(T_base_desired, T_base_tool, limits):
-        raise Refused(f"where the running trajectory has it is {apart}; does the controller follow?", Response.STOP)
+        raise RejectedError(
+            Cause.NOT_FOLLOWING,
+            Response.STOP,
+            f"the pose that the active trajectory has now is {apart}; does the controller follow?",
+        )
 
 
 def _apart(T_base_wanted: Array, T_base_tool: Array, limits: Limits) -> str:
-    """How far a wanted pose is from the tool, in words; empty: no further than allowed."""
+    """How far a wanted pose is from the tool, as half a sentence; empty when it is no further than allowed."""
     T_tool_wanted = inverse(T_base_tool) @ T_base_wanted
     distance = float(np.linalg.norm(T_tool_wanted[:3, 3]))
     if not distance <= limits.tool_to_target:
@@ -202,7 +222,7 @@ def check_trajectory(
     joint_limits: JointLimits,
     limits: Limits,
 ) -> None:
-    """The trajectory itself is finite and keeps the limits at every point.
+    """The trajectory is finite and keeps the limits at every point.
 
     An arm that is beyond a position limit or outside the workspace already may be so no further than it is.
 
@@ -213,7 +233,7 @@ def check_trajectory(
         limits: With the workspace.
 
     Raises:
-        Refused: It is not, or does not.
+        RejectedError: It is not, or does not.
     """
     check_finite(trajectory)
     # Jerk is constant between two points: see `control.trajectory`.
@@ -226,24 +246,30 @@ def check_trajectory(
         worst = np.abs(values).max(axis=0, initial=0.0) / largest
         if worst.max() > 1 + TOLERANCE:
             joint = int(worst.argmax())
-            raise Refused(
+            raise RejectedError(
+                Cause.LIMIT_EXCEEDED,
+                Response.DROP,
                 f"the trajectory needs {name} {worst[joint] * largest[joint]:.3f} of joint {joint}; at most "
-                f"{largest[joint]:g} is allowed"
+                f"{largest[joint]:g} is allowed",
             )
     beyond = _outside(trajectory.positions, joint_limits.lower, joint_limits.upper)
     before = _outside(trajectory.positions[0], joint_limits.lower, joint_limits.upper)
     if (beyond > before + TOLERANCE).any():
         worst_point, joint = divmod(int((beyond - before).argmax()), beyond.shape[1])
-        raise Refused(
+        raise RejectedError(
+            Cause.LIMIT_EXCEEDED,
+            Response.DROP,
             f"the trajectory takes joint {joint} to {trajectory.positions[worst_point, joint]:.3f}; allowed are "
-            f"{joint_limits.lower[joint]:.3f} to {joint_limits.upper[joint]:.3f}"
+            f"{joint_limits.lower[joint]:.3f} to {joint_limits.upper[joint]:.3f}",
         )
     low, high = np.array(limits.workspace_min), np.array(limits.workspace_max)
     if workspace_excess(tool_m, limits) > 0:
         point = int((_outside(tool_m, low, high) - _outside(tool_m[0], low, high)).max(axis=1).argmax())
-        raise Refused(
+        raise RejectedError(
+            Cause.OUT_OF_WORKSPACE,
+            Response.DROP,
             f"the trajectory takes the tool to {np.round(tool_m[point], 3).tolist()} m, out of the workspace "
-            f"{list(limits.workspace_min)} to {list(limits.workspace_max)}"
+            f"{list(limits.workspace_min)} to {list(limits.workspace_max)}",
         )
 
 
@@ -263,13 +289,15 @@ def check_finite(trajectory: Trajectory) -> None:
     """Every number that would be published is finite, and time runs forward.
 
     Raises:
-        Refused: Not so.
+        RejectedError: A number is not finite, or a time does not come after the one before.
     """
     for values in (trajectory.time_from_start, trajectory.positions, trajectory.velocities, trajectory.accelerations):
         if not np.isfinite(values).all():
-            raise Refused("the trajectory is not finite")
+            raise RejectedError(Cause.TRAJECTORY_INVALID, Response.DROP, "the trajectory is not finite")
     if not (np.diff(trajectory.time_from_start, prepend=0.0) > 0).all():
-        raise Refused("the times of the trajectory do not increase from above 0")
+        raise RejectedError(
+            Cause.TRAJECTORY_INVALID, Response.DROP, "the times of the trajectory do not increase from above 0"
+        )
 
 
 def _outside(values: Array, low: Array, high: Array) -> Array:
