@@ -6,7 +6,6 @@ position and every velocity and acceleration beyond the limits.
 """
 
 import signal
-import time
 
 import numpy as np
 import rclpy
@@ -14,40 +13,10 @@ import tyro
 
 from benchmarks.results import write_results
 from sqap_vla_ros.testing.fault_bench import FaultBench, Reaction, start_ros
-from sqap_vla_ros.testing.fault_cases import FAULTS, Fault
+from sqap_vla_ros.testing.fault_cases import FAULTS
+from sqap_vla_ros.testing.fault_injection import end_node, meet
 
-# A node that is killed leaves the arm to its trajectory: the horizon, and a ramp.
-_REST_DEADLINE_S = 3.0
 ENDS = (("node gets SIGTERM", signal.SIGTERM), ("node is killed (-9)", signal.SIGKILL))
-
-
-def meet(bench: FaultBench, fault: Fault) -> Reaction:
-    """One fault, from a moving arm to a moving arm."""
-    bench.start_node(**fault.settings)
-    begin_s = time.monotonic()
-    reaction = bench.meet(
-        lambda: fault.inject(bench), fault.lasts_s, fault.words, lambda: fault.detectable(bench, begin_s)
-    )
-    seen = len(bench.robot.controller.violations)
-    fault.clear(bench)
-    try:
-        bench.wait_for_motion()
-        recovered = True
-    except TimeoutError as error:
-        print(f"{error}\nThe node is started anew.")
-        bench.kill_node()
-        recovered = False
-    return reaction.then(bench.robot.controller.violations[seen:], recovered)
-
-
-def end_node(bench: FaultBench, number: signal.Signals) -> Reaction:
-    """The node ends by a signal while the arm moves."""
-    bench.start_node()
-    assert bench.node is not None
-    node = bench.node
-    reaction = bench.meet(lambda: node.send_signal(number), _REST_DEADLINE_S, "", lambda: None)
-    bench.kill_node()
-    return reaction
 
 
 def main(only: str = "", write: bool = True) -> None:

@@ -1,6 +1,11 @@
-"""The golden data and models made from it, small random networks, and memory in which mistakes of kernels show."""
+"""The golden data and models made from it, small random networks, and memory in which mistakes of kernels show.
+
+A unit test starts no process, does not sleep, and makes no ROS context: a guard fails the one that does.
+"""
 
 import json
+import multiprocessing.process
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,35 @@ from sqap_vla_ros.vlm.weights import Part
 GOLDEN = DATA / "cogact"
 _POISON = 0x7F  # 127 as int8, NaN as bfloat16 and float16, 3.4e38 as float32
 _GUARD_BYTES = 4096
+
+
+# Audit events of the interpreter that mean a process or a pause.
+_LIVE_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "time.sleep"}
+_in_a_unit_test = False
+
+
+def _forbid(*_: object, **__: object) -> None:
+    raise AssertionError("a unit test starts no process, does not sleep and makes no ROS context: see test/live")
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if _in_a_unit_test and event in _LIVE_EVENTS:
+        _forbid()
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_live(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No process, no pause and no ROS context during a unit test."""
+    global _in_a_unit_test
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", _forbid)
+    if "rclpy" in sys.modules:
+        monkeypatch.setattr(sys.modules["rclpy"].Context, "init", _forbid)
+    _in_a_unit_test = True
+    yield
+    _in_a_unit_test = False
 
 
 @pytest.fixture(scope="session", autouse=True)

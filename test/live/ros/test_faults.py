@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 import rclpy
 
-from benchmarks.faults import end_node, meet
 from sqap_vla_ros.testing.fault_bench import HORIZON_S, FaultBench
 from sqap_vla_ros.testing.fault_cases import FAULTS, Fault
+from sqap_vla_ros.testing.fault_injection import end_node, meet
 
 HOLD_MS = 150.0
 BUSY = 4.0

@@ -1,77 +1,29 @@
-"""The report of a replay: complete, self-contained, and as a browser shows it."""
+"""The report of a replay: complete, self-contained, and without anything that is loaded or runs."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from headless_browser import load
+from replay_report import PLOTS, ReportPage, write_full_report
 from replayed_runs import write_run, write_runs
-from synthetic_bags import write_bag
 
-from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.columns import METRICS
-from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.config.settings import validate
-from sqap_vla_ros.tools.replay.annotate import write_annotated
 from sqap_vla_ros.tools.replay.metric_words import METRIC_WORDS
-from sqap_vla_ros.tools.replay.plots import POLICY, binned
+from sqap_vla_ros.tools.replay.plots import binned
 from sqap_vla_ros.tools.replay.report import write_report
-from sqap_vla_ros.tools.replay.run_files import Run, RunError
-
-CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
-PLOTS = {
-    "displacement-baseline",
-    "steps-baseline",
-    "displacement-truth",
-    "steps-truth",
-    "latency",
-    "kept-by-reason",
-    "kept-tokens",
-    "ring",
-}
+from sqap_vla_ros.tools.replay.run_files import RunError
 
 
-class _Page(HTMLParser):
-    """Names of plots, anchors, links, and where everything that a browser would load comes from."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.plots: set[str] = set()
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.loaded: list[str] = []
-        self.tags: set[str] = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        for name, value in attrs:
-            if name == "data-plot":
-                self.plots.add(value or "")
-            elif name == "id":
-                self.ids.append(value or "")
-            elif name in ("href", "xlink:href") and tag != "link":
-                self.links.append(value or "")
-            elif name in ("src", "href"):
-                self.loaded.append(value or "")
-
-
-def page(path: Path) -> _Page:
+def page(path: Path) -> ReportPage:
     """Of a report."""
-    return _Page(path.read_text(encoding="utf-8"))
+    return ReportPage(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a bag with pictures, plans half a centimetre beside the truth, and a baseline."""
-    folder = tmp_path_factory.mktemp("report")
-    run = write_run(folder / "run", offset_m=0.005, refused=(2,))
-    with Bag(write_bag(folder / "bag")) as bag:
-        topics = bag.find_topics(CONFIGURATION)
-        write_annotated(bag, topics, CONFIGURATION, Run(run), on_progress=lambda at_ns: None)
-    return write_report(run)
+    return write_full_report(tmp_path_factory.mktemp("report"))
 
 
 def test_a_report_has_all_plots(report: Path) -> None:
@@ -149,23 +101,6 @@ def test_a_long_series_keeps_its_extremes() -> None:
     values[7] = 5.0
     times, median, least, largest = binned(np.arange(20_000.0), values)
     assert len(times) < 500 and (median.max(), least.max(), largest.max()) == (0.0, 0.0, 5.0)
-
-
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desktop", "phone in the dark"])
-def test_a_browser_shows_a_report_without_complaint(report: Path, tmp_path: Path, width: int, dark: bool) -> None:
-    loaded = load(report, tmp_path, width, dark)
-    assert loaded.console == []
-    assert _Page(loaded.dom).plots == PLOTS
-    background = loaded.picture[5, 5].mean()
-    assert background < 60 if dark else background > 200
-    blue = [int(POLICY[start : start + 2], 16) for start in (1, 3, 5)]
-    assert (abs(loaded.picture.astype(int) - blue).max(axis=2) < 8).sum() > 300
-
-
-def test_what_a_page_complains_of_would_be_seen(report: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.html"
-    broken.write_text(report.read_text().replace("</body>", '<img src="http://127.0.0.1:9/picture.png"></body>'))
-    assert any("Content Security Policy" in line for line in load(broken, tmp_path).console)
 
 
 def test_every_metric_of_the_results_has_words() -> None:

@@ -5,34 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 from rich.console import Console
 
 from sqap_vla_ros.config.files import ConfigurationError
-from sqap_vla_ros.control.jerk import mean_jerk
 from sqap_vla_ros.simulation.closed_loop import Disturbance
 from sqap_vla_ros.simulation.loaded_scene import close_scenes
-from sqap_vla_ros.tools.evaluation.episodes import EpisodeResult, loop_settings, path_length, play
+from sqap_vla_ros.tools.evaluation.episodes import EpisodeResult, loop_settings, play
 from sqap_vla_ros.tools.evaluation.run import Evaluation, prepare
 from sqap_vla_ros.tools.evaluation.session import run_evaluation
 from sqap_vla_ros.tools.evaluation.variants import Condition
 from sqap_vla_ros.tools.evaluation.videos import failures_to_film, film
-
-
-def test_the_jerk_of_a_cubic_is_its_third_derivative() -> None:
-    times_s = np.arange(20) * 0.05
-    assert mean_jerk(np.stack([2 * times_s**3, times_s**2], axis=1), 0.05) == pytest.approx(12.0)
-
-
-def test_three_states_have_no_jerk() -> None:
-    assert mean_jerk(np.zeros((3, 7)), 0.05) == 0.0
-
-
-def test_a_path_is_as_long_as_its_pieces() -> None:
-    poses = np.tile(np.eye(4), (3, 1, 1))
-    poses[1:, 0, 3], poses[2, 1, 3] = 0.3, 0.4
-    assert path_length(poses) == pytest.approx(0.7)
 
 
 @pytest.fixture(scope="module")

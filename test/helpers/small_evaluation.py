@@ -1,11 +1,10 @@
-"""A tiny checkpoint and settings that evaluate it; one set of compressed weights for all tests of this folder."""
+"""A tiny checkpoint and settings that evaluate it."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from sqap_vla_ros.bags.demonstrations import Demonstration
 from sqap_vla_ros.simulation.tasks import chosen_tasks
@@ -33,10 +32,8 @@ def write_demonstration(path: Path) -> None:
     ).write(path)
 
 
-@pytest.fixture(scope="session")
-def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+def small_evaluation(folder: Path) -> Evaluation:
     """Two policies, one of them quantised to the nearest, on one task that is cut short."""
-    folder = tmp_path_factory.mktemp("evaluation")
     checkpoint = write_random_checkpoint(folder / "tiny", "tiny")
     recipe = folder / "nearest.yaml"
     recipe.write_text("name: nearest\nweights: {bits: 8, rounding: nearest}\nactivations: {bits: 8}\n")
