@@ -5,7 +5,6 @@ process of its own whose memory is measured: resident is what the process holds 
 it ever held, mapped files included. GPTQ is timed on two decoder layers, which are alike, and extrapolated to all.
 """
 
-import dataclasses
 import multiprocessing
 import resource
 import shutil
@@ -19,8 +18,9 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from benchmarks.full_size import LANGUAGE, write_full_size
+from benchmarks.full_size import write_full_size
 from benchmarks.results import write_results
+from sqap_vla_ros.policies.cogact.published import LANGUAGE
 
 LAYERS_OF_GPTQ = 2
 GIB = 2**30
@@ -36,7 +36,7 @@ def main(work: Path = Path("out/cpu_full_size"), frames: int = 32, recipe: str =
     """
     console = Console()
     whole = write_full_size(work / "float")
-    short = write_full_size(work / "float_short", dataclasses.replace(LANGUAGE, depth=LAYERS_OF_GPTQ))
+    short = write_full_size(work / "float_short", LAYERS_OF_GPTQ)
 
     console.print("compressing all of it, rounding to nearest")
     nearest = _in_a_process(_compress, whole, work / recipe, recipe, 0)

@@ -6,7 +6,6 @@ caches, so running the same two sixteen times costs what 32 different ones cost.
 project's own forward pass (one prefill, no key-value cache, no `lm_head`, the last layer for the last token alone).
 """
 
-import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from benchmarks.full_size import LANGUAGE, write_full_size
+from benchmarks.full_size import write_full_size
 from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.config.policy import read_policy
 from sqap_vla_ros.config.pruning import EfficientVlaConfig
@@ -33,8 +32,10 @@ from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.policy import CogACTPolicy
-from sqap_vla_ros.policies.cogact.store import Shapes, read_manifest
-from sqap_vla_ros.tools.benchmark.bops import FLOAT, Bits, plan_work, product_percent, width_percent
+from sqap_vla_ros.policies.cogact.published import LANGUAGE, published_shapes
+from sqap_vla_ros.policies.cogact.store import read_manifest
+from sqap_vla_ros.tools.benchmark.cost import Product, language_tokens, plan_products, product_percent, width_percent
+from sqap_vla_ros.tools.benchmark.rows import FORMATS
 from sqap_vla_ros.tools.compression.compress import compress
 from sqap_vla_ros.vlm.pruning.sqap import select_tokens
 from sqap_vla_ros.vlm.statistics import ActionStatistics, choose_statistics
@@ -68,7 +69,7 @@ def main(work: Path = Path("out/cpu_speed"), rounds: int = 7, threads: int = 2) 
     """
     console = Console()
     torch.set_num_threads(threads)
-    source = open_checkpoint(write_full_size(work / "float", dataclasses.replace(LANGUAGE, depth=LAYERS)))
+    source = open_checkpoint(write_full_size(work / "float", LAYERS))
     models: dict[str | None, CogACT] = {None: _full_depth(load_cogact(source, dtype=torch.bfloat16))}
     for name in RECIPES:
         directory = work / name
@@ -94,8 +95,7 @@ def main(work: Path = Path("out/cpu_speed"), rounds: int = 7, threads: int = 2) 
     medians = {
         name: {stage: float(np.median(values)) for stage, values in stages.items()} for name, stages in seconds.items()
     }
-    shapes = read_manifest(work / RECIPES[0]).shapes
-    figures = _figures(medians) | {"selection_ms": _selection_ms()} | _bit_operations(shapes)
+    figures = _figures(medians) | {"selection_ms": _selection_ms()} | _bit_operations()
     write_results("cpu_speed", figures, medians_s=medians, rounds=rounds, threads=threads)
     _plot(medians, RESULTS.parents[1] / "docs" / "cpu_speed.png")
     console.print(_table(medians, figures))
@@ -186,20 +186,18 @@ def _figures(medians: dict[str, dict[str, float]]) -> dict[str, float]:
     return figures | {f"e2e_speedup_{name}": speedup(name, "total") for name in medians if name != "fp16"}
 
 
-def _bit_operations(shapes: Shapes) -> dict[str, float]:
-    shapes = shapes.model_copy(update={"language": LANGUAGE})
-
-    def work(name: str):  # noqa: ANN202
+def _bit_operations() -> dict[str, float]:
+    def products(name: str) -> list[Product]:
         file, recipe = POLICIES[name]
-        config = read_policy(file)
-        linear, tower = (Bits(4, 4), Bits(8, 8)) if recipe else (FLOAT, FLOAT)
-        return plan_work(config, shapes, TEXT_TOKENS, linear_bits=linear, tower_bits=tower)
+        config, shapes = read_policy(file), published_shapes()
+        tokens = language_tokens(config.pruning, shapes, TEXT_TOKENS)
+        return plan_products(shapes, tokens, FORMATS["w4a4" if recipe else "float"], diffusion=config.diffusion)
 
-    reference = work("fp16")
+    reference = products("fp16")
     figures = {}
     for name in POLICIES:
-        figures[f"bops_percent_{name}"] = product_percent(work(name), reference)
-        figures[f"bops_by_width_percent_{name}"] = width_percent(work(name), reference)
+        figures[f"bops_percent_{name}"] = product_percent(products(name), reference)
+        figures[f"bops_by_width_percent_{name}"] = width_percent(products(name), reference)
     return figures
 
 

@@ -1,4 +1,4 @@
-"""CogACT-Base at its full size, with random weights, as a checkpoint on disk.
+"""Writes CogACT-Base at its full size with random weights as a checkpoint, for benchmarks of time and memory.
 
 Random weights cost the same time and memory as trained ones.
 """
@@ -7,47 +7,34 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.progress import Progress
 
-from sqap_vla_ros.policies.cogact.action_head import action_head_layout
-from sqap_vla_ros.policies.cogact.published import DINO, HEADS, LANGUAGE, PROJECTOR_HIDDEN, SIGLIP
+from sqap_vla_ros.policies.cogact.published import layouts, published_shapes
 from sqap_vla_ros.testing.random_checkpoint import write_run_files
-from sqap_vla_ros.vlm.language import LanguageShape, language_layout
-from sqap_vla_ros.vlm.projector import projector_layout
-from sqap_vla_ros.vlm.vision import tower_layout
-from sqap_vla_ros.vlm.weights import Layout, Shape
+from sqap_vla_ros.vlm.weights import Shape
 
 
-def layouts(language: LanguageShape = LANGUAGE) -> dict[str, Layout]:
-    """Names and shapes of the whole checkpoint, by its parts."""
-    towers = tower_layout(DINO), tower_layout(SIGLIP)
-    return {
-        "vision_backbone": Layout(
-            {**towers[0].required, **towers[1].required}, {**towers[0].optional, **towers[1].optional}
-        ),
-        "projector": projector_layout(DINO.width + SIGLIP.width, PROJECTOR_HIDDEN, language.width),
-        "llm_backbone": language_layout(language),
-        "action_model": action_head_layout(HEADS["base"]),
-    }
-
-
-def write_full_size(directory: Path, language: LanguageShape = LANGUAGE) -> Path:
-    """Write a run directory with bfloat16 weights, a tensor at a time; one that is there already is kept.
+def write_full_size(directory: Path, decoder_layers: int | None = None) -> Path:
+    """Write a run directory with bfloat16 weights, a tensor at a time. An existing one is kept.
 
     Args:
         directory: The run directory.
-        language: Fewer layers make a shorter checkpoint of the same widths.
+        decoder_layers: Decoder layers, for a shorter checkpoint of the same widths; None: as published.
     """
     weights = directory / "checkpoints" / "random-cogact-base.safetensors"
     if weights.is_file():
         return directory
     weights.parent.mkdir(parents=True, exist_ok=True)
+    sizes = published_shapes()
+    if decoder_layers is not None:
+        sizes = sizes.model_copy(update={"language": replace(sizes.language, depth=decoder_layers)})
     shapes = {
         f"{part}.{name}": shape
-        for part, layout in layouts(language).items()
+        for part, layout in layouts(sizes).items()
         for name, shape in {**layout.required, **layout.optional}.items()
     }
     generator = torch.Generator().manual_seed(0)
@@ -65,7 +52,7 @@ def write_full_size(directory: Path, language: LanguageShape = LANGUAGE) -> Path
 
 
 def _header(shapes: Mapping[str, Shape]) -> dict[str, object]:
-    """The header of a safetensors file, whose library writes only what is in memory at once."""
+    """Make the header of a safetensors file, because its library writes only tensors that are all in memory."""
     header: dict[str, object] = {}
     start = 0
     for name, shape in shapes.items():

@@ -16,8 +16,9 @@ _WIDTH = 140
 class Bench:
     """Time CogACT at its full size (random weights) under every policy, against what the device allows.
 
-    On a GPU each float or SQAP plan is one CUDA graph; without one the same runs with three blocks of each kind.
-    Results are `bench.json` and `bench.png`; with `--rows`, those rows are added to the ones that are there.
+    On a GPU a plan is one CUDA graph; without a GPU the same code runs with three blocks of each kind. Results are
+    `bench.json` and `bench.png`. Rows that an earlier run measured with the same settings stay, unless they are
+    measured again.
     """
 
     out: Path = Path("out/bench")
@@ -29,7 +30,7 @@ class Bench:
     repeats: int | None = None
     """Plans per policy that count; absent: 100 on a GPU, 5 on a CPU."""
     rows: tuple[str, ...] = ()
-    """Only these policies, by their names in the results (sqap, fp16_graph, ...)."""
+    """Only these policies, by their names in the results (both, fp16_graph, …)."""
     minutes: float | None = 7.0
     """No policy is begun after this long; what was measured until then is written. None: each is begun."""
     calculated: bool = False
@@ -45,9 +46,10 @@ class Bench:
             return
         from sqap_vla_ros.config.files import ConfigurationError
         from sqap_vla_ros.policies.cogact.policy import choose_device
+        from sqap_vla_ros.tools.benchmark.report import result_table
+        from sqap_vla_ros.tools.benchmark.results import Settings
         from sqap_vla_ros.tools.benchmark.rows import ROWS
         from sqap_vla_ros.tools.benchmark.run import Bench as Measurement
-        from sqap_vla_ros.tools.benchmark.run import Settings, result_table
 
         if unknown := [name for name in self.rows if name not in ROWS]:
             raise ConfigurationError(f"rows: {unknown[0]} is none of the policies; they are {', '.join(ROWS)}")

@@ -5,15 +5,14 @@ A process of its own, because memory that was used before it would be taken agai
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from compressions import compressed, named_recipe
 
-from sqap_vla_ros.testing import random_checkpoint
+from sqap_vla_ros.testing import networks, random_checkpoint
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
-
-_DEEP = {"deep": ((32, 2), (256, 24), (48, 2))}
 
 
 def memory_kib(field: str) -> int:
@@ -28,8 +27,9 @@ def main(directory: Path) -> None:
     torch.set_num_threads(1)
     recipe = named_recipe("sqap-w4a4", weights={"bits": 4, "rounding": "nearest", "clip_search": False})
     compressed(write_random_checkpoint(directory / "tiny", "tiny"), recipe, directory / "warm")
-    random_checkpoint.SIZES = _DEEP  # type: ignore[assignment]
-    random_checkpoint._VOCABULARY = 512
+    shapes = networks.small_shapes((32, 2), (256, 24), (48, 2))
+    shapes = shapes.model_copy(update={"language": replace(shapes.language, vocabulary=512)})
+    random_checkpoint.SMALL = {"deep": shapes}
     run = write_random_checkpoint(directory / "deep", "deep")
     size = (run / "checkpoints" / "random-cogact.pt").stat().st_size
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here

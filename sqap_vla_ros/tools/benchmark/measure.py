@@ -1,4 +1,4 @@
-"""Times on a device, and the rates that a roofline needs."""
+"""Times on a device, its memory, and the rates that a roofline needs."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +16,12 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Timing:
-    """Repeated runs of one thing.
+    """Times of repeated runs of one function.
 
     Attributes:
         median_ms: Median, milliseconds.
-        p99_ms: 99th percentile.
-        repeats: How many runs.
+        p99_ms: 99th percentile, milliseconds.
+        repeats: Number of runs.
     """
 
     median_ms: float
@@ -33,10 +33,10 @@ def measure(function: Callable[[], object], repeats: int, device: torch.device, 
     """Time a function.
 
     Args:
-        function: Run a few times more before.
+        function: What is timed; a few more runs come before those that count.
         repeats: Runs that count.
-        device: On a CUDA GPU events of its own clock are used.
-        wall: Instead the host's clock, from the call until the device is done: what a caller waits.
+        device: On a CUDA GPU its own clock is used, through events.
+        wall: Use the host's clock instead, from the call until the device is done: what a caller waits.
     """
     for _ in range(_WARM_UPS):
         function()
@@ -61,21 +61,21 @@ def measure(function: Callable[[], object], repeats: int, device: torch.device, 
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
+    """Wait until the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def device_name(device: torch.device) -> str:
-    """In words."""
+    """Name of a device for people."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def measured_rates(device: torch.device) -> Device:
-    """Bandwidth of a copy and rates of large matrix products, the best of several runs."""
+    """Measure the bandwidth of a copy and the rates of large matrix products, the best of several runs."""
     cuda = device.type == "cuda"
     size, side, repeats = (2**30, 8192, 10) if cuda else (2**27, 1024, 3)
-    # Zeros would go through faster than numbers do.
+    # Random numbers, because zeros are copied faster.
     source = torch.randint(0, 256, (size,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copied = 2 * size / _best_s(lambda: target.copy_(source), repeats, device)
@@ -93,20 +93,20 @@ def _best_s(function: Callable[[], object], repeats: int, device: torch.device) 
 
 
 class Memory:
-    """Most memory that the allocator handed out since `__init__`, GiB; what the CUDA context takes comes on top."""
+    """The most memory that the allocator has handed out since `__init__`; the CUDA context is not included."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._most = 0
         if device.type == "cuda":
-            # Of what was freed before, cuBLAS keeps its working memory for ever.
+            # cuBLAS never gives back its working memory by itself.
             torch._C._cuda_clearCublasWorkspaces()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
-        """What is done within does not count."""
+        """Leave out the memory that is used within this block."""
         if self._device.type != "cuda":
             yield
             return
@@ -116,14 +116,14 @@ class Memory:
 
     @property
     def peak_gib(self) -> float | None:
-        """None on a CPU."""
+        """The most memory so far, GiB; None on a CPU."""
         if self._device.type != "cuda":
             return None
         return max(self._most, torch.cuda.max_memory_allocated(self._device)) / _GIB
 
     @property
     def context_gib(self) -> float | None:
-        """Memory of the device that this process's allocator does not manage: the CUDA context, and other processes."""
+        """Memory of the CUDA context and of other processes, GiB; None on a CPU."""
         if self._device.type != "cuda":
             return None
         free, total = torch.cuda.mem_get_info(self._device)

@@ -1,22 +1,30 @@
-"""The policies that the bench compares, each as functions to be timed."""
+"""The policies that the bench compares, each prepared as functions that can be timed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sqap_vla_ros.config.pruning import EfficientVlaConfig, FastVConfig, RandomConfig, SqapConfig, VlaCacheConfig
+from sqap_vla_ros.config.pruning import (
+    EfficientVlaConfig,
+    FastVConfig,
+    PruningConfig,
+    RandomConfig,
+    SqapConfig,
+    VlaCacheConfig,
+)
 from sqap_vla_ros.perception.patches import ring_tokens
 from sqap_vla_ros.policies.cogact.fast.graphs import Graph
 from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward
 from sqap_vla_ros.policies.cogact.model import CogACT
+from sqap_vla_ros.testing.networks import NumberFormat
+from sqap_vla_ros.tools.benchmark.cost import Bits, Formats
 from sqap_vla_ros.tools.benchmark.eager import EagerReference
-from sqap_vla_ros.tools.benchmark.networks import Numbers
-from sqap_vla_ros.tools.benchmark.roofline import Format
 from sqap_vla_ros.vlm.frame_reuse import FrameReuse
 from sqap_vla_ros.vlm.preprocessing import model_image_affine, resize
 from sqap_vla_ros.vlm.pruning.efficientvla import relevant_and_diverse
@@ -28,69 +36,64 @@ from sqap_vla_ros.vlm.pruning.sqap import select_tokens
 TOOL = (7, 8)  # patch (column, row) in the middle of the image: a whole ring
 
 
+FORMATS: Mapping[NumberFormat, Formats] = {
+    "float": Formats(),
+    "w4a16": Formats(Bits(4, 16)),
+    "w8a8": Formats(Bits(8, 8), Bits(8, 8)),
+    "w4a4": Formats(Bits(4, 4), Bits(8, 8)),
+}
+"""Operand widths of each number format."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One policy.
 
     Attributes:
-        numbers: Of its network.
-        form: For its floor.
-        how: "eager": the published implementation's operations; "static": fused and as one CUDA graph (without a GPU
-            the same function, run plainly); "compiled": not fused by hand but by `torch.compile`, as one graph;
-            "plain": this project's way without a graph, its tokens chosen on the host.
+        label: Name in tables and plots.
+        number_format: Number format of the network.
+        runtime: How a plan is run. "eager": the published implementation's operations. "graph": fused and as one CUDA
+            graph (without a GPU the same function runs op by op). "compiled": not fused by hand but by
+            `torch.compile`, as one graph. "plain": this project's `CogACT.plan` without a graph, where the host
+            chooses the tokens.
         pruning: Which visual tokens stay or are reused.
     """
 
-    numbers: Numbers
-    form: Format
-    how: str = "static"
-    pruning: SqapConfig | RandomConfig | FastVConfig | EfficientVlaConfig | VlaCacheConfig | None = None
+    label: str
+    number_format: NumberFormat
+    runtime: Literal["eager", "graph", "compiled", "plain"] = "graph"
+    pruning: PruningConfig | None = None
 
 
-def _sqap(ratio: float, form: Format) -> tuple[SqapConfig, Format]:
-    config = SqapConfig(ratio=ratio)
-    return config, Format(form.weight_bits, form.activation_bits, form.tower_bits, config.keep)
-
-
-def _sqap_row(numbers: Numbers, ratio: float, form: Format) -> Row:
-    pruning, pruned = _sqap(ratio, form)
-    return Row(numbers, pruned, pruning=pruning)
-
-
-FLOAT, W4A4 = Format(), Format(4, 4, 8)
-# What is quoted comes first: a run may be cut off. Rows of one network follow each other where that costs nothing, so
-# that it is made once; SQAP's is made for it alone, for its memory.
+# What is quoted comes first, because a run may be cut off. Rows of one network follow each other where possible, so
+# that the network is made once; the one of `both` is made for it alone, to measure its memory.
 ROWS: Mapping[str, Row] = {
-    "sqap": _sqap_row("w4a4", 0.4, W4A4),
-    "fp16_eager": Row("float", FLOAT, "eager"),
-    "fp16_graph": Row("float", FLOAT),
-    "pruning_graph": _sqap_row("float", 0.4, FLOAT),
-    "w4a4": Row("w4a4", W4A4),
-    "sqap_0.3": _sqap_row("w4a4", 0.3, W4A4),
-    "sqap_0.5": _sqap_row("w4a4", 0.5, W4A4),
-    "sqap_0.6": _sqap_row("w4a4", 0.6, W4A4),
-    "w8a8": Row("w8a8", Format(8, 8, 8)),
-    "w4a16": Row("w4a16", Format(weight_bits=4)),
-    "fp16_plain": Row("float", FLOAT, "plain"),
-    "random": Row("float", Format(kept=RandomConfig().keep, prune_before=0), "plain", RandomConfig()),
-    "fastv": Row("float", Format(kept=FastVConfig().keep), "plain", FastVConfig()),
-    "efficientvla": Row(
-        "float",
-        Format(kept=EfficientVlaConfig().keep, left_out=EfficientVlaConfig().layer_ratio),
-        "plain",
-        EfficientVlaConfig(),
-    ),
-    "vla_cache": Row("float", FLOAT, "plain", VlaCacheConfig()),
-    "fp16_compiled": Row("float", FLOAT, "compiled"),
+    "both": Row("pruning + W4A4", "w4a4", pruning=SqapConfig()),
+    "fp16_eager": Row("FP16, published operations", "float", "eager"),
+    "fp16_graph": Row("FP16", "float"),
+    "pruning": Row("pruning", "float", pruning=SqapConfig()),
+    "w4a4": Row("W4A4", "w4a4"),
+    "both_0.3": Row("pruning 0.3 + W4A4", "w4a4", pruning=SqapConfig(ratio=0.3)),
+    "both_0.5": Row("pruning 0.5 + W4A4", "w4a4", pruning=SqapConfig(ratio=0.5)),
+    "both_0.6": Row("pruning 0.6 + W4A4", "w4a4", pruning=SqapConfig(ratio=0.6)),
+    "w8a8": Row("W8A8", "w8a8"),
+    "w4a16": Row("W4A16", "w4a16"),
+    "fp16_plain": Row("FP16, no graph", "float", "plain"),
+    "random": Row("random dropping, no graph", "float", "plain", RandomConfig()),
+    "fastv": Row("FastV, no graph", "float", "plain", FastVConfig()),
+    "efficientvla": Row("EfficientVLA, no graph", "float", "plain", EfficientVlaConfig()),
+    "vla_cache": Row("VLA-Cache, no graph", "float", "plain", VlaCacheConfig()),
+    "fp16_compiled": Row("FP16, torch.compile", "float", "compiled"),
 }
+HEADLINE = "both"
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What a plan came to.
+    """The result of a plan.
 
     Attributes:
-        samples: float32 (1, horizon, 7).
+        samples: float32 (1, horizon, 7), the sampler's output.
         kept: int64 (n,), visual tokens that stayed; None: all.
     """
 
@@ -100,13 +103,13 @@ class Planned:
 
 @dataclass
 class Prepared:
-    """A row ready to be timed.
+    """A row that can be timed.
 
     Attributes:
-        plan: From the camera image to the samples on the host.
-        planned: The same, for what it comes to; None where that is compared with nothing.
-        device_plan: What the device does of it; None: not to be told apart.
-        stages: Makes the parts of that by name; they take memory of their own.
+        plan: Plans, from the camera image to the samples on the host.
+        planned: Plans and returns the result; None where the result is compared with nothing.
+        device_plan: Runs the device's part of a plan; None where it cannot be separated.
+        stages: Makes functions that run the stages of `device_plan`, by name. They take memory of their own.
     """
 
     plan: Callable[[], object]
@@ -116,7 +119,7 @@ class Prepared:
 
 
 def plan_plainly(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor, noise: Tensor) -> Planned:
-    """What `CogACT.plan` says under a row's policy, tokens chosen on the host."""
+    """Plan by `CogACT.plan` under a row's policy, with the tokens chosen on the host."""
     pruning = row.pruning
     kept: NDArray[np.int64] | None = None
 
@@ -133,8 +136,8 @@ def plan_plainly(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor
     return Planned(samples, kept)
 
 
-def prepare_static(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor, noise: Tensor) -> Prepared:
-    """The static forward, as graphs where there is a GPU: one of the whole plan, one per stage."""
+def prepare_graph(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor, noise: Tensor) -> Prepared:
+    """Prepare the static forward, as graphs where there is a GPU: one of the whole plan, one per stage."""
     pruning = row.pruning if isinstance(row.pruning, SqapConfig) else None
     forward = StaticForward(model, ids.shape[1], pruning=pruning)
     cuda = model.device.type == "cuda"
@@ -148,7 +151,7 @@ def prepare_static(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tens
         return Planned(found.raw_samples, None if found.reasons is None else np.flatnonzero(found.reasons))
 
     def stages() -> dict[str, Callable[[], object]]:
-        # A forward of its own: what a stage leaves for the next must not be what the whole plan's graph writes.
+        # A second forward, because a stage's output must not be overwritten by the whole plan's graph.
         apart = StaticForward(model, ids.shape[1], pruning=pruning)
         apart.load(resize(camera), ids, noise, TOOL)
         apart.run()
@@ -157,7 +160,7 @@ def prepare_static(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tens
         replays: dict[str, Callable[[], object]] = {}
         for name, stage in apart.stages.items():
             replays[name] = Graph(stage, model.device).replay
-            # What was recorded has not run yet, and the next stage must not be timed on what it happens to find.
+            # Recording runs nothing; without a replay the next stage would be timed on arbitrary inputs.
             replays[name]()
         return replays
 
@@ -167,7 +170,7 @@ def prepare_static(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tens
 def prepare_eager(
     reference: EagerReference, device: torch.device, camera: NDArray[np.uint8], ids: Tensor, noise: Tensor
 ) -> Prepared:
-    """The published implementation's operations."""
+    """Prepare the published implementation's operations."""
 
     def plan() -> object:
         image = torch.from_numpy(resize(camera))[None].to(device)
@@ -177,7 +180,7 @@ def prepare_eager(
 
 
 def prepare_plain(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor, noise: Tensor) -> Prepared:
-    """`CogACT.plan`, with the tokens of a baseline."""
+    """Prepare `CogACT.plan` with the token selection of a baseline."""
     pruning = row.pruning
     if pruning is None:
         return Prepared(partial(model.plan, camera, ids, noise))
@@ -195,7 +198,7 @@ def prepare_plain(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tenso
 
     before = 0 if isinstance(pruning, RandomConfig) else 2
     if isinstance(pruning, EfficientVlaConfig):
-        # Layers of random weights are alike: which of them go changes no time.
+        # The layers have random weights, so it makes no difference which of them are dropped.
         layers = model.language.layers
         language = model.language.without_layers(range(2, 2 + round(pruning.layer_ratio * len(layers))))
         model = CogACT(model.vision, model.projector, language, model.action_head)

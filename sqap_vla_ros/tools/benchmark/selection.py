@@ -1,4 +1,4 @@
-"""Time of the choice of visual tokens alone, from queries and keys to the kept indices."""
+"""The time that token selection takes alone, from queries and keys to the kept indices."""
 
 import torch
 
@@ -14,7 +14,7 @@ _VISUAL, _TEXT = 256, 24
 
 
 def time_selection(repeats: int, device: torch.device) -> Timing:
-    """SQAP at ratio 0.4 for one observation; on a GPU as a graph of its two kernels."""
+    """Time SQAP at ratio 0.4 for one observation; on a GPU as a graph of its two kernels."""
     config = SqapConfig()
     settings = {"keep": config.keep, "top_k": config.top_k, "radius": config.ring_radius}
     shape = (1, LANGUAGE.heads, _VISUAL + _TEXT, LANGUAGE.head_width)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.policies.cogact.checkpoint import BASE_VLM
 from sqap_vla_ros.policies.cogact.model import CogACT
-from sqap_vla_ros.tools.training.network import HORIZON, Size, layouts
+from sqap_vla_ros.policies.cogact.published import layouts
+from sqap_vla_ros.tools.training.network import HORIZON, Size, network_shapes
 from sqap_vla_ros.vlm.statistics import STATISTICS_FILE, ActionStatistics
 from sqap_vla_ros.vlm.vision import vision_source
 from sqap_vla_ros.vlm.weights import Layout, Source
@@ -34,7 +35,7 @@ def export_parts(network: CogACT, size: Size, vocabulary: Tensor) -> dict[str, T
         size: Its sizes.
         vocabulary: int64 (rows,), the id that each row of its embedding table is of.
     """
-    published = layouts(size, VOCABULARY)
+    published = layouts(network_shapes(size, VOCABULARY))
     parts: dict[str, tuple[nn.Module, Callable[[str], Source]]] = {
         "vision_backbone": (network.vision, vision_source),
         "projector": (network.projector, Source),

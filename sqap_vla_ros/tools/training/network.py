@@ -12,12 +12,13 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from sqap_vla_ros.policies.cogact.action_head import ActionHeadShape, action_head_layout
+from sqap_vla_ros.policies.cogact.action_head import ActionHeadShape
 from sqap_vla_ros.policies.cogact.checkpoint import assemble
 from sqap_vla_ros.policies.cogact.model import CogACT
-from sqap_vla_ros.vlm.language import LanguageShape, language_layout
-from sqap_vla_ros.vlm.projector import projector_layout
-from sqap_vla_ros.vlm.vision import TowerShape, tower_layout
+from sqap_vla_ros.policies.cogact.published import layouts
+from sqap_vla_ros.policies.cogact.store import Shapes
+from sqap_vla_ros.vlm.language import LanguageShape
+from sqap_vla_ros.vlm.vision import TowerShape
 from sqap_vla_ros.vlm.weights import Layout, Part
 
 HORIZON = 16
@@ -73,8 +74,8 @@ SIZES: Mapping[str, Size] = MappingProxyType(
 )
 
 
-def layouts(size: Size, vocabulary: int) -> dict[str, Layout]:
-    """Published names and shapes of all parts of a network with so many rows in its embedding table."""
+def network_shapes(size: Size, vocabulary: int) -> Shapes:
+    """Sizes of all parts of a network with so many rows in its embedding table."""
     (tower_width, tower_depth), (width, depth), (action_width, action_depth) = (
         size.tower,
         size.language,
@@ -89,13 +90,7 @@ def layouts(size: Size, vocabulary: int) -> dict[str, Layout]:
     head = ActionHeadShape(
         action_width, action_depth, heads.dit_heads, 4 * action_width, width, _ACTION_DIM, horizon=HORIZON
     )
-    towers = tower_layout(dino), tower_layout(siglip)
-    return {
-        "vision_backbone": Layout({**towers[0].required, **towers[1].required}),
-        "projector": projector_layout(2 * tower_width, 8 * tower_width, width),
-        "llm_backbone": Layout(language_layout(language).required),
-        "action_model": Layout(action_head_layout(head).required),
-    }
+    return Shapes(dino=dino, siglip=siglip, projector_hidden=8 * tower_width, language=language, action_head=head)
 
 
 def fresh_network(size: Size, vocabulary: int, seed: int) -> CogACT:
@@ -114,7 +109,7 @@ def fresh_network(size: Size, vocabulary: int, seed: int) -> CogACT:
     }
     parts = {
         name: Part(name, _draw(layout, depths.get(name, 1), generator))
-        for name, layout in layouts(size, vocabulary).items()
+        for name, layout in layouts(network_shapes(size, vocabulary)).items()
     }
     return assemble(parts, asdict(size.heads))
 

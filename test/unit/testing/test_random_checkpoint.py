@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
-from sqap_vla_ros.testing.random_checkpoint import SIZES, write_random_checkpoint
+from sqap_vla_ros.testing.networks import SMALL
+from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.vlm.statistics import choose_statistics, denormalise
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer
 
 
-@pytest.fixture(scope="module", params=sorted(SIZES))
+@pytest.fixture(scope="module", params=sorted(SMALL))
 def run(request, tmp_path_factory):
     return write_random_checkpoint(tmp_path_factory.mktemp(request.param), request.param)
 
@@ -61,3 +63,16 @@ def test_the_small_one_has_about_two_million_parameters(tmp_path):
     model = load_cogact(open_checkpoint(write_random_checkpoint(tmp_path, "small")))
     count = sum(value.numel() for name, value in model.named_parameters() if "embed_tokens" not in name)
     assert 1_500_000 < count < 5_000_000
+
+
+def test_a_directory_with_something_else_is_left_alone(tmp_path):
+    statistics = tmp_path / "dataset_statistics.json"
+    statistics.write_text("{}")
+    with pytest.raises(ConfigurationError, match="not a random checkpoint"):
+        write_random_checkpoint(tmp_path, "tiny")
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset_statistics.json"]
+
+
+def test_an_earlier_random_checkpoint_is_replaced(tmp_path):
+    first = open_checkpoint(write_random_checkpoint(tmp_path, "tiny", seed=1)).sha256()
+    assert open_checkpoint(write_random_checkpoint(tmp_path, "tiny", seed=2)).sha256() != first

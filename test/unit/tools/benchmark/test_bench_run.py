@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 
 from sqap_vla_ros.core.errors import GpuLost
+from sqap_vla_ros.core.run_directory import RunDirectoryError
 from sqap_vla_ros.policies.cogact.action_head import ActionHeadShape
-from sqap_vla_ros.tools.benchmark import networks, rows, run
+from sqap_vla_ros.policies.cogact.published import published_shapes
+from sqap_vla_ros.policies.cogact.store import Shapes
+from sqap_vla_ros.testing import networks
+from sqap_vla_ros.tools.benchmark import rows, run
+from sqap_vla_ros.tools.benchmark.report import result_table
+from sqap_vla_ros.tools.benchmark.results import Settings
 from sqap_vla_ros.tools.benchmark.roofline import Device
-from sqap_vla_ros.tools.benchmark.run import Bench, Settings, result_table
+from sqap_vla_ros.tools.benchmark.run import Bench
 from sqap_vla_ros.vlm.language import LanguageShape
 
 RATES = Device("made up", 1e11, 1e13, 2e13)
@@ -18,12 +24,15 @@ RATES = Device("made up", 1e11, 1e13, 2e13)
 
 @pytest.fixture(autouse=True)
 def _small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    tower = {"width": 32, "depth": 3, "heads": 2, "hidden": 64}
-    monkeypatch.setattr(networks, "DINO", dataclasses.replace(networks.DINO, **tower))
-    monkeypatch.setattr(networks, "SIGLIP", dataclasses.replace(networks.SIGLIP, **tower))
-    monkeypatch.setattr(networks, "PROJECTOR_HIDDEN", 64)
-    monkeypatch.setattr(networks, "LANGUAGE", LanguageShape(64, 3, 2, 2, 32, 128, 32064))
-    monkeypatch.setattr(networks, "HEADS", {"base": ActionHeadShape(32, 2, 2, 64, 64, action_dim=7, horizon=16)})
+    published, tower = published_shapes(), {"width": 32, "depth": 3, "heads": 2, "hidden": 64}
+    shapes = Shapes(
+        dino=dataclasses.replace(published.dino, **tower),
+        siglip=dataclasses.replace(published.siglip, **tower),
+        projector_hidden=64,
+        language=LanguageShape(64, 3, 2, 2, 32, 128, 32064),
+        action_head=ActionHeadShape(32, 2, 2, 64, 64, action_dim=7, horizon=16),
+    )
+    monkeypatch.setattr(networks, "published_shapes", lambda size, depth: shapes)
     monkeypatch.setattr(run, "measured_rates", lambda device: RATES)
 
 
@@ -43,17 +52,17 @@ def test_every_policy_is_measured_or_says_why_not(tmp_path: Path) -> None:
 
 
 def test_the_figures_are_ratios_of_what_was_measured(tmp_path: Path) -> None:
-    content = bench(tmp_path, "sqap", "fp16_graph").run()
+    content = bench(tmp_path, "both", "fp16_graph").run()
     measured, figures = content["rows"], content["figures"]
-    plans = [measured[name]["plan"]["median_ms"] for name in ("fp16_graph", "sqap")]
-    language = [measured[name]["stages"]["language"]["median_ms"] for name in ("fp16_graph", "sqap")]
-    assert figures["e2e_speedup_sqap"] == plans[0] / plans[1]
-    assert figures["llm_speedup_sqap"] == language[0] / language[1]
-    assert figures["roofline_sqap_ms"] == sum(measured["sqap"]["floors_ms"].values())
+    plans = [measured[name]["plan"]["median_ms"] for name in ("fp16_graph", "both")]
+    language = [measured[name]["stages"]["language"]["median_ms"] for name in ("fp16_graph", "both")]
+    assert figures["e2e_speedup_both"] == plans[0] / plans[1]
+    assert figures["llm_speedup_both"] == language[0] / language[1]
+    assert figures["roofline_both_ms"] == sum(measured["both"]["floors_ms"].values())
     assert figures["selection_us"] > 0
 
 
-@pytest.mark.parametrize("name", ["sqap", "fp16_graph"])
+@pytest.mark.parametrize("name", ["both", "fp16_graph"])
 def test_without_a_gpu_the_static_forward_is_the_plain_path(tmp_path: Path, name: str) -> None:
     assert bench(tmp_path, name).run()["figures"][f"chunk_error_{name}"] == 0
 
@@ -67,9 +76,9 @@ def test_a_policy_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatc
         return make(numbers, *settings)
 
     monkeypatch.setattr(run, "random_network", fail)
-    content = bench(tmp_path, "sqap", "fp16_graph").run()
-    assert content["failed"] == {"sqap": "RuntimeError: CUDA out of memory"}
-    assert "in fail" in content["traces"]["sqap"]
+    content = bench(tmp_path, "both", "fp16_graph").run()
+    assert content["failed"] == {"both": "RuntimeError: CUDA out of memory"}
+    assert "in fail" in content["traces"]["both"]
     assert list(content["rows"]) == ["fp16_graph"]
 
 
@@ -79,28 +88,30 @@ def test_what_was_measured_is_there_when_the_rest_is_cut_off(tmp_path: Path, mon
 
     monkeypatch.setattr(run, "prepare_eager", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        bench(tmp_path, "sqap", "fp16_eager").run()
-    assert list(json.loads((tmp_path / "bench.json").read_text())["rows"]) == ["sqap"]
+        bench(tmp_path, "both", "fp16_eager").run()
+    assert list(json.loads((tmp_path / "bench.json").read_text())["rows"]) == ["both"]
 
 
 def test_no_policy_is_begun_when_the_time_is_over(tmp_path: Path) -> None:
-    content = bench(tmp_path, "sqap", budget_s=0.0).run()
+    content = bench(tmp_path, "both", budget_s=0.0).run()
     assert not content["rows"]
-    assert "not begun" in content["skipped"]["sqap"]
+    assert "not begun" in content["skipped"]["both"]
 
 
 def test_policies_are_added_to_those_that_were_measured_before(tmp_path: Path) -> None:
     before = bench(tmp_path, "fp16_graph").run()
-    content = bench(tmp_path, "sqap").run()
-    assert list(content["rows"]) == ["sqap", "fp16_graph"]
+    content = bench(tmp_path, "both").run()
+    assert list(content["rows"]) == ["both", "fp16_graph"]
     assert content["rows"]["fp16_graph"] == before["rows"]["fp16_graph"]
-    assert "e2e_speedup_sqap" in content["figures"]
+    assert "e2e_speedup_both" in content["figures"]
 
 
-def test_what_was_measured_under_other_settings_is_replaced(tmp_path: Path) -> None:
+def test_results_of_other_settings_are_refused_and_stay(tmp_path: Path) -> None:
     bench(tmp_path, "fp16_graph").run()
-    settings = Settings("cpu", repeats=3, rows=("sqap",))
-    assert list(Bench(settings, tmp_path, lambda words: None).run()["rows"]) == ["sqap"]
+    before = (tmp_path / "bench.json").read_bytes()
+    with pytest.raises(RunDirectoryError, match="repeats"):
+        Bench(Settings("cpu", repeats=3, rows=("both",)), tmp_path, lambda line: None).run()
+    assert (tmp_path / "bench.json").read_bytes() == before
 
 
 def test_when_the_gpu_answers_no_more_the_rest_is_left_to_another_process(
@@ -114,8 +125,8 @@ def test_when_the_gpu_answers_no_more_the_rest_is_left_to_another_process(
 
     monkeypatch.setattr(run, "prepare_eager", fail)
     monkeypatch.setattr(run, "recover", lose)
-    content = bench(tmp_path, "sqap", "fp16_eager", "fp16_graph", "random").run()
-    assert list(content["rows"]) == ["sqap"]
+    content = bench(tmp_path, "both", "fp16_eager", "fp16_graph", "random").run()
+    assert list(content["rows"]) == ["both"]
     assert "misaligned" in content["failed"]["fp16_eager"]
     assert content["left"] == ["fp16_graph", "random"]
 
@@ -125,15 +136,15 @@ def test_a_stage_that_fails_does_not_cost_what_was_measured(tmp_path: Path, monk
         raise RuntimeError("CUDA out of memory")
 
     monkeypatch.setattr(run, "time_selection", fail)
-    content = bench(tmp_path, "sqap").run()
-    assert content["figures"]["sqap_ms"] > 0
-    assert "out of memory" in content["failed"]["sqap"]
+    content = bench(tmp_path, "both").run()
+    assert content["figures"]["both_ms"] > 0
+    assert "out of memory" in content["failed"]["both"]
 
 
 def test_chosen_tokens_and_repeated_plans_are_compared(tmp_path: Path) -> None:
-    figures = bench(tmp_path, "sqap", "fp16_graph").run()["figures"]
-    assert figures["kept_alike_sqap"] == 1
-    assert figures["replays_differ_sqap"] == figures["replays_differ_fp16_graph"] == 0
+    figures = bench(tmp_path, "both", "fp16_graph").run()["figures"]
+    assert figures["kept_alike_both"] == 1
+    assert figures["replays_differ_both"] == figures["replays_differ_fp16_graph"] == 0
     assert "kept_alike_fp16_graph" not in figures
 
 

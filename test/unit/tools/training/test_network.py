@@ -9,10 +9,11 @@ import torch
 
 from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
 from sqap_vla_ros.policies.cogact.model import CogACT
+from sqap_vla_ros.policies.cogact.published import layouts
 from sqap_vla_ros.testing.small_tokenizer import write_small_tokenizer
 from sqap_vla_ros.tools.training.batches import Text
 from sqap_vla_ros.tools.training.export import VOCABULARY, export_parts, write_run
-from sqap_vla_ros.tools.training.network import SIZES, fresh_network, layouts, sine_cosine_positions
+from sqap_vla_ros.tools.training.network import SIZES, fresh_network, network_shapes, sine_cosine_positions
 from sqap_vla_ros.vlm.statistics import ActionStatistics
 from sqap_vla_ros.vlm.tokenizer import PAD_ID, load_tokenizer
 
@@ -53,7 +54,7 @@ def test_an_export_has_the_required_tensors_of_the_layout_and_no_others(exported
     network, text, _ = exported
     expected = {
         f"{part}.{name}": shape
-        for part, layout in layouts(SIZES["tiny"], VOCABULARY).items()
+        for part, layout in layouts(network_shapes(SIZES["tiny"], VOCABULARY)).items()
         for name, shape in layout.required.items()
     }
     found = export_parts(network, SIZES["tiny"], text.vocabulary)
@@ -64,7 +65,7 @@ def test_an_export_has_the_required_tensors_of_the_layout_and_no_others(exported
 def test_a_size_is_small_enough_to_be_shipped(size: str, limit_mb: float) -> None:
     count = sum(
         torch.Size(shape).numel()
-        for layout in layouts(SIZES[size], VOCABULARY).values()
+        for layout in layouts(network_shapes(SIZES[size], VOCABULARY)).values()
         for shape in layout.required.values()
     )
     assert 2 * count < limit_mb * 1e6

@@ -1,4 +1,4 @@
-"""Decoder layers whose weights alone are in 4 bits: a row of the bench, and no recipe of this project."""
+"""Decoder layers of which only the weights are in 4 bits. The bench times them; no recipe makes them."""
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +10,17 @@ from sqap_vla_ros.vlm.lowbit.fused_linears import NOTHING, Prologue
 
 
 class WeightOnlyLinear(nn.Module):
-    """A linear layer with 4-bit weights and float activations; see `fast.linears.FloatLinear`.
+    """A linear layer with random 4-bit weights and float activations, in place of a `FloatLinear`.
 
     Args:
         rows: Output channels.
         columns: Input channels.
-        device: Where.
+        device: Where the weights are made.
     """
 
     def __init__(self, rows: int, columns: int, device: torch.device) -> None:
         super().__init__()
-        # Of any byte, neither nibble is larger than 7 when the upper bit of each is cleared.
+        # With the upper bit of each nibble cleared, every code is between 0 and 7.
         weights = torch.randint(0, 256, (rows, columns // 2), dtype=torch.uint8, device=device) & 0x77
         self.weights: Tensor
         self.scales: Tensor
@@ -28,7 +28,7 @@ class WeightOnlyLinear(nn.Module):
         self.register_buffer("scales", torch.full((rows, 1), columns**-0.5 / 4, device=device), persistent=False)
 
     def forward(self, values: Tensor, prologue: Prologue = NOTHING, residual: Tensor | None = None) -> Tensor:
-        """(..., columns) -> (..., rows), added to `residual` (..., rows) where there is one."""
+        """Map (..., columns) to (..., rows), added to `residual` (..., rows) where there is one."""
         inputs = prologue(values)
         output = weight_only_gemm(inputs.flatten(0, -2).contiguous(), self.weights, self.scales)
         output = output.view(*inputs.shape[:-1], -1)
@@ -36,7 +36,7 @@ class WeightOnlyLinear(nn.Module):
 
 
 def weight_only_layer(shape: LanguageShape, device: torch.device) -> FusedDecoderLayer:
-    """A layer of a language model."""
+    """Make one decoder layer of a language model."""
     width, hidden = shape.width, shape.hidden
     norm = Prologue(EPSILON, torch.ones(width, dtype=torch.bfloat16, device=device))
     return FusedDecoderLayer(
