@@ -22,8 +22,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.results import write_results
-from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.observations import observations
+from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.worker_pool import run_jobs
@@ -136,7 +137,7 @@ def realtime_factor(path: Path) -> float:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     cv2.setNumThreads(1)
     with Bag(path) as bag:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         begin_s = time.process_time()
         seen = list(
             observation.stamp_ns

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from sqap_vla_ros.bags.bag import Bag, BagTopics
+from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.topics import BagTopics, first_instruction
 from sqap_vla_ros.config.files import read_yaml
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group, Point, validate
@@ -117,7 +118,7 @@ def observations(
         BagDamage: The recording is damaged; what was yielded before is good.
     """
     assembler = ObservationAssembler(configuration)
-    assembler.set_instruction(configuration.instruction or bag.first_instruction())
+    assembler.set_instruction(configuration.instruction or first_instruction(bag))
     if extrinsic:
         assembler.tree.add(extrinsic.parent, extrinsic.child, 0, extrinsic.T_parent_child, static=True)
     rate = Rate(rate_hz)
@@ -143,7 +144,7 @@ def observations(
                 if delay:
                     planned_until_ns = now_ns + round(delay() * 1e9)
 
-    for topic, recorded_ns, message in bag.messages(topics):
+    for topic, recorded_ns, message in bag.messages(topics.names):
         on_progress(recorded_ns)
         if recorded_ns < last_ns - STAMP_BACK_NS:
             planned_until_ns, wake_ns = 0, None

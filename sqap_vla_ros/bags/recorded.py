@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError, BagTopics
+from sqap_vla_ros.bags.reader import Bag, BagDamage, BagError
+from sqap_vla_ros.bags.topics import BagTopics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.blending import continuation
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
@@ -54,10 +55,9 @@ def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> Counter[int]:
     """
     if not (topics.chunk and topics.token_mask):
         raise BagError(f"{bag.path}: no ActionChunk and TokenMask topics in it: replay without --as-recorded")
-    chunks_alone = BagTopics(image="", camera_info="", instruction="", chunk=topics.chunk, token_mask="")
     stamps_ns = Counter[int]()
     with suppress(BagDamage):  # whoever reads the ticks meets it again
-        for _, _, chunk in bag.messages(chunks_alone):
+        for _, _, chunk in bag.messages({topics.chunk}):
             stamps_ns[stamp_ns(chunk)] += 1
     return stamps_ns
 
@@ -71,7 +71,7 @@ def recorded_ticks(
         A tick, or (stamp_ns, reason) for one whose messages cannot be used.
     """
     parts: dict[int, dict[str, Any]] = {}
-    for topic, recorded_ns, message in bag.messages(topics):
+    for topic, recorded_ns, message in bag.messages(topics.names):
         on_progress(recorded_ns)
         if topic not in (topics.image, topics.chunk, topics.token_mask) or stamp_ns(message) not in planned:
             continue

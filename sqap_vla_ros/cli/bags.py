@@ -205,8 +205,8 @@ class Doctor:
             sys.exit(1)
 
     def _examine(self, console: Console) -> "list[Finding]":
-        from sqap_vla_ros.bags.bag import Bag
         from sqap_vla_ros.bags.observations import read_extrinsic
+        from sqap_vla_ros.bags.reader import Bag
         from sqap_vla_ros.config.files import ConfigurationError
         from sqap_vla_ros.config.robot import load_configuration
         from sqap_vla_ros.tools.doctor.examine import examine, read_bag

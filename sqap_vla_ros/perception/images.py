@@ -1,7 +1,7 @@
-"""From sensor_msgs Image and CompressedImage to RGB.
+"""Decoding of sensor_msgs Image and CompressedImage to RGB.
 
-`check` refuses what cannot be decoded by looking at the description and sizes alone, so that it can run on every
-image that arrives; decoding is for the one that is used. Both take rclpy and rosbags messages.
+`check` rejects what cannot be decoded by the description and the sizes alone, so that it can run on every image that
+arrives; only the image that is used is decoded. Both take rclpy and rosbags messages.
 """
 
 import io
@@ -16,7 +16,7 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 
-# Larger than any camera; keeps a corrupt size, or a small file that unpacks to gigabytes, from exhausting memory.
+# Larger than any camera. It keeps a corrupt size, or a small file that unpacks to gigabytes, from exhausting memory.
 MAX_PIXELS = 64 * 2**20
 
 _YUV: dict[str, tuple[int, int | None]] = {
@@ -46,11 +46,11 @@ _FORMAT = re.compile(r"(?:(?P<encoding>\w+)\s*;\s*)?(?P<codec>jpe?g|png)(?:\s+co
 
 
 class ImageError(ValueError):
-    """An image that cannot be used; the message says why, and what would do."""
+    """An image that cannot be used; the message says why, and what is expected."""
 
 
 def check(message: Any) -> None:
-    """Refuse an image that `decode` could not take, as far as that can be told without decoding.
+    """Reject an image that `decode` could not decode, as far as that is known without decoding.
 
     Raises:
         ImageError: Its encoding is unknown, or its sizes do not fit together.
@@ -67,7 +67,7 @@ def decode(message: Any) -> Pixels:
     """Decode a sensor_msgs Image or CompressedImage.
 
     Returns:
-        uint8 (height, width, 3), RGB; not to be written to: what is RGB already stays in the message's memory.
+        uint8 (height, width, 3), RGB. It must not be written to: pixels that are RGB already stay in the message.
 
     Raises:
         ImageError: It cannot be decoded.
@@ -76,7 +76,7 @@ def decode(message: Any) -> Pixels:
 
 
 def decode_image(message: Any) -> Pixels:
-    """Decode a sensor_msgs Image; as `decode`."""
+    """Decode a sensor_msgs Image; see `decode`."""
     _check_raw(message)
     bytes_per_pixel, conversion = _ENCODINGS[message.encoding]
     height, width = message.height, message.width
@@ -90,20 +90,40 @@ def decode_image(message: Any) -> Pixels:
 
 
 def decode_compressed(message: Any) -> Pixels:
-    """Decode a sensor_msgs CompressedImage (JPEG or PNG); as `decode`. A depth image is refused."""
+    """Decode a sensor_msgs CompressedImage (JPEG or PNG); see `decode`. A depth image is rejected."""
     stored = _stored_encoding(message.format)
-    data = np.frombuffer(message.data, np.uint8)
+    pixels = _decode_bgr(np.frombuffer(message.data, np.uint8))
+    # image_transport hands the encoder the pixels that it calls `stored` as if they were blue-green-red.
+    return pixels if stored == "rgb8" else _rgb(pixels)
+
+
+def decode_picture(data: bytes) -> Pixels:
+    """Decode the content of a JPEG or PNG file.
+
+    Returns:
+        uint8 (height, width, 3), RGB.
+
+    Raises:
+        ImageError: It cannot be decoded.
+    """
+    return _rgb(_decode_bgr(np.frombuffer(data, np.uint8)))
+
+
+def _rgb(pixels: Pixels) -> Pixels:
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _decode_bgr(data: Pixels) -> Pixels:
     codec, (width, height) = _header(data)
     if width * height > MAX_PIXELS:
         raise ImageError(f"compressed image of {width}x{height} pixels, at most {MAX_PIXELS} are accepted")
-    # Some versions of OpenCV fill up a JPEG that ends early, with grey; drivers may pad the end with zeros.
+    # Some versions of OpenCV fill a JPEG that ends early with grey; drivers may pad the end with zeros.
     complete = codec != "JPEG" or data.tobytes().rstrip(b"\0").endswith(b"\xff\xd9")
     # A camera's calibration is for the image as stored: an orientation tag must not turn it.
     pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if complete else None
     if pixels is None:
         raise ImageError(f"{codec} image of {width}x{height} pixels is truncated or corrupt ({data.size} bytes)")
-    # image_transport hands the encoder what it calls `stored` as if it were blue-green-red.
-    return np.asarray(pixels if stored == "rgb8" else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(pixels, np.uint8)
 
 
 def _check_raw(message: Any) -> None:
@@ -125,7 +145,7 @@ def _check_raw(message: Any) -> None:
 
 
 def _stored_encoding(text: str) -> str:
-    """What a CompressedImage's `format` says is stored: an encoding, or empty."""
+    """The encoding that a CompressedImage's `format` says is stored, or empty."""
     match = _FORMAT.fullmatch(text.strip())
     if match is None:
         raise ImageError(f"compressed image format '{text}' is not supported; expected jpeg or png, no depth image")

@@ -19,8 +19,8 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rosbags.highlevel import AnyReader
 
+from sqap_vla_ros.bags.reader import Bag
 from sqap_vla_ros.config.files import named_file, shipped_checkpoint
 from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.core.reasons import ReasonCounter
@@ -198,10 +198,8 @@ def last_status(bag: Path) -> tuple[Any, ReasonCounter]:
     """The policy node's last status in a bag (None without one), and how many ticks were refused for which reason."""
     last: Any = None
     reasons = ReasonCounter()
-    with AnyReader([bag]) as reader:
-        connections = [connection for connection in reader.connections if connection.topic == "/sqap_vla/status"]
-        for connection, _, raw in reader.messages(connections):
-            status: Any = reader.deserialize(raw, connection.msgtype)
+    with Bag(bag) as recording:
+        for _, _, status in recording.messages({"/sqap_vla/status"}):
             refused_before = 0 if last is None else last.commands_refused
             if status.commands_refused > refused_before:
                 # Several refusals between two statuses count for the last one's reason.

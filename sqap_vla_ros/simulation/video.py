@@ -4,15 +4,15 @@ Read from the bag, so that what is shown is what was on the topics. A frame that
 latest plan before it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader
 
+from sqap_vla_ros.bags.reader import Bag
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.clock import stamp_ns
 from sqap_vla_ros.perception.camera import CameraModel
@@ -164,8 +164,6 @@ def _plans(bag: Path, configuration: Configuration) -> dict[int, _Plan]:
     return {at_ns: plan for at_ns, plan in plans.items() if plan.chunk is not None}
 
 
-def _messages(bag: Path, topics: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    with AnyReader([bag]) as reader:
-        connections = [connection for connection in reader.connections if connection.topic in topics]
-        for connection, _, raw in reader.messages(connections):
-            yield connection.topic, reader.deserialize(raw, connection.msgtype)
+def _messages(bag: Path, topics: Collection[str]) -> Iterator[tuple[str, Any]]:
+    with Bag(bag) as recording:
+        yield from ((topic, message) for topic, _, message in recording.messages(topics))

@@ -1,6 +1,6 @@
 """A bag that is a list of messages, and messages that tell what a policy planned and how the tool moved."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ from paths import ROOT
 from rosbags.typesys import get_types_from_msg
 from synthetic_bags import STORE, T, transforms
 
-from sqap_vla_ros.bags.bag import CHUNK_TYPE, MASK_TYPE, TRANSFORM_TYPE, Bag, BagDamage, BagTopics
+from sqap_vla_ros.bags.reader import Bag, BagDamage
+from sqap_vla_ros.bags.topics import CHUNK_TYPE, MASK_TYPE, TRANSFORM_TYPE, BagTopics
 from sqap_vla_ros.tools.replay.truth import COMMAND_TYPE
 
 for _kind in (CHUNK_TYPE, MASK_TYPE):
@@ -23,7 +24,9 @@ TYPES = {
     "/mask": MASK_TYPE,
     "/gripper": COMMAND_TYPE,
 }
-TOPICS = BagTopics(image="/image", camera_info="", instruction="", chunk="/chunk", token_mask="/mask")
+TOPICS = BagTopics(
+    image="/image", camera_info="", instruction="", chunk="/chunk", token_mask="/mask", transforms=("/tf",)
+)
 Entry = tuple[str, int, Any]
 
 
@@ -49,13 +52,9 @@ class ListedBag(Bag):
         """Of the topics that the list has."""
         return {topic: TYPES[topic] for topic, _, _ in self._entries}
 
-    def motion_messages(self, topics: BagTopics, gripper_command: str) -> Iterator[Entry]:
-        """All of the list."""
-        return self._all()
-
-    def messages(self, topics: BagTopics) -> Iterator[Entry]:
+    def messages(self, topics: Collection[str]) -> Iterator[Entry]:
         """Those of the topics."""
-        return (entry for entry in self._all() if entry[0] in topics.names)
+        return (entry for entry in self._all() if entry[0] in topics)
 
     def _all(self) -> Iterator[Entry]:
         for entry in self._entries:

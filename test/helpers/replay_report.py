@@ -6,7 +6,8 @@ from pathlib import Path
 from replayed_runs import write_run
 from synthetic_bags import write_bag
 
-from sqap_vla_ros.bags.bag import Bag
+from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.tools.replay.annotate import write_annotated
@@ -55,6 +56,6 @@ def write_full_report(folder: Path) -> Path:
     """Write the report of a bag with pictures, plans half a centimetre beside the truth, and a baseline."""
     run = write_run(folder / "run", offset_m=0.005, refused=(2,))
     with Bag(write_bag(folder / "bag")) as bag:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         write_annotated(bag, topics, CONFIGURATION, Run(run), on_progress=lambda at_ns: None)
     return write_report(run)

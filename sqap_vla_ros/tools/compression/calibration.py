@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.bags.bag import IMAGE_TYPES, Bag, BagDamage, BagTopics
 from sqap_vla_ros.bags.demonstrations import Demonstration
+from sqap_vla_ros.bags.reader import Bag, BagDamage
+from sqap_vla_ros.bags.topics import IMAGE_TYPES, find_images, find_instruction, first_instruction
 from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.perception.images import ImageError, decode
+from sqap_vla_ros.perception.images import ImageError, decode, decode_picture
 
 Candidate = tuple[Callable[[], NDArray[np.uint8]], str]
 """A frame that might be taken: what decodes its image, or raises ImageError, and the instruction."""
@@ -150,21 +150,24 @@ def _recorded(path: Path, count: int, instruction: str, image_topic: str, remark
         if not any(kind in IMAGE_TYPES for kind in bag.topic_types.values()):
             topics = ", ".join(sorted(bag.topic_types)) or "none"
             raise CalibrationError(f"{path}: holds no camera images to calibrate on; its topics are: {topics}")
-        images = bag.find_images(Configuration(), image_topic)
-        wanted = BagTopics(images, "", "" if instruction else bag.find_instruction(), "", "")
-        told = instruction or bag.first_instruction().strip()
-        candidates = _images_with_instruction(bag, wanted, told, remarks)
+        images = find_images(bag, Configuration(), image_topic)
+        spoken = "" if instruction else find_instruction(bag)
+        candidates = _images_with_instruction(
+            bag, images, spoken, instruction or first_instruction(bag).strip(), remarks
+        )
         return _spread(candidates, bag.count(images), count, remarks)
 
 
-def _images_with_instruction(bag: Bag, topics: BagTopics, told: str, remarks: list[str]) -> Iterator[Candidate]:
-    """A bag's images, each with what the policy had been told by then; before the first time, `told`."""
+def _images_with_instruction(
+    bag: Bag, images: str, instructions: str, instruction: str, remarks: list[str]
+) -> Iterator[Candidate]:
+    """A bag's images, each with the instruction in effect; `instruction` is the one before the first message."""
     try:
-        for topic, _, message in bag.messages(topics):
-            if topic == topics.instruction:
-                told = message.data.strip() or told  # an empty one stops the policy and means no other task
-            elif topic == topics.image and told:
-                yield partial(decode, message), told
+        for topic, _, message in bag.messages({images, instructions}):
+            if topic == instructions:
+                instruction = message.data.strip() or instruction  # an empty one stops the policy, the task stays
+            elif instruction:
+                yield partial(decode, message), instruction
     except BagDamage as error:
         remarks.append(str(error).removeprefix(f"{bag.path}: "))
 
@@ -184,15 +187,14 @@ def _demonstrated(files: Sequence[Path], count: int) -> list[CalibrationFrame]:
     for index in range(count):
         demonstration = Demonstration.read(files[index * len(files) // count])
         stage = index * _GOLDEN_RATIO % 1
-        picture = SimpleNamespace(format="jpeg", data=demonstration.images[int(stage * len(demonstration.images))])
-        frames.append(CalibrationFrame(decode(picture), demonstration.instruction))
+        image = demonstration.images[int(stage * len(demonstration.images))]
+        frames.append(CalibrationFrame(decode_picture(image), demonstration.instruction))
     return frames
 
 
 def _open_picture(file: Path) -> NDArray[np.uint8]:
-    message = SimpleNamespace(format=file.suffix.lower().removeprefix("."), data=file.read_bytes())
     try:
-        return decode(message)
+        return decode_picture(file.read_bytes())
     except ImageError as error:
         raise ImageError(f"{file.name}: {error}") from None
 

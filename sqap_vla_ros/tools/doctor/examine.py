@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sqap_vla_ros.bags.bag import TRANSFORM_TYPE, Bag, BagDamage, configured_for
 from sqap_vla_ros.bags.observations import Extrinsic
+from sqap_vla_ros.bags.reader import Bag, BagDamage
+from sqap_vla_ros.bags.topics import TRANSFORM_TYPE, configured_for, find_topics
 from sqap_vla_ros.config.policy import read_policy
 from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.config.robot import Configuration
@@ -49,7 +50,7 @@ def read_bag(
     Raises:
         BagError: It has no images, or of several topics none is configured.
     """
-    topics = bag.find_topics(configuration, image_topic, camera_info_topic, tf_namespace)
+    topics = find_topics(bag, configuration, image_topic, camera_info_topic, tf_namespace)
     evidence = Evidence(configured_for(configuration, topics, image_topic))
     evidence.bag_topics = frozenset(bag.topic_types)
     named, found = configuration.topics, evidence.configuration.topics
@@ -59,7 +60,7 @@ def read_bag(
     if extrinsic:
         evidence.add_extrinsic(extrinsic.parent, extrinsic.child, extrinsic.T_parent_child)
     try:
-        for topic, recorded_ns, message in bag.messages(topics):
+        for topic, recorded_ns, message in bag.messages(topics.names):
             on_progress(recorded_ns)
             if topic == topics.image:
                 evidence.add_image(message, recorded_ns)

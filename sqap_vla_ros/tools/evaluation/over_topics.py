@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rosbags.highlevel import AnyReader
 
+from sqap_vla_ros.bags.reader import Bag
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.jerk import mean_jerk
@@ -70,15 +70,13 @@ def _trace(bag: Path, configuration: Configuration) -> tuple[NDArray[np.float64]
     joints: dict[int, list[float]] = {}
     poses: dict[int, NDArray[np.float64]] = {}
     planning_s: list[float] = []
-    with AnyReader([bag]) as reader:
-        connections = [c for c in reader.connections if c.topic in ("/tf", joint_topic, "/sqap_vla/chunk")]
-        for connection, _, raw in reader.messages(connections):
-            message: Any = reader.deserialize(raw, connection.msgtype)
-            if connection.topic == "/tf":
+    with Bag(bag) as recording:
+        for topic, _, message in recording.messages({"/tf", joint_topic, "/sqap_vla/chunk"}):
+            if topic == "/tf":
                 for transform in message.transforms:
                     if (transform.header.frame_id, transform.child_frame_id) == (frames.base, frames.tool):
                         poses[stamp_ns(transform)] = transform_from_message(transform.transform)
-            elif connection.topic == joint_topic:
+            elif topic == joint_topic:
                 position = dict(zip(message.name, message.position, strict=True))
                 joints[stamp_ns(message)] = [position[name] for name in configuration.command.joints]
             else:

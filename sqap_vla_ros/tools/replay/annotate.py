@@ -7,14 +7,12 @@ viewer can project into it. Messages keep the times at which the bag has them; a
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from sqap_vla_ros.bags.bag import CAMERA_INFO_TYPE, CHUNK_TYPE, MASK_TYPE, TRANSFORM_TYPE, Bag, BagDamage, BagTopics
 from sqap_vla_ros.bags.messages import (
     chunk_message,
     jpeg_message,
@@ -25,6 +23,8 @@ from sqap_vla_ros.bags.messages import (
     token_mask_message,
 )
 from sqap_vla_ros.bags.observations import Extrinsic
+from sqap_vla_ros.bags.reader import Bag, BagDamage
+from sqap_vla_ros.bags.topics import CAMERA_INFO_TYPE, CHUNK_TYPE, MASK_TYPE, TRANSFORM_TYPE, BagTopics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.perception.images import ImageError, decode
 from sqap_vla_ros.reporting.overlay import BASELINE_COLOUR, PATH_COLOURS, TRUTH_COLOUR, draw_overlay
@@ -76,7 +76,7 @@ def write_annotated(
         if extrinsic:
             recording.write_extrinsic(extrinsic, bag.start_ns)
         try:
-            for topic, recorded_ns, message in bag.messages(replace(topics, chunk="", token_mask="", instruction="")):
+            for topic, recorded_ns, message in bag.messages(topics.camera_names):
                 on_progress(recorded_ns)
                 if topic == topics.camera_info:
                     recording.write(topic, CAMERA_INFO_TYPE, recorded_ns, message)

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from sqap_vla_ros.bags.bag import BagError
 from sqap_vla_ros.bags.observations import Extrinsic
-from sqap_vla_ros.bags.sequential import is_storage, stem, storage_files
+from sqap_vla_ros.bags.reader import BagError
+from sqap_vla_ros.bags.recovery import is_storage, stem, storage_files
 from sqap_vla_ros.config.files import ConfigurationError, named_file
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group

@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqap_vla_ros.bags.bag import Bag, configured_for
+from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.topics import configured_for, find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.core.policy import Policy
@@ -85,7 +86,7 @@ def replay_bag(
     """
     bag_files = file_states(job.bag)  # as they are before they are read: a bag may still be growing
     with Bag(job.bag) as bag:
-        topics = bag.find_topics(job.configuration, job.image_topic, job.camera_info_topic, job.tf_namespace)
+        topics = find_topics(bag, job.configuration, job.image_topic, job.camera_info_topic, job.tf_namespace)
         configuration = configured_for(job.configuration, topics, job.image_topic)
         (policy, *others), policy_files = _load(job, on_note)
         baseline = others[0] if others else None

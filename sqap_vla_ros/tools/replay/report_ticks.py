@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader
 
+from sqap_vla_ros.bags.reader import Bag
 from sqap_vla_ros.core.clock import stamp_ns
 from sqap_vla_ros.tools.replay.annotate import ANNOTATED, CHUNK_TOPIC, OVERLAY_TOPIC
 from sqap_vla_ros.tools.replay.metric_words import AGAINST
@@ -76,15 +76,10 @@ def _pictures(run: Run, ticks: frozenset[int]) -> dict[int, str]:
     pictures: dict[int, str] = {}
     if not ticks or not folder.is_dir():
         return pictures
-    with AnyReader([folder]) as reader:
-        topics = (CHUNK_TOPIC, OVERLAY_TOPIC)
-        connections = [connection for connection in reader.connections if connection.topic in topics]
-        if not connections:
-            return pictures
+    with Bag(folder) as bag:
         latest: Any = None  # chunk: its sequence is the tick, and the picture follows it
-        for connection, _, raw in reader.messages(connections):
-            message: Any = reader.deserialize(raw, connection.msgtype)
-            if connection.topic == CHUNK_TOPIC:
+        for topic, _, message in bag.messages({CHUNK_TOPIC, OVERLAY_TOPIC}):
+            if topic == CHUNK_TOPIC:
                 latest = message
             elif latest is not None and latest.sequence in ticks and stamp_ns(message) == stamp_ns(latest):
                 pictures[latest.sequence] = _small(message.data)

@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sqap_vla_ros.bags.columns import METRICS, TICKS, TIMINGS
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.core.reasons import ReasonCounter
 from sqap_vla_ros.core.token_selection import Reason
+from sqap_vla_ros.tools.replay.columns import METRICS, TICKS, TIMINGS
 
 ROWS_PER_GROUP = 256
 

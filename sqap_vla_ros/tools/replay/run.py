@@ -13,9 +13,10 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError, BagTopics
 from sqap_vla_ros.bags.observations import Extrinsic, observations
+from sqap_vla_ros.bags.reader import Bag, BagDamage, BagError
 from sqap_vla_ros.bags.recorded import RecordedTick, committed_actions, recorded_stamps_ns, recorded_ticks
+from sqap_vla_ros.bags.topics import BagTopics
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.robot import Configuration, Robot
 from sqap_vla_ros.core.action_chunk import CommittedActions

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.bags.bag import BagTopics
 from sqap_vla_ros.bags.messages import token_grid
 from sqap_vla_ros.bags.observations import Extrinsic
+from sqap_vla_ros.bags.topics import BagTopics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.clock import STAMP_BACK_NS, JumpDetector, stamp_ns
 from sqap_vla_ros.perception.camera import CameraError, CameraModel

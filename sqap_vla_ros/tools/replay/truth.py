@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.bags.bag import CHUNK_TYPE, TRANSFORM_TYPE, Bag, BagDamage, BagTopics
+from sqap_vla_ros.bags.reader import Bag, BagDamage
+from sqap_vla_ros.bags.topics import CHUNK_TYPE, TRANSFORM_TYPE, BagTopics
 from sqap_vla_ros.config.robot import Robot
 from sqap_vla_ros.core.clock import STAMP_BACK_NS, stamp_ns, time_ns
 from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
@@ -47,9 +48,8 @@ class Truth:
         self._time_step_s = time_step_s
         self._steps_ns = round(time_step_s * 1e9) * np.arange(1, horizon + 1)
         commands = robot.topics.gripper_command
-        self._messages = _until_damage(
-            bag.motion_messages(topics, commands if self._types.get(commands) == COMMAND_TYPE else "")
-        )
+        told = {commands} if self._types.get(commands) == COMMAND_TYPE else set()
+        self._messages = _until_damage(bag.messages({topics.chunk, *topics.transforms, *told}))
         self._next = next(self._messages, None)
         cache_s = 3 * (LOOK_AHEAD_NS * 1e-9 + horizon * time_step_s)
         self._transforms = TransformTree(cache_s, robot.freshness.transform)

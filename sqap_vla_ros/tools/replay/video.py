@@ -1,15 +1,15 @@
 """The MP4 of a replay: every camera frame with the latest plan on it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.bags.bag import Bag, BagDamage, BagTopics
 from sqap_vla_ros.bags.observations import Extrinsic
+from sqap_vla_ros.bags.reader import Bag, BagDamage
+from sqap_vla_ros.bags.topics import BagTopics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.perception.images import ImageError, decode
 from sqap_vla_ros.reporting.overlay import add_caption, draw_overlay
@@ -44,7 +44,7 @@ def write_overlay(
 
 def _scenes(bag: Bag, topics: BagTopics, scenes: SceneReader, on_progress: Callable[[int], None]) -> Iterator[Scene]:
     try:
-        for topic, recorded_ns, message in bag.messages(replace(topics, chunk="", token_mask="", instruction="")):
+        for topic, recorded_ns, message in bag.messages(topics.camera_names):
             on_progress(recorded_ns)
             yield from scenes.add(topic, recorded_ns, message)
     except BagDamage:

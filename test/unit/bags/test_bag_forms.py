@@ -12,7 +12,8 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 from synthetic_bags import START_NS, STORE, T, camera_info, image, messages, write_bag, write_messages
 
-from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError
+from sqap_vla_ros.bags.reader import Bag, BagDamage, BagError
+from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 
@@ -34,7 +35,7 @@ VALUES = [value for kind in (QosHistory, QosReliability, QosDurability, QosLivel
 def read(path: Path) -> list[tuple[str, int]]:
     """Topic and time of all messages that a replay needs."""
     with Bag(path) as bag:
-        return [(topic, at_ns) for topic, at_ns, _ in bag.messages(bag.find_topics(CONFIGURATION))]
+        return [(topic, at_ns) for topic, at_ns, _ in bag.messages(find_topics(bag, CONFIGURATION).names)]
 
 
 def read_until_damage(path: Path) -> tuple[list[tuple[str, int]], str]:
@@ -42,7 +43,7 @@ def read_until_damage(path: Path) -> tuple[list[tuple[str, int]], str]:
     seen = []
     with Bag(path) as bag:
         try:
-            for topic, at_ns, _ in bag.messages(bag.find_topics(CONFIGURATION)):
+            for topic, at_ns, _ in bag.messages(find_topics(bag, CONFIGURATION).names):
                 seen.append((topic, at_ns))
         except BagDamage as damage:
             return seen, str(damage)
@@ -169,8 +170,8 @@ def test_two_passes_over_an_mcap_without_chunks_do_not_disturb_each_other(tmp_pa
     (file,) = write_bag(tmp_path / "bag", seconds=SECONDS).glob("*.mcap")
     file.write_bytes(without_chunks(file.read_bytes()))
     with Bag(file) as bag:
-        topics = bag.find_topics(CONFIGURATION)
-        both = zip(bag.messages(topics), bag.messages(topics), strict=True)
+        topics = find_topics(bag, CONFIGURATION)
+        both = zip(bag.messages(topics.names), bag.messages(topics.names), strict=True)
         assert [(one[1], other[1]) for one, other in both] == [(at_ns, at_ns) for _, at_ns in EXPECTED]
 
 
@@ -203,11 +204,12 @@ def test_of_several_cameras_one_must_be_chosen(tmp_path: Path) -> None:
     front = [(at_ns, topic.replace("/camera/color", "/front"), message) for at_ns, topic, message in ENTRIES]
     with Bag(write_messages(tmp_path / "bag", [wrist, *front, *other])) as bag:
         with pytest.raises(BagError, match="--image-topic: /front/image_raw, /wrist/image_raw"):
-            bag.find_topics(CONFIGURATION)
-        chosen = bag.find_topics(CONFIGURATION, "/wrist/image_raw")
+            find_topics(bag, CONFIGURATION)
+        chosen = find_topics(bag, CONFIGURATION, "/wrist/image_raw")
         assert (chosen.image, chosen.camera_info) == ("/wrist/image_raw", "/wrist/camera_info")
         assert (
-            bag.find_topics(CONFIGURATION, "/wrist/image_raw", "/front/camera_info").camera_info == "/front/camera_info"
+            find_topics(bag, CONFIGURATION, "/wrist/image_raw", "/front/camera_info").camera_info
+            == "/front/camera_info"
         )
         with pytest.raises(BagError, match="no CameraInfo topic '/front/image_raw'; there are: /front/camera_info, "):
-            bag.find_topics(CONFIGURATION, "/wrist/image_raw", "/front/image_raw")
+            find_topics(bag, CONFIGURATION, "/wrist/image_raw", "/front/image_raw")

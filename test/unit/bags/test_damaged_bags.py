@@ -20,8 +20,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from synthetic_bags import HEIGHT, STORE, WIDTH, Entry, T, messages, write_messages
 
 from sqap_vla_ros import cli
-from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError
 from sqap_vla_ros.bags.observations import observations
+from sqap_vla_ros.bags.reader import Bag, BagDamage, BagError
+from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.observation import Observation
@@ -71,7 +72,7 @@ def replayed(path: Path, out: Path) -> tuple[Rows, str]:
         BagError: The bag is refused as a whole.
     """
     with Bag(path) as bag:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         with ReplayResults(out, {"policy": ""}) as results:
             damage = replay(
                 bag,
@@ -92,7 +93,7 @@ def observed(path: Path) -> tuple[dict[int, float], str]:
     """Stamp to projected tool of what can be planned on, and what is said about damage."""
     seen: dict[int, float] = {}
     with Bag(path) as bag:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         try:
             for outcome in observations(bag, topics, CONFIGURATION, on_progress=lambda at_ns: None):
                 if isinstance(outcome, Observation) and outcome.tool_px is not None:
@@ -156,7 +157,7 @@ def test_a_file_with_changed_bytes_is_read_or_refused(suffix: str, data: st.Data
         path.write_bytes(content)
         try:
             with Bag(path) as bag:
-                for _ in bag.messages(bag.find_topics(CONFIGURATION)):
+                for _ in bag.messages(find_topics(bag, CONFIGURATION).names):
                     pass
         except BagError as error:
             assert len(str(error)) < 1000

@@ -22,7 +22,8 @@ from synthetic_bags import (
     write_messages,
 )
 
-from sqap_vla_ros.bags.bag import Bag, BagDamage, BagError, configured_for
+from sqap_vla_ros.bags.reader import Bag, BagDamage, BagError
+from sqap_vla_ros.bags.topics import configured_for, find_instruction, find_topics, first_instruction
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.reporting.overlay import Overlay
@@ -54,7 +55,7 @@ def replayed(bag: Path, out: Path, **settings: Any) -> tuple[list[dict[str, Any]
 def read(path: Path) -> list[tuple[str, int]]:
     """Topic and time of all messages that a replay needs; damage is not expected."""
     with Bag(path) as bag:
-        return [(topic, at_ns) for topic, at_ns, _ in bag.messages(bag.find_topics(CONFIGURATION))]
+        return [(topic, at_ns) for topic, at_ns, _ in bag.messages(find_topics(bag, CONFIGURATION).names)]
 
 
 def with_truth(rows: list[dict[str, Any]]) -> int:
@@ -97,7 +98,7 @@ def test_files_that_were_compressed_before_the_recorder_was_killed_are_read_too(
     assert find_bags([tmp_path]) == [whole]
     seen = []
     with Bag(whole) as bag, pytest.raises(BagDamage, match="not a whole recording"):
-        for topic, at_ns, _ in bag.messages(bag.find_topics(CONFIGURATION)):
+        for topic, at_ns, _ in bag.messages(find_topics(bag, CONFIGURATION).names):
             seen.append((at_ns, topic))
     assert seen == [(at_ns, topic) for at_ns, topic, _ in entries]
 
@@ -115,9 +116,9 @@ def test_a_topic_that_nobody_published_on_is_not_the_camera(tmp_path: Path) -> N
         database.execute(f"DELETE FROM messages WHERE topic_id = {number}")
     database.close()
     with Bag(file) as bag:
-        assert bag.find_topics(CONFIGURATION).image == "/front/image_raw"
+        assert find_topics(bag, CONFIGURATION).image == "/front/image_raw"
         with pytest.raises(BagError, match="no message of /camera/color/image_raw"):
-            bag.find_topics(CONFIGURATION, "/camera/color/image_raw")
+            find_topics(bag, CONFIGURATION, "/camera/color/image_raw")
 
 
 def test_one_transform_from_the_future_costs_no_plan(tmp_path: Path) -> None:
@@ -135,10 +136,10 @@ def test_another_cameras_calibration_and_frame_are_not_taken_for_its_own(tmp_pat
         Configuration, {"frames.base": "base", "frames.tool": "tool", "frames.camera": "camera"}, "test"
     )
     with Bag(write_messages(tmp_path / "bag", [*entries, *wrist])) as bag:
-        topics = bag.find_topics(configuration, WRIST)
+        topics = find_topics(bag, configuration, WRIST)
         assert topics.camera_info == ""
         assert configured_for(configuration, topics, WRIST).frames.camera == ""
-        front = bag.find_topics(configuration)
+        front = find_topics(bag, configuration)
         assert front.camera_info == "/camera/color/camera_info"
         assert configured_for(configuration, front, front.image).frames.camera == "camera"
     _, summary = replayed(tmp_path / "bag", tmp_path / "out", image_topic=WRIST, configuration=configuration)
@@ -193,26 +194,26 @@ def test_of_two_robots_transforms_the_images_own_are_read(tmp_path: Path) -> Non
     for row in rows:
         assert np.reshape(row["T_base_tool"], (4, 4))[0, 3] == pytest.approx(tool_x_m(row["stamp_ns"]), abs=1e-9)
     with Bag(bag) as opened:
-        assert opened.find_topics(CONFIGURATION, tf_namespace="b").transforms == ("/b/tf",)
+        assert find_topics(opened, CONFIGURATION, tf_namespace="b").transforms == ("/b/tf",)
         with pytest.raises(BagError, match="no transforms in namespace '/c': /a, /b"):
-            opened.find_topics(CONFIGURATION, tf_namespace="/c")
+            find_topics(opened, CONFIGURATION, tf_namespace="/c")
     elsewhere_images = [(at_ns, topic.replace("/a/camera", "/camera"), message) for at_ns, topic, message in both]
     with (
         Bag(write_messages(tmp_path / "other", elsewhere_images)) as opened,
         pytest.raises(BagError, match="--tf-namespace: /a, /b"),
     ):
-        opened.find_topics(CONFIGURATION)
+        find_topics(opened, CONFIGURATION)
 
 
 def test_of_several_instruction_topics_the_nodes_counts_and_else_none(tmp_path: Path) -> None:
     text = T["std_msgs/msg/String"](data="wipe the table")
     others = [(START_NS, f"/{name}/instruction", text) for name in ("a", "b")]
     with Bag(write_messages(tmp_path / "bag", [*others, *messages(0.1)])) as bag:
-        assert bag.find_instruction() == "/sqap_vla/instruction"
+        assert find_instruction(bag) == "/sqap_vla/instruction"
     with Bag(write_messages(tmp_path / "two", [*others, *messages(0.1, instruction="")])) as bag:
-        assert bag.find_instruction() == ""
+        assert find_instruction(bag) == ""
         with pytest.raises(BagError, match="--instruction"):
-            bag.first_instruction()
+            first_instruction(bag)
 
 
 def test_a_bag_that_grows_while_it_is_read_is_not_marked_as_what_it_became(

@@ -21,8 +21,9 @@ from synthetic_bags import (
     write_messages,
 )
 
-from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.observations import Rate, observations, read_extrinsic
+from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
@@ -36,7 +37,7 @@ SECOND_NS = 10**9
 def observed(path: Path, entries: Iterable[Entry], **options: Any) -> list[Observation | tuple[int, str]]:
     """What a replay of these messages plans on."""
     with Bag(write_messages(path, entries)) as bag:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         return list(observations(bag, topics, CONFIGURATION, on_progress=lambda at_ns: None, **options))
 
 
@@ -122,7 +123,7 @@ def test_after_a_jump_back_of_recording_time_no_plan_is_waited_for(tmp_path: Pat
     # Recorded with simulated time, in file order: the plan of the first part would end in the far future.
     first = [(at_ns + 100 * SECOND_NS, topic, message) for at_ns, topic, message in messages(0.06)]
     with Bag(write_messages(tmp_path / "bag", messages(0.5))) as bag:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         entries = [(topic, at_ns, message) for at_ns, topic, message in [*first, *messages(0.5)]]
         bag.messages = lambda topics: iter(entries)  # type: ignore[method-assign]
         configuration = CONFIGURATION.model_copy(update={"instruction": "pick up the can"})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from sqap_vla_ros.bags.bag import BagError
+from sqap_vla_ros.bags.reader import BagError
 from sqap_vla_ros.core.errors import is_ours
 from sqap_vla_ros.tools.compression.calibration import CalibrationError, CalibrationFrames, read_frames
 

@@ -11,8 +11,9 @@ from rosbags.interfaces import QosDurability
 from synthetic_bags import FOCAL_PX, HEIGHT, START_NS, WIDTH, tool_x_m, write_bag, write_messages
 from synthetic_bags import messages as bag_messages
 
-from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.observations import Extrinsic
+from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core import clock as stamps
@@ -27,7 +28,7 @@ OFFSET_M = 0.1
 def annotated(bag_path: Path, run: Path, extrinsic: Extrinsic | None = None) -> Path:
     """Write the recording of a synthetic bag's run."""
     with Bag(bag_path) as bag:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         return write_annotated(
             bag, topics, CONFIGURATION, Run(run), extrinsic=extrinsic, on_progress=lambda at_ns: None
         )
@@ -153,5 +154,5 @@ def test_nothing_that_looks_complete_is_left_when_writing_breaks_off(tmp_path: P
             raise KeyboardInterrupt
 
     with Bag(write_bag(tmp_path / "bag")) as bag, pytest.raises(KeyboardInterrupt):
-        write_annotated(bag, bag.find_topics(CONFIGURATION), CONFIGURATION, Run(run), on_progress=stop)
+        write_annotated(bag, find_topics(bag, CONFIGURATION), CONFIGURATION, Run(run), on_progress=stop)
     assert not (run / "annotated").exists()

@@ -11,7 +11,7 @@ from rosbags.rosbag2 import StoragePlugin
 from stand_in_replay import at_once
 from synthetic_bags import write_bag
 
-from sqap_vla_ros.bags.bag import BagError
+from sqap_vla_ros.bags.reader import BagError
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.tools.replay import many

@@ -11,8 +11,9 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from synthetic_bags import START_NS, STORE, TOOL_SPEED_M_S, T, image, tool_x_m, transforms, write_bag
 
-from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.observations import observations
+from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
@@ -57,7 +58,7 @@ class SteadyPolicy(SleepingPolicy):
 def replayed(bag_path: Path, out: Path, policy: Policy, baseline: Policy | None = None) -> tuple[Rows, dict[str, Any]]:
     """Rows and summary of a replay."""
     with Bag(bag_path) as bag:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         with ReplayResults(out, {"policy": policy.metadata.policy_id}) as results:
             replay(
                 bag,
@@ -172,7 +173,7 @@ def test_the_worst_agreement_is_the_least(tmp_path: Path) -> None:
 def test_figures_that_are_not_finite_do_not_get_into_the_json(tmp_path: Path) -> None:
     bag, policy = write_bag(tmp_path / "bag"), SteadyPolicy(0.0)
     with Bag(bag) as opened:
-        tick = next(iter(observations(opened, opened.find_topics(CONFIGURATION), CONFIGURATION, on_progress=print)))
+        tick = next(iter(observations(opened, find_topics(opened, CONFIGURATION), CONFIGURATION, on_progress=print)))
     assert isinstance(tick, Observation)
     with ReplayResults(tmp_path / "out", {"as_recorded": True}) as results:
         for value, recorded in ((0.5, np.zeros((1, 7))), (np.inf, np.full((HORIZON, 7), np.nan))):

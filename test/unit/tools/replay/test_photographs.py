@@ -15,8 +15,9 @@ from rosbags.rosbag2 import StoragePlugin
 from stand_in_replay import at_once
 from synthetic_bags import START_NS, Entry, T, camera_info, messages, tool_x_m, write_messages
 
-from sqap_vla_ros.bags.bag import Bag
 from sqap_vla_ros.bags.observations import observations
+from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.observation import Observation
@@ -97,7 +98,7 @@ def test_a_photograph_arrives_as_it_was_taken(
 ) -> None:
     pixels = pixels_of(photograph)
     with Bag(write_messages(tmp_path / "bag", photographed(pixels, form), storage)) as bag:
-        seen = list(observations(bag, bag.find_topics(CONFIGURATION), CONFIGURATION, on_progress=lambda at_ns: None))
+        seen = list(observations(bag, find_topics(bag, CONFIGURATION), CONFIGURATION, on_progress=lambda at_ns: None))
     assert len(seen) == 4
     for observation in seen:
         assert isinstance(observation, Observation) and observation.tool_px is not None

@@ -10,8 +10,9 @@ from rosbags.rosbag2 import StoragePlugin
 from synthetic_bags import CAMERA_DISTANCE_M, FOCAL_PX, HEIGHT, START_NS, WIDTH, tool_x_m, write_bag
 
 from sqap_vla_ros import cli
-from sqap_vla_ros.bags.bag import Bag, BagError
 from sqap_vla_ros.bags.observations import observations
+from sqap_vla_ros.bags.reader import Bag, BagError
+from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.observation import Observation
@@ -26,7 +27,7 @@ CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "
 def replayed(bag_path: Path, out: Path) -> list[dict[str, object]]:
     """Rows of a replay with a policy that takes no time."""
     with Bag(bag_path) as bag, ReplayResults(out, {}) as results:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         damage = replay(
             bag,
             topics,
@@ -71,7 +72,7 @@ def test_images_that_cannot_be_used_are_rows_with_their_reason(tmp_path: Path) -
 
 def test_the_instruction_comes_from_the_bag(tmp_path: Path) -> None:
     with Bag(write_bag(tmp_path / "bag")) as bag:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         first = next(iter(observations(bag, topics, CONFIGURATION, on_progress=lambda at_ns: None)))
     assert isinstance(first, Observation) and first.instruction == "pick up the can"
 
@@ -96,12 +97,12 @@ def test_a_replay_that_breaks_off_leaves_nothing_that_looks_complete(tmp_path: P
 def test_a_bag_without_images_is_refused(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", seconds=0.0)
     with Bag(bag) as opened, pytest.raises(BagError, match="holds no camera images"):
-        opened.find_topics(CONFIGURATION)
+        find_topics(opened, CONFIGURATION)
 
 
 def test_a_topic_that_is_not_in_the_bag_is_answered_with_those_that_are(tmp_path: Path) -> None:
     with Bag(write_bag(tmp_path / "bag")) as bag, pytest.raises(BagError, match="/camera/color/image_raw"):
-        bag.find_topics(CONFIGURATION, image="/other")
+        find_topics(bag, CONFIGURATION, image="/other")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a bag at all"], ids=["empty", "text"])

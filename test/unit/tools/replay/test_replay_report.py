@@ -8,7 +8,7 @@ import pytest
 from replay_report import PLOTS, ReportPage, write_full_report
 from replayed_runs import write_run, write_runs
 
-from sqap_vla_ros.bags.columns import METRICS
+from sqap_vla_ros.tools.replay.columns import METRICS
 from sqap_vla_ros.tools.replay.metric_words import METRIC_WORDS
 from sqap_vla_ros.tools.replay.plots import binned
 from sqap_vla_ros.tools.replay.report import write_report

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from replayed_runs import write_run
 from synthetic_bags import FOCAL_PX, HEIGHT, WIDTH, write_bag
 
-from sqap_vla_ros.bags.bag import Bag
+from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.tools.replay.run_files import Run
@@ -22,7 +23,7 @@ OFFSET_M = 0.1
 def video(bag_path: Path, run: Path) -> Path | None:
     """Write the video of a synthetic bag's run."""
     with Bag(bag_path) as bag:
-        topics = bag.find_topics(CONFIGURATION)
+        topics = find_topics(bag, CONFIGURATION)
         return write_overlay(bag, topics, CONFIGURATION, Run(run), on_progress=lambda at_ns: None)
 
 

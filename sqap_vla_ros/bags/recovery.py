@@ -1,13 +1,16 @@
-"""Storage files read from front to back, for those whose end or index is missing.
+"""Recovery of interrupted recordings: storage files are read from front to back, without their end or index.
 
-A recorder that was killed leaves an MCAP without index or an SQLite file that ends in the middle, and the readers of
-`rosbags` refuse both. What is here takes the place of such a reader (`rosbags.rosbag2.Reader.storage`): it gives the
-messages in the order in which they lie in the files, until one ends in the middle or is damaged. Each pass opens the
-files anew, so that several can be under way.
+A recorder that was killed leaves an MCAP without index or an SQLite file that ends in the middle, and `rosbags` rejects
+both. `SequentialStorage` replaces its reader (`rosbags.rosbag2.Reader.storage`) and gives the messages in the order of
+the files, until one ends in the middle or is damaged. MCAP records are read here, not by the `mcap` library, so that
+the records of an uncompressed chunk that was cut are still read one by one. Each pass opens the files anew, so that
+several passes can be under way.
 """
 
 import io
+import os
 import shutil
+import sqlite3
 import struct
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Sequence
@@ -16,7 +19,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
-import apsw
 from backports import zstd
 from lz4.frame import decompress as lz4_decompress
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat
@@ -33,7 +35,7 @@ _DEFINITIONS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefini
 
 
 class DamagedFile(ValueError):
-    """The file ends in the middle, or what it holds is no recording; the message says where."""
+    """The file ends in the middle, or it is no recording; the message says where."""
 
 
 class _Topic(NamedTuple):
@@ -61,10 +63,10 @@ class SequentialStorage:
         self._topics: dict[_Topic, Connection] = {}
 
     def open(self) -> None:
-        """Look through the files up to their damage, which reading the messages will tell."""
+        """Collect the topics of the files up to the damage, which is reported when the messages are read."""
         counts = Counter[_Topic]()
         first_ns, last_ns = 2**63 - 1, 0
-        with suppress(Exception):  # damaged bytes make the parser fail in whatever way they happen to
+        with suppress(Exception):  # damaged bytes can make the parser raise anything
             for topic, at_ns, _ in self._scan():
                 counts[topic] += 1
                 first_ns, last_ns = min(first_ns, at_ns), max(last_ns, at_ns)
@@ -87,10 +89,10 @@ class SequentialStorage:
     def messages(
         self, connections: Collection[Connection], start: int | None = None, stop: int | None = None
     ) -> Generator[tuple[Connection, int, bytes], None, None]:
-        """As (connection, recording time in nanoseconds, serialised message), in the order of the files.
+        """Messages as (connection, recording time in nanoseconds, serialised message), in the order of the files.
 
         Raises:
-            DamagedFile: Where a file ends in the middle; other errors where it is damaged.
+            DamagedFile: A file ends in the middle. Other damage can raise any error.
         """
         wanted = {connection.id for connection in connections}
         for topic, at_ns, data in self._scan():
@@ -154,82 +156,53 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 
 
 def _strings(data: bytes, count: int) -> list[str]:
-    """The first of several strings that each follow their length."""
+    """The first `count` strings; each follows its length."""
     file = io.BytesIO(data)
     return [_exactly(file, struct.unpack("<I", _exactly(file, 4))[0]).decode() for _ in range(count)]
 
 
 def _sqlite_messages(path: Path) -> Iterator[_Message]:
-    name, flags = f"file:{quote(str(path))}", apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    whole_pages = _WholePages(path)
-    if write_ahead_log(path):  # which an immutable database must not have
-        database = apsw.Connection(name, flags)
-    else:
-        database = apsw.Connection(f"{name}?immutable=1", flags, whole_pages.vfs_name)
-    with closing(database):
-        database.execute("PRAGMA writable_schema = ON")  # a file that is too short is opened nevertheless
+    # An immutable database must not have a write-ahead log; without one, no file is written next to the bag.
+    mode = "mode=ro" if write_ahead_log(path) else "immutable=1"
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True)) as database:
+        database.execute("PRAGMA writable_schema = ON")  # lets SQLite open a file that is too short
         definitions = _definitions(database)
         nothing = MessageDefinition(MessageDefinitionFormat.NONE, "")
         topics = {
             topic_id: _Topic(topic, kind, definitions.get(kind, nothing))
             for topic_id, topic, kind in database.execute("SELECT id, name, type FROM topics")
         }
-        # By the table alone: the index on time may lie in the part that is missing.
+        # Read the table alone: the index on time may lie in the part that is missing.
         for topic_id, at_ns, data in database.execute("SELECT topic_id, timestamp, data FROM messages NOT INDEXED"):
             yield topics[topic_id], at_ns, data
 
 
-class _WholePages(apsw.VFS):
-    """Shows SQLite a file without the page that it ends in, whose missing rest would be read as zeros."""
-
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(18)[16:], "big")
-        self.page_bytes = 65536 if size == 1 else max(size, 1)
-        self.vfs_name = f"whole pages of {path}"
-        super().__init__(self.vfs_name, "")
-
-    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
-        """Open a file as the system does."""
-        return _FileOfWholePages("", name, flags, self.page_bytes)
-
-
-class _FileOfWholePages(apsw.VFSFile):
-    def __init__(self, vfs: str, name: str | apsw.URIFilename | None, flags: list[int], page_bytes: int) -> None:
-        self._page_bytes = page_bytes
-        super().__init__(vfs, name, flags)
-
-    def xFileSize(self) -> int:  # noqa: N802
-        size = super().xFileSize()
-        return size - size % self._page_bytes
-
-
-def _definitions(database: apsw.Connection) -> dict[str, MessageDefinition]:
+def _definitions(database: sqlite3.Connection) -> dict[str, MessageDefinition]:
     """Message definitions by type; older recordings have none."""
     query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
     try:
         rows: list[Any] = database.execute(query).fetchall()
-    except apsw.Error:
+    except sqlite3.Error:
         return {}
-    # A recorder without a type's .msg file says that it does not know the definition.
+    # A recorder without the .msg file of a type records an unknown definition.
     unknown = MessageDefinitionFormat.NONE
     return {kind: MessageDefinition(_DEFINITIONS.get(encoding, unknown), text) for kind, encoding, text in rows}
 
 
 def is_storage(path: Path) -> bool:
-    """Whether a file is named as a storage file, compressed as a whole or not."""
+    """Whether a file has the name of a storage file, compressed as a whole or not."""
     return Path(path.name.removesuffix(_PACKED)).suffix in _SUFFIXES
 
 
 def stem(path: Path) -> str:
-    """Name of a storage file without what says how it is stored."""
+    """Name of a storage file without its suffixes."""
     return Path(path.name.removesuffix(_PACKED)).stem
 
 
 def storage_files(path: Path) -> list[Path]:
-    """The storage files of a rosbag2 directory, in the order of recording; a bare file is its own.
+    """The storage files of a rosbag2 directory, in the order of recording; a bare file is returned itself.
 
-    Of a file that the recorder was about to compress there are two; the one that is not compressed is whole.
+    A file that the recorder was about to compress exists twice; the copy that is not compressed is the complete one.
     """
     if path.is_file():
         return [path]
@@ -241,19 +214,37 @@ def _numbers(name: str) -> list[int]:
     return [int(word) if word.isdigit() else 0 for word in name.split("_")]
 
 
-def unpacked(files: Sequence[Path], directory: Path) -> list[Path]:
-    """The same files, those that are compressed as a whole unpacked into a directory, as far as that goes."""
-    return [_unpack(file, directory) if file.suffix == _PACKED else file for file in files]
+def readable(files: Sequence[Path], directory: Path) -> list[Path]:
+    """The files in a form that can be read; those that need it are copied to a directory.
+
+    A file that is compressed as a whole is unpacked, as far as that goes. An SQLite file that ends within a page is
+    copied without that page, since SQLite would read its missing rest as zeros.
+    """
+    return [_readable(file, directory) for file in files]
 
 
-def _unpack(file: Path, directory: Path) -> Path:
+def _readable(file: Path, directory: Path) -> Path:
     target = directory / file.name.removesuffix(_PACKED)
-    with suppress(EOFError, zstd.ZstdError), zstd.open(file) as source, target.open("wb") as sink:
-        shutil.copyfileobj(source, sink)
+    if file.suffix == _PACKED:
+        with suppress(EOFError, zstd.ZstdError), zstd.open(file) as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+        file = target
+    if file.suffix != ".db3" or write_ahead_log(file) or not (partial := file.stat().st_size % _page_bytes(file)):
+        return file
+    if file != target:
+        shutil.copyfile(file, target)
+    os.truncate(target, target.stat().st_size - partial)
     return target
 
 
+def _page_bytes(database: Path) -> int:
+    """Page size in the header of an SQLite file; 1 if the header is missing."""
+    with database.open("rb") as file:
+        size = int.from_bytes(file.read(18)[16:], "big")
+    return 65536 if size == 1 else max(size, 1)
+
+
 def write_ahead_log(path: Path) -> bool:
-    """Whether messages of an SQLite storage still lie beside it, since its recorder did not close it."""
+    """Whether messages of an SQLite storage are still in its write-ahead log, since its recorder did not close it."""
     log = path.with_name(path.name + "-wal")
     return log.is_file() and log.stat().st_size > 0

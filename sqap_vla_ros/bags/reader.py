@@ -1,0 +1,163 @@
+"""A recorded bag: its topics, and their messages in the order in which they were recorded.
+
+`rosbags` reads both storages (sqlite3 and MCAP) without ROS; messages are streamed, and none is kept. A recording that
+was interrupted, which `rosbags` rejects, is read by `recovery`, from front to back up to the damage.
+"""
+
+from collections.abc import Collection, Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from textwrap import shorten
+from typing import Any, cast
+
+from backports import zstd
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.storage_mcap import McapReader
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from sqap_vla_ros.bags.recovery import SequentialStorage, readable, storage_files, write_ahead_log
+from sqap_vla_ros.config.files import ConfigurationError, read_yaml
+from sqap_vla_ros.core.errors import in_one_line
+
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class BagError(ValueError):
+    """A bag that cannot be used; the message says which bag, why, and what to do."""
+
+
+class BagDamage(BagError):
+    """The recording ends in the middle: all messages before this error are good, and none follows."""
+
+
+class Bag:
+    """A rosbag2 recording, opened for streaming.
+
+    Args:
+        path: A rosbag2 directory, or a bare `.mcap` or `.db3` file.
+
+    Raises:
+        BagError: The path does not exist, or it is no bag that can be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._interrupted = ""  # why the recording is incomplete, even if every message of its files can be read
+        self._workspace: TemporaryDirectory[str] | None = None
+        if not path.exists():
+            raise BagError(f"{path}: no bag there")
+        if path.suffix == ".bag" and path.is_file():
+            raise BagError(f"{path}: a ROS 1 bag; convert it to rosbag2 first, with rosbags-convert")
+        files = storage_files(path)
+        failure = ""
+        try:
+            self._reader = _open(path)
+            if not files or not _needs_sequential_reading(self._reader, files):
+                return
+            self._reader.close()
+        except KeyError as error:
+            # A message definition that the recorder did not know, which is harmless.
+            failure = _short(error)
+        except Exception as error:  # damaged files can make the parsers raise anything
+            failure = _short(error)
+            if not _is_closed(path):
+                self._interrupted = f"{path}: not a whole recording ({failure}); read as far as it goes"
+        if not files:
+            raise BagError(f"{path}: cannot be read as a rosbag2 recording: {failure}")
+        self._workspace = TemporaryDirectory(prefix="sqap-vla-bag-")
+        try:
+            files = readable(files, Path(self._workspace.name))
+            self._reader = _open(files[0], SequentialStorage(files))
+        except Exception as error:
+            raise BagError(f"{path}: cannot be read as a rosbag2 recording: {failure or _short(error)}") from None
+        if failure and not self._reader.connections:
+            raise BagError(f"{path}: cannot be read as a rosbag2 recording: {failure}")
+
+    def __enter__(self) -> "Bag":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+        if self._workspace:
+            self._workspace.cleanup()
+
+    @property
+    def duration_s(self) -> float:
+        """Time between the first and the last message."""
+        return max(0.0, self._reader.duration * 1e-9)  # the reader's is negative if there are no messages
+
+    @property
+    def start_ns(self) -> int:
+        """Recording time of the first message."""
+        return self._reader.start_time
+
+    @property
+    def topic_types(self) -> dict[str, str]:
+        """Message type of every topic."""
+        return {connection.topic: connection.msgtype for connection in self._reader.connections}
+
+    def count(self, topic: str) -> int:
+        """Number of messages of a topic."""
+        return self._reader.topics[topic].msgcount
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
+        """All messages of some topics, as (topic, recording time in nanoseconds, message).
+
+        Topics that the bag does not have are ignored. Several passes can be under way at the same time.
+
+        Raises:
+            BagDamage: The recording is damaged at the place that was reached.
+        """
+        connections = [connection for connection in self._reader.connections if connection.topic in topics]
+        if not connections:  # rosbags would take an empty list for all topics
+            return
+        try:
+            for connection, recorded_ns, raw in self._reader.messages(connections):
+                # Only metadata.yaml says that messages were compressed one by one. No plain message begins like that:
+                # its first byte is 0.
+                raw = zstd.decompress(raw) if raw.startswith(_ZSTD_MAGIC) else raw
+                yield connection.topic, recorded_ns, self._reader.deserialize(raw, connection.msgtype)
+        except Exception as error:  # damaged bytes can make the parser raise anything
+            raise BagDamage(f"{self.path}: damaged, read up to here: {_short(error)}") from None
+        if self._interrupted:
+            raise BagDamage(self._interrupted)
+
+
+def _open(path: Path, storage: SequentialStorage | None = None) -> AnyReader:
+    """Open a directory or a storage file, or the storage that replaces its own reader."""
+    # Bags of older distributions carry no message definitions: those of Jazzy are used.
+    reader = AnyReader([path], default_typestore=_jazzy())
+    if storage:
+        cast(list[Reader], reader.readers)[0].storage = storage
+    reader.open()
+    return reader
+
+
+@cache
+def _jazzy() -> Typestore:
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether the recorder of a directory came to its end, and all files that it wrote are there."""
+    try:
+        files = read_yaml(path / "metadata.yaml")["rosbag2_bagfile_information"]["relative_file_paths"]
+        return all((path / Path(file).name).exists() for file in files)
+    except (ConfigurationError, KeyError, TypeError):
+        return False
+
+
+def _needs_sequential_reading(reader: AnyReader, files: list[Path]) -> bool:
+    """Whether the reader of rosbags would miss messages, or several passes at a time would disturb each other."""
+    readers = cast(list[Reader], reader.readers)
+    storages = [inner for file in readers for inner in getattr(file.storage, "storages", [file.storage])]
+    without_index = any(isinstance(storage, McapReader) and not storage.chunks for storage in storages)
+    return without_index or any(write_ahead_log(file) for file in files)
+
+
+def _short(error: Exception) -> str:
+    """The error in at most one line: some quote the damaged bytes."""
+    return shorten(in_one_line(error).replace("\0", " "), 200)
