@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.results import RESULTS
-from sqap_vla_ros.tools.evaluation.records import EvaluationError
+from sqap_vla_ros.core.run_directory import RunDirectoryError
 
 FILES = ("evaluation.json", "episodes.jsonl")
 
@@ -32,7 +32,7 @@ def kept_episodes(name: str, out: Path, directory: Path = RESULTS / "episodes") 
         _copy(kept, out)
     try:
         yield
-    except EvaluationError as error:
+    except RunDirectoryError as error:
         raise SystemExit(f"{error}; to begin anew, remove {out} and {kept}") from None
     finally:  # also when it was stopped
         if (out / FILES[1]).exists():

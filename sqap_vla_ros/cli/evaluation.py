@@ -125,10 +125,10 @@ class Simpler:
         from sqap_vla_ros.simulation.simpler.episode import ROBOTS
         from sqap_vla_ros.simulation.simpler.evaluation import (
             EPISODES_FILE,
-            claim,
             evaluate,
             read_results,
             require_simpler,
+            reserve_results,
         )
         from sqap_vla_ros.simulation.simpler.policy import SimplerPolicy
         from sqap_vla_ros.simulation.simpler.published import choose
@@ -155,12 +155,12 @@ class Simpler:
             "beside the weights": hashes_beside(open_checkpoint(self.checkpoint), tokenizer),
             "device": policy.metadata.device,
         }
-        claim(self.out, policy.metadata.policy_id, about)
+        run = reserve_results(self.out, policy.metadata.policy_id, about)
         done = successes = 0
         try:
-            with progress_bar(console, speed_estimate_period=3600) as progress:
+            with run.lock(), progress_bar(console, speed_estimate_period=3600) as progress:
                 task = progress.add_task(policy.metadata.policy, total=len(episodes))
-                for result in evaluate(episodes, adapter, names, self.robot, self.out):
+                for result in evaluate(episodes, adapter, names, self.robot, run.record(EPISODES_FILE)):
                     done, successes = done + 1, successes + result.success
                     words = f"{policy.metadata.policy}: {successes} of {done} succeeded"
                     progress.update(task, description=words, completed=done)
@@ -168,6 +168,6 @@ class Simpler:
             console.print(f"stopped; what is done stays in {self.out}, the same command goes on from there")
             raise
         finally:
-            if found := read_results(self.out / EPISODES_FILE):
+            if found := read_results(run.record(EPISODES_FILE)):
                 console.print(write_report(found, self.out), soft_wrap=True)
                 console.print(f"written to {self.out}")

@@ -43,17 +43,17 @@ class Demonstrate:
         """Record what is missing, with progress."""
         from sqap_vla_ros.bags.demonstrations import DemonstrationError
         from sqap_vla_ros.core.worker_pool import run_jobs
-        from sqap_vla_ros.simulation.demonstrate import all_jobs, claim, missing_jobs, record_job
+        from sqap_vla_ros.simulation.demonstrate import all_jobs, missing_jobs, record_job, reserve_demonstrations
         from sqap_vla_ros.simulation.tasks import chosen_tasks
 
         tasks = chosen_tasks(self.tasks)
         if self.episodes < 1 or self.first_seed < 0:
             raise DemonstrationError("expected at least one episode, and a first seed from 0 on")
-        claim(self.directory, self.robot, self.policy)
+        run = reserve_demonstrations(self.directory, self.robot, self.policy)
         every = all_jobs(self.directory, tasks, self.episodes, self.robot, self.policy, self.first_seed)
         jobs = missing_jobs(every)
         total, succeeded = len(every) - len(jobs), sum(job.path.exists() for job in every)
-        with progress_bar(console, speed_estimate_period=600) as progress:
+        with run.lock(), progress_bar(console, speed_estimate_period=600) as progress:
             task = progress.add_task("recording", total=len(every), completed=total)
             for success in run_jobs(record_job, jobs, workers=self.workers, ray_address=self.ray):
                 succeeded, total = succeeded + success, total + 1
@@ -108,8 +108,9 @@ class Train:
         from sqap_vla_ros.policies.cogact.policy import choose_device
         from sqap_vla_ros.tools.training.dataset import read_demonstrations
         from sqap_vla_ros.tools.training.settings import TrainingError, TrainingSettings
-        from sqap_vla_ros.tools.training.train import STATE, train
+        from sqap_vla_ros.tools.training.state import STATE
         from sqap_vla_ros.tools.training.train import Progress as Trained
+        from sqap_vla_ros.tools.training.train import train
 
         settings = TrainingSettings(
             size=self.size,

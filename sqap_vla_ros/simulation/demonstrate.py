@@ -4,7 +4,6 @@ The expert's moves go through the node's commander and the arm's controller like
 the poses that were reached, so that the labels are motions that this arm can make.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.bags.demonstrations import Demonstration, DemonstrationError
+from sqap_vla_ros.bags.demonstrations import Demonstration
 from sqap_vla_ros.config.robot import Configuration, load_configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk
-from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.core.policy import Policy
+from sqap_vla_ros.core.run_directory import RunDirectory, reserve
 from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.perception.transforms import vector_from_rotation
 from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
@@ -176,30 +175,19 @@ def all_jobs(
     ]
 
 
-def claim(directory: Path, robot: str, policy: str) -> None:
-    """Keep in a directory with which robot's settings and which policy's weights it is recorded.
+def reserve_demonstrations(directory: Path, robot: str, policy: str) -> RunDirectory:
+    """Reserve a directory for demonstrations that are recorded with one robot's settings and one policy's weights.
 
     Raises:
-        DemonstrationError: What is there was recorded with others.
+        RunDirectoryError: The directory holds demonstrations that were recorded with others.
         CheckpointError: There is no such policy.
     """
     configuration = load_configuration(robot)
-    about = {
+    identity = {
         "policy": open_checkpoint(policy).sha256() if policy else "",
         "robot": configuration.model_dump(mode="json", include={"robot_name", "action", "frames", "command", "limits"}),
     }
-    path = directory / "recorded_with.json"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_whole(path, (json.dumps(about, indent=1) + "\n").encode())
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DemonstrationError(f"{directory}: cannot be recorded into ({error})") from None
-    if different := [name for name, value in about.items() if before.get(name) != value]:
-        raise DemonstrationError(
-            f"{directory}: holds demonstrations with another {different[0]}; choose another directory"
-        )
+    return reserve(directory, identity, file="recorded_with.json", results=("*/*.safetensors",))
 
 
 def missing_jobs(jobs: Iterable[Job]) -> list[Job]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from sqap_vla_ros.tools.training.losses import Batch, Draws, Learner, draw
+from sqap_vla_ros.tools.training.losses import Batch, Learner, SeededNoise, draw_noise
 from sqap_vla_ros.tools.training.network import SIZES, fresh_network
 
 
@@ -30,6 +30,6 @@ def drawn_batch(count: int = 2) -> Batch:
     )
 
 
-def drawn_noise(count: int = 2, draws: int = 3, dropout: float = 0.0) -> Draws:
+def drawn_noise(count: int = 2, draws: int = 3, dropout: float = 0.0) -> SeededNoise:
     """Steps, noise and dropped conditions for their chunks."""
-    return draw((count, 16, 7), draws, dropout, torch.Generator().manual_seed(1))
+    return draw_noise((count, 16, 7), draws, dropout, torch.Generator().manual_seed(1))

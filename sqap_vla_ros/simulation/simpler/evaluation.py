@@ -4,7 +4,6 @@ An environment is built for each episode: what it draws at random depends on all
 published figures were taken with fresh ones.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,8 +13,8 @@ from typing import Any, Protocol, SupportsFloat
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.core.reasons import ReasonCounter
+from sqap_vla_ros.core.run_directory import Record, RunDirectory, reserve
 from sqap_vla_ros.simulation.simpler.episode import ROBOTS, Episode, Variant
 from sqap_vla_ros.simulation.simpler.policy import SimplerPolicy
 from sqap_vla_ros.simulation.simpler.tool import tool_in_image
@@ -24,7 +23,7 @@ EPISODES_FILE = "episodes.jsonl"
 
 
 class SimplerError(RuntimeError):
-    """SIMPLER cannot run here, or its results cannot be used; the message says what to do."""
+    """SIMPLER cannot run here; the message says what to do."""
 
 
 class Environment(Protocol):
@@ -159,30 +158,19 @@ def run_episode(environment: Environment, policy: SimplerPolicy, episode: Episod
     return Outcome(bool(done), steps, planning_s / steps, without_ring.most_common())
 
 
-def claim(out: Path, policy_id: str, about: Mapping[str, Any]) -> None:
-    """Keep in a directory what an id of a policy stands for there.
+def reserve_results(out: Path, policy_id: str, about: Mapping[str, Any]) -> RunDirectory:
+    """Reserve a directory for a policy's episodes; several policies may share it.
 
     Args:
-        out: Directory of `EPISODES_FILE`.
-        policy_id: Its name and digits of its weights' hash.
-        about: All else that decides on its actions, as JSON has it.
+        out: The directory.
+        policy_id: Name of the policy and digits of its weights' hash.
+        about: All else that decides its actions, as JSON knows it.
 
     Raises:
-        SimplerError: It stood for something else before.
+        RunDirectoryError: The id stands for another policy in that directory.
     """
-    path = out / "policies.json"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if policy_id not in before:
-            write_whole(path, (json.dumps({**before, policy_id: about}, indent=1) + "\n").encode())
-    except (OSError, ValueError) as error:
-        raise SimplerError(f"{out}: cannot be used for results ({error})") from None
-    if before.get(policy_id, about) != about:
-        raise SimplerError(
-            f"{out}: holds episodes of another {policy_id} (its policy file, statistics, robot or device differ); "
-            "choose another directory, or give the policy file another name"
-        )
+    identity = {"policies": {policy_id: about}}
+    return reserve(out, identity, file="policies.json", growing=("policies",), results=(EPISODES_FILE,))
 
 
 def evaluate(
@@ -190,26 +178,24 @@ def evaluate(
     policy: SimplerPolicy,
     names: tuple[str, str],
     robot: str,
-    out: Path,
+    record: Record,
     build: Callable[[Variant, str], Environment] = build_environment,
 ) -> Iterator[EpisodeResult]:
-    """Run the episodes that are not in `out` yet, and add them there.
+    """Run the episodes that are not in the record yet, and add their results to it.
 
     Args:
         episodes: What to run.
         policy: With the robot's set-up.
         names: Id of the policy, and name of its weights.
         robot: A key of `ROBOTS`.
-        out: Directory of `EPISODES_FILE`, which may hold other policies' episodes.
+        record: The results so far, which may be of other policies too.
         build: Loads a scene.
 
     Yields:
-        All results, as they come; those that were there first.
+        All results: first those that are in the record, then the others as they come.
     """
     policy_id, weights = names
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / EPISODES_FILE
-    before = {result.episode: result for result in read_results(path) if result.policy == policy_id}
+    before = {result.episode: result for result in read_results(record) if result.policy == policy_id}
     wanted = list(episodes)
     yield from (before[episode.name] for episode in wanted if episode.name in before)
     for episode in wanted:
@@ -230,33 +216,14 @@ def evaluate(
             episode=episode.name,
             **asdict(outcome),
         )
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(result)) + "\n")
+        record.append(asdict(result))
         yield result
 
 
-def read_results(path: Path) -> list[EpisodeResult]:
-    """What was run before.
-
-    Args:
-        path: Of `EPISODES_FILE`; no file: nothing. A last line that was not written to its end is taken out.
+def read_results(record: Record) -> list[EpisodeResult]:
+    """The results in a record.
 
     Raises:
-        SimplerError: Another line is not a result.
+        RunDirectoryError: A line is not a result.
     """
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1]
-    if complete != text:
-        path.write_text(complete, encoding="utf-8")
-    results = []
-    for number, line in enumerate(complete.splitlines(), 1):
-        try:
-            results.append(EpisodeResult(**json.loads(line)))
-        except (TypeError, ValueError) as error:
-            raise SimplerError(
-                f"{path}, line {number}: not an episode's result ({error}); take the line out, or choose another "
-                "directory"
-            ) from None
-    return results
+    return record.read(lambda entry: EpisodeResult(**entry))

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from sqap_vla_ros.config.recipe import Recipe
+from sqap_vla_ros.core.run_directory import RunDirectoryError
 from sqap_vla_ros.core.worker_pool import run_jobs
 from sqap_vla_ros.policies.cogact.checkpoint import COMPRESSED, Checkpoint
 from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.simulation.tasks import Task
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_frames
 from sqap_vla_ros.tools.compression.compress import Step, compress, hashes_beside
-from sqap_vla_ros.tools.evaluation.records import EvaluationError
 
 RECORDED = ("demonstrations recorded for it",)
 """What `recorded_frames` names as its source, wherever its directory is moved to."""
@@ -45,7 +45,7 @@ def compressed_with(
         on_note: Told in words where the result differs from the recipe.
 
     Raises:
-        EvaluationError: What is there was made from another checkpoint, with another recipe, or calibrated on
+        RunDirectoryError: What is there was made from another checkpoint, with another recipe, or calibrated on
             something else.
         CompressionError: It cannot be compressed.
         CheckpointError: The checkpoint cannot be used.
@@ -55,15 +55,15 @@ def compressed_with(
         return directory
     made_of = read_manifest(directory).identity
     if made_of.source.sha256 != checkpoint.sha256() or made_of.beside != hashes_beside(checkpoint, tokenizer):
-        raise EvaluationError(
+        raise RunDirectoryError(
             f"{directory}: was made from another checkpoint ({made_of.source.name}); remove it, or choose another "
             "directory for the evaluation"
         )
     if made_of.recipe != recipe:
-        raise EvaluationError(f"{directory}: was made with another recipe of that name; remove it, or rename yours")
+        raise RunDirectoryError(f"{directory}: was made with another recipe of that name; remove it, or rename yours")
     seen = made_of.calibration
     if seen is not None and (seen.frames > count or tuple(seen.sources) != tuple(sources)):
-        raise EvaluationError(
+        raise RunDirectoryError(
             f"{directory}: was calibrated on {seen.frames} frames of {', '.join(seen.sources)}, now {count} of "
             f"{', '.join(sources)} are asked for; give the same --calibration and --frames, or choose another directory"
         )
@@ -81,13 +81,13 @@ def recorded_frames(tasks: Sequence[Task], robot: str, directory: Path, count: i
         workers: Episodes at a time.
 
     Raises:
-        DemonstrationError: The directory holds other demonstrations.
+        RunDirectoryError: The directory holds other demonstrations.
         CalibrationError: No expert succeeded.
     """
-    from sqap_vla_ros.simulation.demonstrate import all_jobs, claim, missing_jobs, record_job
+    from sqap_vla_ros.simulation.demonstrate import all_jobs, missing_jobs, record_job, reserve_demonstrations
 
-    claim(directory, robot, policy="")
-    jobs = missing_jobs(all_jobs(directory, tuple(tasks), _EPISODES, robot))
-    for _ in run_jobs(record_job, jobs, workers=workers):
-        pass
+    with reserve_demonstrations(directory, robot, policy="").lock():
+        jobs = missing_jobs(all_jobs(directory, tuple(tasks), _EPISODES, robot))
+        for _ in run_jobs(record_job, jobs, workers=workers):
+            pass
     return replace(read_frames([str(directory)], count), sources=RECORDED)

@@ -18,7 +18,7 @@ from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_f
 from sqap_vla_ros.tools.compression.compress import Step, hashes_beside
 from sqap_vla_ros.tools.evaluation.checkpoints import RECORDED, compressed_with, recorded_frames
 from sqap_vla_ros.tools.evaluation.episodes import STATE_PERIOD_S, EpisodeJob, EpisodeResult, play
-from sqap_vla_ros.tools.evaluation.records import EvaluationError, Identity, Records
+from sqap_vla_ros.tools.evaluation.records import Identity, Records
 from sqap_vla_ros.tools.evaluation.variants import UNDISTURBED, Condition, Variant
 
 _BLOCK = 25  # episodes after which the next task has its turn, so that early figures say something about all of them
@@ -129,6 +129,7 @@ class Prepared:
             episode: Plays one; None: as the settings say.
 
         Raises:
+            RunDirectoryError: Another process plays into the same directory.
             ParallelError: A worker died.
             Exception: What an episode raised.
         """
@@ -142,10 +143,11 @@ class Prepared:
         done = len(self.jobs) - len(todo)
         on_progress(Progress(done, len(self.jobs)))
         settings = self.evaluation
-        for result in run_jobs(episode, todo, workers=settings.workers, ray_address=settings.ray_address):
-            self.records.add(result)
-            done += 1
-            on_progress(Progress(done, len(self.jobs), result))
+        with self.records.lock():
+            for result in run_jobs(episode, todo, workers=settings.workers, ray_address=settings.ray_address):
+                self.records.add(result)
+                done += 1
+                on_progress(Progress(done, len(self.jobs), result))
 
 
 def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note: Callable[[str], None]) -> Prepared:
@@ -161,7 +163,7 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
         CheckpointError: The checkpoint cannot be used.
         CalibrationError, DemonstrationError: There is nothing to calibrate on.
         CompressionError: It cannot be compressed.
-        EvaluationError: The directory holds another evaluation, or a policy does not play on compressed weights.
+        RunDirectoryError: The directory holds another evaluation, or another process works in it.
     """
     source = open_checkpoint(evaluation.checkpoint)
     tokenizer = Path(evaluation.tokenizer).expanduser() if evaluation.tokenizer else None
@@ -169,11 +171,11 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
     # Workers may run in other directories.
     original = str(path.resolve()) if path.exists() else evaluation.checkpoint
     if source.is_compressed and any(variant.recipe for variant in evaluation.variants):
-        raise EvaluationError(f"{original}: is compressed already; give the original checkpoint, or policies alone")
+        raise ConfigurationError(f"{original}: is compressed already; give the original checkpoint, or policies alone")
     policies = {variant: read_policy(variant.policy) for variant in evaluation.variants}
     for variant, policy in policies.items():
         if variant.recipe and policy.weights == "float":
-            raise EvaluationError(
+            raise ConfigurationError(
                 f"{variant}: {policy.name} plays on float weights alone; name another policy, as dense"
             )
 

@@ -29,7 +29,7 @@ def run_evaluation(evaluation: Evaluation, console: Console, command: str, video
         The rows of the report.
 
     Raises:
-        ConfigurationError, CheckpointError, CompressionError, EvaluationError, ParallelError: See `prepare` and
+        ConfigurationError, CheckpointError, CompressionError, RunDirectoryError, ParallelError: See `prepare` and
             `run_jobs`; what was played stays.
     """
     prepared = _prepare(evaluation, console)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sqap_vla_ros.tools.training.dataset import Sample, Samples
-from sqap_vla_ros.tools.training.losses import Batch, Draws, draw
+from sqap_vla_ros.tools.training.losses import Batch, SeededNoise, draw_noise
 from sqap_vla_ros.tools.training.settings import TrainingSettings
 from sqap_vla_ros.vlm.tokenizer import PAD_ID, PromptTokenizer
 
@@ -65,22 +65,22 @@ def collate(samples: Sequence[Sample], text: Text) -> Batch:
     )
 
 
-def make_batch(samples: Samples, text: Text, settings: TrainingSettings, step: int) -> tuple[Batch, Draws]:
+def make_batch(samples: Samples, text: Text, settings: TrainingSettings, step: int) -> tuple[Batch, SeededNoise]:
     """The batch of an optimiser step and its noise: the same for the same seed and step."""
     rng = np.random.Generator(np.random.Philox(key=[settings.seed, step]))
     batch = collate([samples.draw(rng, settings.augment) for _ in range(settings.batch)], text)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     shape = (settings.batch, *batch.actions.shape[1:])
-    return batch, draw(shape, settings.draws, settings.condition_dropout, generator)
+    return batch, draw_noise(shape, settings.draws, settings.condition_dropout, generator)
 
 
 def prefetched(
     samples: Samples, text: Text, settings: TrainingSettings, first_step: int, workers: int = 1
-) -> Generator[tuple[Batch, Draws]]:
+) -> Generator[tuple[Batch, SeededNoise]]:
     """Batches of the steps from the first one on, made in background threads while the network works."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
     steps = count(first_step)
-    waiting: deque[Future[tuple[Batch, Draws]]] = deque()
+    waiting: deque[Future[tuple[Batch, SeededNoise]]] = deque()
     try:
         while True:
             while len(waiting) < _AHEAD * workers:

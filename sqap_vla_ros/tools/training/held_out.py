@@ -11,7 +11,7 @@ from sqap_vla_ros.perception.conventions import integrate
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, sample
 from sqap_vla_ros.tools.training.batches import Text, collate
 from sqap_vla_ros.tools.training.dataset import Sample
-from sqap_vla_ros.tools.training.losses import Learner, draw, noise_loss, point_errors
+from sqap_vla_ros.tools.training.losses import Learner, draw_noise, noise_loss, point_errors
 from sqap_vla_ros.vlm.statistics import GRIPPER, ActionStatistics, denormalise, normalised_actions
 
 _DRAWS = 8
@@ -57,8 +57,8 @@ class HeldOut:
         self._configuration = configuration
         generator = torch.Generator().manual_seed(_SEED)
         shape = (len(samples), *self._batch.actions.shape[1:])
-        self._draws = draw(shape, _DRAWS, 0.0, generator)
-        self._noise = torch.randn(shape, generator=generator)
+        self._target_noise = draw_noise(shape, _DRAWS, 0.0, generator)
+        self._start_noise = torch.randn(shape, generator=generator)
 
     @torch.no_grad()
     def measure(self, learner: Learner) -> HeldOutErrors:
@@ -66,9 +66,9 @@ class HeldOut:
         network = learner.network
         batch = self._batch.to(network.device)
         visual, cognition = learner.features(batch)
-        noise = float(noise_loss(network, cognition, batch, self._draws.to(network.device)))
+        noise = float(noise_loss(network, cognition, batch, self._target_noise.to(network.device)))
         chunks = sample(
-            Ddim(), network.action_head, self._noise.to(network.device), cognition[:, None].float(), _GUIDANCE
+            Ddim(), network.action_head, self._start_noise.to(network.device), cognition[:, None].float(), _GUIDANCE
         )
         displacement_mm, gripper = self._compare(normalised_actions(chunks.float().cpu().numpy()))
         points_px, points_m = point_errors(learner.auxiliary, visual, cognition, batch)

@@ -55,29 +55,31 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Draws:
+class SeededNoise:
     """Noise to predict, several draws per sample (the reference's repeated diffusion steps).
 
     Attributes:
-        noise: float32 (draws · batch, horizon, 7), standard normal.
+        values: float32 (draws · batch, horizon, 7), standard normal.
         steps: int64 (draws · batch,), of the 100-step process.
         dropped: bool (draws · batch,), where the learned null condition stands in for the cognition feature.
     """
 
-    noise: Tensor
+    values: Tensor
     steps: Tensor
     dropped: Tensor
 
-    def to(self, device: torch.device) -> "Draws":
+    def to(self, device: torch.device) -> "SeededNoise":
         """The same on another device."""
-        return Draws(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        return SeededNoise(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
-def draw(actions_shape: tuple[int, int, int], draws: int, dropout: float, generator: torch.Generator) -> Draws:
+def draw_noise(
+    actions_shape: tuple[int, int, int], draws: int, dropout: float, generator: torch.Generator
+) -> SeededNoise:
     """Noise for a batch of actions (batch, horizon, 7); always on the CPU, so that a seed means the same everywhere."""
     batch, *chunk = actions_shape
     count = draws * batch
-    return Draws(
+    return SeededNoise(
         torch.randn((count, *chunk), generator=generator),
         torch.randint(PROCESS_STEPS, (count,), generator=generator),
         torch.rand(count, generator=generator) < dropout,
@@ -143,13 +145,13 @@ class Learner(nn.Module):
         visual = self.network.projector(self.network.vision(*normalise(batch.images)))
         return visual, self.network.prefill(visual, batch.input_ids, batch.text_mask).cognition
 
-    def losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, noise: SeededNoise) -> dict[str, Tensor]:
         """Each loss by its name: noise, motion, pointer, offset, points, phase."""
         visual, cognition = self.features(batch)
-        errors, valid = noise_errors(self.network, cognition, batch, draws)
+        errors, valid = noise_errors(self.network, cognition, batch, noise)
         return {
             "noise": _masked_mean(errors, valid),
-            "motion": _masked_mean(errors * _motion_weights(draws.steps)[:, None], valid),
+            "motion": _masked_mean(errors * _motion_weights(noise.steps)[:, None], valid),
             **auxiliary_losses(self.auxiliary, visual, cognition, batch),
         }
 
@@ -162,18 +164,18 @@ def weighted(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
     )
 
 
-def noise_loss(network: CogACT, cognition: Tensor, batch: Batch, draws: Draws) -> Tensor:
+def noise_loss(network: CogACT, cognition: Tensor, batch: Batch, noise: SeededNoise) -> Tensor:
     """Mean squared error of the predicted noise, over the actions that are to be imitated."""
-    return _masked_mean(*noise_errors(network, cognition, batch, draws))
+    return _masked_mean(*noise_errors(network, cognition, batch, noise))
 
 
-def noise_errors(network: CogACT, cognition: Tensor, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor]:
+def noise_errors(network: CogACT, cognition: Tensor, batch: Batch, noise: SeededNoise) -> tuple[Tensor, Tensor]:
     """Squared errors of the predicted noise, float32 (draws · batch, horizon), and which are to be counted, bool."""
     head = network.action_head
-    repeats = len(draws.steps) // len(cognition)
-    z = torch.where(draws.dropped[:, None], head.z_embedder.uncondition, cognition.float().repeat(repeats, 1))
-    predicted = head(add_noise(batch.actions.repeat(repeats, 1, 1), draws), draws.steps, z[:, None])
-    return (predicted.float() - draws.noise).square().mean(2), batch.valid.repeat(repeats, 1)
+    repeats = len(noise.steps) // len(cognition)
+    z = torch.where(noise.dropped[:, None], head.z_embedder.uncondition, cognition.float().repeat(repeats, 1))
+    predicted = head(add_noise(batch.actions.repeat(repeats, 1, 1), noise), noise.steps, z[:, None])
+    return (predicted.float() - noise.values).square().mean(2), batch.valid.repeat(repeats, 1)
 
 
 def _motion_weights(steps: Tensor) -> Tensor:
@@ -187,11 +189,11 @@ def _motion_weights(steps: Tensor) -> Tensor:
     return torch.from_numpy((weights / weights.mean()).astype(np.float32)).to(steps.device)[steps]
 
 
-def add_noise(actions: Tensor, draws: Draws) -> Tensor:
+def add_noise(actions: Tensor, noise: SeededNoise) -> Tensor:
     """Actions (draws · batch, horizon, 7) after each draw's steps of the process (Ho et al. 2020, equation 4)."""
     products = torch.from_numpy(process_schedule().alphas_cumprod.astype(np.float32)).to(actions.device)
-    kept = products[draws.steps][:, None, None]
-    return kept.sqrt() * actions + (1 - kept).sqrt() * draws.noise
+    kept = products[noise.steps][:, None, None]
+    return kept.sqrt() * actions + (1 - kept).sqrt() * noise.values
 
 
 def auxiliary_losses(heads: AuxiliaryHeads, visual: Tensor, cognition: Tensor, batch: Batch) -> dict[str, Tensor]:

@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from sqap_vla_ros.bags.demonstrations import Demonstration, DemonstrationError
+from sqap_vla_ros.bags.demonstrations import Demonstration
 from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.run_directory import RunDirectoryError
 from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.perception.conventions import integrate, label
-from sqap_vla_ros.simulation.demonstrate import Bursts, all_jobs, claim, missing_jobs, record
+from sqap_vla_ros.simulation.demonstrate import Bursts, all_jobs, missing_jobs, record, reserve_demonstrations
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.loaded_scene import scene_of
 from sqap_vla_ros.simulation.tasks import TASKS, chosen_tasks
@@ -128,11 +129,11 @@ def test_an_unknown_task_is_refused_with_those_there_are():
 
 
 def test_a_directory_keeps_with_what_it_was_recorded(tmp_path):
-    claim(tmp_path, ROBOT, "")
-    claim(tmp_path, ROBOT, "")
+    reserve_demonstrations(tmp_path, ROBOT, "")
+    reserve_demonstrations(tmp_path, ROBOT, "")
     policy = write_random_checkpoint(tmp_path / "policy", "tiny")
-    with pytest.raises(DemonstrationError, match="another policy; choose another directory"):
-        claim(tmp_path, ROBOT, str(policy))
+    with pytest.raises(RunDirectoryError, match=r"another policy \(.*choose another directory"):
+        reserve_demonstrations(tmp_path, ROBOT, str(policy))
     (tmp_path / "file").touch()
-    with pytest.raises(DemonstrationError, match="cannot be recorded into"):
-        claim(tmp_path / "file", ROBOT, "")
+    with pytest.raises(RunDirectoryError, match="cannot be used"):
+        reserve_demonstrations(tmp_path / "file", ROBOT, "")

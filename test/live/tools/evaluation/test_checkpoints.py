@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("libero", reason="needs the extra [sim]")
 
-from sqap_vla_ros.bags.demonstrations import Demonstration, DemonstrationError
+from sqap_vla_ros.bags.demonstrations import Demonstration
+from sqap_vla_ros.core.run_directory import RunDirectoryError
 from sqap_vla_ros.simulation.tasks import TASKS
 from sqap_vla_ros.tools.evaluation import checkpoints
 from sqap_vla_ros.tools.evaluation.checkpoints import RECORDED, recorded_frames
@@ -38,5 +39,5 @@ def test_a_demonstration_is_recorded_and_used_again(recorded: Path, monkeypatch:
 
 
 def test_demonstrations_of_another_robot_are_not_looked_at(recorded: Path) -> None:
-    with pytest.raises(DemonstrationError, match="with another robot"):
+    with pytest.raises(RunDirectoryError, match="another robot"):
         recorded_frames([TASKS["close_drawer"]], "franka", recorded, 2, workers=1)

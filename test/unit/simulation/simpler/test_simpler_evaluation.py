@@ -10,16 +10,16 @@ import pytest
 from simpler_plans import ToldPolicy
 from simpler_scenes import CAMERA, SapienPose, Scene, limited
 
+from sqap_vla_ros.core.run_directory import Record, RunDirectoryError
 from sqap_vla_ros.simulation.simpler.convention import SETUPS
 from sqap_vla_ros.simulation.simpler.episode import Variant
 from sqap_vla_ros.simulation.simpler.evaluation import (
     EPISODES_FILE,
     EpisodeResult,
     Outcome,
-    SimplerError,
-    claim,
     evaluate,
     read_results,
+    reserve_results,
     run_episode,
 )
 from sqap_vla_ros.simulation.simpler.policy import SimplerPolicy
@@ -104,7 +104,8 @@ class Scenes:
 
 def results_of(build: Build, policy: SimplerPolicy, out: Path, name: str = "fp16@1") -> list[EpisodeResult]:
     grid = episodes("google_robot")[:3]
-    return list(evaluate(grid, policy, (name, "float"), "google_robot", out, build))
+    out.mkdir(exist_ok=True)
+    return list(evaluate(grid, policy, (name, "float"), "google_robot", Record(out / EPISODES_FILE), build))
 
 
 def test_every_episode_has_a_scene_of_its_own_which_is_freed(policy: SimplerPolicy, tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_every_episode_has_a_scene_of_its_own_which_is_freed(policy: SimplerPoli
 
 def test_what_is_written_is_what_was_found(policy: SimplerPolicy, tmp_path: Path) -> None:
     results = results_of(Scenes(), policy, tmp_path)
-    assert read_results(tmp_path / EPISODES_FILE) == results
+    assert read_results(Record(tmp_path / EPISODES_FILE)) == results
     assert all(result.success and result.task == "pick_coke_can" and result.policy == "fp16@1" for result in results)
 
 
@@ -125,7 +126,7 @@ def test_a_stopped_run_goes_on(policy: SimplerPolicy, tmp_path: Path) -> None:
         results_of(Scenes(stops_after=2), policy, tmp_path)
     rest = Scenes()
     results = results_of(rest, policy, tmp_path)
-    assert len(rest.built) == 1 and len(results) == len(read_results(tmp_path / EPISODES_FILE)) == 3
+    assert len(rest.built) == 1 and len(results) == len(read_results(Record(tmp_path / EPISODES_FILE))) == 3
 
 
 def test_an_episode_s_noise_does_not_depend_on_those_before(tmp_path: Path) -> None:
@@ -148,26 +149,28 @@ def test_a_line_that_was_not_written_to_its_end_is_run_again(policy: SimplerPoli
     path.write_text(path.read_text()[:-10])
     again = Scenes()
     assert len(results_of(again, policy, tmp_path)) == 3 and len(again.built) == 1
-    assert len(read_results(path)) == 3
+    assert len(read_results(Record(path))) == 3
 
 
 def test_another_policy_s_episodes_are_not_taken_for_its_own(policy: SimplerPolicy, tmp_path: Path) -> None:
     results_of(Scenes(), policy, tmp_path, "fp16@1")
     scenes = Scenes()
     results_of(scenes, policy, tmp_path, "sqap@1")
-    assert len(scenes.built) == 3 and len(read_results(tmp_path / EPISODES_FILE)) == 6
+    assert len(scenes.built) == 3 and len(read_results(Record(tmp_path / EPISODES_FILE))) == 6
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / EPISODES_FILE
     path.write_text('{"success": true}\n')
-    with pytest.raises(SimplerError, match="line 1: not an episode's result"):
-        read_results(path)
+    with pytest.raises(RunDirectoryError, match="line 1: not an entry"):
+        read_results(Record(path))
 
 
 def test_an_id_stands_for_one_policy_in_a_directory(tmp_path: Path) -> None:
-    claim(tmp_path, "sqap@0123", {"policy": {"ratio": 0.4}})
-    claim(tmp_path, "fp16@0123", {"policy": {}})
-    claim(tmp_path, "sqap@0123", {"policy": {"ratio": 0.4}})
-    with pytest.raises(SimplerError, match="another sqap@0123 .*choose another directory"):
-        claim(tmp_path, "sqap@0123", {"policy": {"ratio": 0.6}})
+    reserve_results(tmp_path, "sqap@0123", {"policy": {"ratio": 0.4}})
+    reserve_results(tmp_path, "fp16@0123", {"policy": {}})
+    reserve_results(tmp_path, "sqap@0123", {"policy": {"ratio": 0.4}})
+    with pytest.raises(
+        RunDirectoryError, match="another policies: sqap@0123: policy: ratio .*choose another directory"
+    ):
+        reserve_results(tmp_path, "sqap@0123", {"policy": {"ratio": 0.6}})

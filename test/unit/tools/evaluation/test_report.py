@@ -16,9 +16,9 @@ from sqap_vla_ros.config.files import named_file, read_yaml
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.recipe import read_recipe
 from sqap_vla_ros.config.settings import validate
+from sqap_vla_ros.core.run_directory import RunDirectoryError
 from sqap_vla_ros.simulation.tasks import TASKS as ALL_TASKS
 from sqap_vla_ros.tools.evaluation.plots import Bar, plot_robustness, plot_success
-from sqap_vla_ros.tools.evaluation.records import EvaluationError
 from sqap_vla_ros.tools.evaluation.report import Row, markdown, summarise, write_report
 
 TASKS = ("pick_can", "open_drawer")
@@ -146,7 +146,7 @@ def test_episodes_that_are_kept_are_gone_on_with(tmp_path: Path) -> None:
         assert (out / "episodes.jsonl").read_text() == "first"
     hint = f"other weights; to begin anew, remove {out} and {kept / 'rows'}"
     with pytest.raises(SystemExit, match=hint), kept_episodes("rows", out, kept):
-        raise EvaluationError("other weights")
+        raise RunDirectoryError("other weights")
 
 
 def test_the_readme_has_a_column_for_every_task() -> None:

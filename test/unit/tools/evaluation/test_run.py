@@ -8,9 +8,9 @@ import pytest
 from stand_in_jobs import outcome_of
 
 from sqap_vla_ros.config.files import ConfigurationError
+from sqap_vla_ros.core.run_directory import RunDirectoryError
 from sqap_vla_ros.simulation.tasks import chosen_tasks
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
-from sqap_vla_ros.tools.evaluation.records import EvaluationError
 from sqap_vla_ros.tools.evaluation.run import Evaluation, Prepared, Progress, prepare
 from sqap_vla_ros.tools.evaluation.variants import Variant, parse_conditions
 
@@ -78,14 +78,14 @@ def test_an_episode_whose_line_was_cut_off_is_played_again(float_only: Evaluatio
 def test_a_line_that_is_no_episode_is_named(float_only: Evaluation) -> None:
     prepared(float_only)
     (float_only.out / "episodes.jsonl").write_text('{"task": "pick_can"}\n')
-    with pytest.raises(EvaluationError, match=r"episodes.jsonl, line 1: not an episode"):
+    with pytest.raises(RunDirectoryError, match=r"episodes.jsonl, line 1: not an entry"):
         prepared(float_only)
 
 
 def test_another_checkpoint_in_the_same_directory_is_refused(float_only: Evaluation, tmp_path: Path) -> None:
     prepared(float_only)
     other = write_random_checkpoint(tmp_path / "other", "tiny", seed=1)
-    with pytest.raises(EvaluationError, match=r"another checkpoint \(its hash differs\)"):
+    with pytest.raises(RunDirectoryError, match=r"another checkpoint_sha256 "):
         prepared(replace(float_only, checkpoint=str(other)))
 
 
@@ -98,26 +98,26 @@ def test_a_checkpoint_with_another_file_beside_its_weights_is_refused(
     evaluation = replace(float_only, checkpoint=str(copy))
     prepared(evaluation)
     (copy / name).write_text((copy / name).read_text() + "\n")
-    with pytest.raises(EvaluationError, match="another configuration, statistics or tokenizer"):
+    with pytest.raises(RunDirectoryError, match="another loop: configuration, statistics or tokenizer"):
         prepared(evaluation)
 
 
 def test_episodes_that_do_not_say_of_what_are_refused(float_only: Evaluation) -> None:
     prepared(float_only).play(lambda progress: None, outcome_of)
     (float_only.out / "evaluation.json").unlink()
-    with pytest.raises(EvaluationError, match="evaluation.json is missing"):
+    with pytest.raises(RunDirectoryError, match="evaluation.json, .* is missing"):
         prepared(float_only)
 
 
 def test_a_directory_that_is_a_file_is_refused(float_only: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(EvaluationError, match="cannot be used for results"):
+    with pytest.raises(RunDirectoryError, match="cannot be used"):
         prepared(replace(float_only, out=tmp_path / "file"))
 
 
 def test_another_plan_period_in_the_same_directory_is_refused(float_only: Evaluation) -> None:
     prepared(float_only)
-    with pytest.raises(EvaluationError, match="another plan period"):
+    with pytest.raises(RunDirectoryError, match="another loop: plan period"):
         prepared(replace(float_only, plan_period_s=0.4))
 
 
@@ -127,7 +127,7 @@ def test_a_policy_file_that_was_changed_is_refused(float_only: Evaluation, tmp_p
     with_mine = replace(float_only, variants=(Variant(str(mine)),))
     prepared(with_mine)
     mine.write_text("name: mine\ndiffusion: {steps: 5}\n")
-    with pytest.raises(EvaluationError, match="another policy .*mine.yaml"):
+    with pytest.raises(RunDirectoryError, match="another policies: .*mine.yaml"):
         prepared(with_mine)
 
 
@@ -150,27 +150,27 @@ def test_a_compressed_checkpoint_of_another_recipe_is_not_used(evaluation: Evalu
     prepared(evaluation)
     other = tmp_path / "nearest.yaml"
     other.write_text("name: nearest\nweights: {bits: 4, rounding: nearest}\nactivations: {bits: 8}\n")
-    with pytest.raises(EvaluationError, match="was made with another recipe of that name"):
+    with pytest.raises(RunDirectoryError, match="was made with another recipe of that name"):
         prepared(replace(evaluation, variants=(Variant("sqap", str(other)),)))
 
 
 @pytest.mark.parametrize("change", [{"calibration": ("elsewhere",)}, {"calibration": ()}, {"calibration_frames": 1}])
 def test_a_compressed_checkpoint_of_another_calibration_is_not_used(evaluation: Evaluation, change: dict) -> None:
     prepared(evaluation)
-    with pytest.raises(EvaluationError, match="was calibrated on 2 frames"):
+    with pytest.raises(RunDirectoryError, match="was calibrated on 2 frames"):
         prepared(replace(evaluation, **change))
 
 
 def test_float_weights_alone_are_said_before_anything_is_compressed(evaluation: Evaluation, tmp_path: Path) -> None:
     variant = replace(evaluation.variants[-1], policy="fp16")
-    with pytest.raises(EvaluationError, match="plays on float weights alone"):
+    with pytest.raises(ConfigurationError, match="plays on float weights alone"):
         prepared(replace(evaluation, variants=(variant,), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_compressed_checkpoint_is_not_compressed_again(evaluation: Evaluation, tmp_path: Path) -> None:
     compressed = prepared(evaluation).jobs[-1].configuration.checkpoint
-    with pytest.raises(EvaluationError, match="is compressed already; give the original checkpoint"):
+    with pytest.raises(ConfigurationError, match="is compressed already; give the original checkpoint"):
         prepared(replace(evaluation, checkpoint=compressed, out=tmp_path / "out"))
 
 

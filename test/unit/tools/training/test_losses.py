@@ -11,12 +11,12 @@ from torch.nn import functional
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, process_schedule
 from sqap_vla_ros.tools.training.losses import (
     AuxiliaryHeads,
-    Draws,
     Learner,
     LossWeights,
+    SeededNoise,
     add_noise,
     auxiliary_losses,
-    draw,
+    draw_noise,
     noise_loss,
     point_errors,
     ways,
@@ -31,7 +31,7 @@ def learner() -> Learner:
 
 
 def test_noised_actions_hold_signal_and_noise_as_the_schedule_says() -> None:
-    draws = Draws(torch.ones(2, 16, 7), torch.tensor([0, 99]), torch.zeros(2, dtype=torch.bool))
+    draws = SeededNoise(torch.ones(2, 16, 7), torch.tensor([0, 99]), torch.zeros(2, dtype=torch.bool))
     noised = add_noise(torch.full((2, 16, 7), 3.0), draws)
     kept = process_schedule().alphas_cumprod[[0, 99]]
     np.testing.assert_allclose(noised[:, 0, 0], 3 * np.sqrt(kept) + np.sqrt(1 - kept), rtol=1e-6)
@@ -53,7 +53,7 @@ def test_the_sampler_recovers_actions_from_noise_that_is_predicted_exactly() -> 
             return hidden
 
         def predict(self, x: torch.Tensor, step: torch.Tensor, *_: object) -> torch.Tensor:
-            noiseless = Draws(torch.zeros_like(x), step.expand(len(x)), torch.zeros(len(x), dtype=torch.bool))
+            noiseless = SeededNoise(torch.zeros_like(x), step.expand(len(x)), torch.zeros(len(x), dtype=torch.bool))
             noise_only = replace(noiseless, noise=torch.ones_like(x))
             signal = add_noise(actions, noiseless)
             return (x - signal) / add_noise(torch.zeros_like(x), noise_only)
@@ -69,7 +69,7 @@ def test_actions_that_are_not_to_be_imitated_count_nothing(learner: Learner) -> 
     predicted = learner.network.action_head(
         add_noise(batch.actions.repeat(3, 1, 1), draws), draws.steps, cognition.repeat(3, 1)[:, None]
     )
-    errors = (predicted - draws.noise).square().view(3, 2, 16, 7)
+    errors = (predicted - draws.values).square().view(3, 2, 16, 7)
     expected = torch.cat((errors[:, 0].flatten(), errors[:, 1, :5].flatten())).mean()
     torch.testing.assert_close(noise_loss(learner.network, cognition, batch, draws), expected)
 
@@ -98,7 +98,7 @@ def test_errors_where_the_image_decides_weigh_more(learner: Learner) -> None:
 
 
 def test_conditions_are_dropped_in_the_share_asked_for() -> None:
-    dropped = draw((500, 1, 1), 8, 0.1, torch.Generator().manual_seed(0)).dropped
+    dropped = draw_noise((500, 1, 1), 8, 0.1, torch.Generator().manual_seed(0)).dropped
     assert dropped.float().mean() == pytest.approx(0.1, abs=0.02)
 
 

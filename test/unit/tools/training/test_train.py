@@ -14,10 +14,13 @@ from safetensors.torch import load_file
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.robot import Configuration, load_configuration
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.run_directory import RunDirectoryError
 from sqap_vla_ros.policies.cogact.policy import load_cogact_policy
 from sqap_vla_ros.tools.training.dataset import DemonstrationSet, decode
+from sqap_vla_ros.tools.training.optimisers import learning_rate
 from sqap_vla_ros.tools.training.settings import TrainingError, TrainingSettings
-from sqap_vla_ros.tools.training.train import STATE, Progress, learning_rate, train
+from sqap_vla_ros.tools.training.state import STATE
+from sqap_vla_ros.tools.training.train import IDENTITY_FILE, Progress, train
 
 SETTINGS = TrainingSettings(size="tiny", samples=40, batch=2, draws=2, warm_up=4)
 WEIGHTS = Path("checkpoints/cogact-tiny.safetensors")
@@ -93,26 +96,15 @@ def test_a_training_that_has_all_its_samples_changes_nothing(
 def test_a_training_under_other_settings_is_refused(
     run: Path, demonstrations: DemonstrationSet, configuration: Configuration, change: dict[str, int]
 ) -> None:
-    with pytest.raises(TrainingError, match=f"has {next(iter(change))} = .*another --out"):
+    with pytest.raises(RunDirectoryError, match=rf"another {next(iter(change))} \(.*choose another directory"):
         train(demonstrations, run, replace(SETTINGS, **change), configuration)
-
-
-def test_a_training_that_learned_in_another_way_is_refused(
-    tmp_path: Path, run: Path, demonstrations: DemonstrationSet, configuration: Configuration
-) -> None:
-    shutil.copytree(run, tmp_path / "old")
-    state = torch.load(tmp_path / "old" / STATE, weights_only=True)
-    del state["identity"]["method"]
-    torch.save(state, tmp_path / "old" / STATE)
-    with pytest.raises(TrainingError, match="another version"):
-        train(demonstrations, tmp_path / "old", SETTINGS, configuration)
 
 
 def test_a_robot_whose_actions_mean_something_else_is_refused(
     run: Path, demonstrations: DemonstrationSet, configuration: Configuration
 ) -> None:
     action = configuration.action.model_copy(update={"gripper_open": 0.0})
-    with pytest.raises(TrainingError, match="action convention of the robot"):
+    with pytest.raises(RunDirectoryError, match="another action convention of the robot"):
         train(demonstrations, run, SETTINGS, configuration.model_copy(update={"action": action}))
 
 
@@ -121,7 +113,7 @@ def test_a_refused_training_leaves_the_directory_as_it_was(
 ) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     other = replace(demonstrations, instructions=("sing", "dance"), sha256="0" * 64)
-    with pytest.raises(TrainingError, match="another --out"):
+    with pytest.raises(RunDirectoryError, match="another demonstrations"):
         train(other, run, SETTINGS, configuration)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -133,6 +125,15 @@ def test_a_model_without_its_training_is_not_written_over(
     (tmp_path / "shipped" / STATE).unlink()
     with pytest.raises(TrainingError, match="holds a model, but no"):
         train(demonstrations, tmp_path / "shipped", SETTINGS, configuration)
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on_is_not_written_over(
+    tmp_path: Path, run: Path, demonstrations: DemonstrationSet, configuration: Configuration
+) -> None:
+    shutil.copytree(run, tmp_path / "unknown")
+    (tmp_path / "unknown" / IDENTITY_FILE).unlink()
+    with pytest.raises(RunDirectoryError, match="is missing"):
+        train(demonstrations, tmp_path / "unknown", SETTINGS, configuration)
 
 
 def test_a_state_that_was_cut_off_is_refused_in_a_sentence(
@@ -147,7 +148,7 @@ def test_a_state_that_was_cut_off_is_refused_in_a_sentence(
 def test_a_training_on_other_demonstrations_is_refused(
     run: Path, demonstrations: DemonstrationSet, configuration: Configuration
 ) -> None:
-    with pytest.raises(TrainingError, match="has demonstrations = "):
+    with pytest.raises(RunDirectoryError, match="another demonstrations"):
         train(replace(demonstrations, sha256="0" * 64), run, SETTINGS, configuration)
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from drawn_batches import drawn_batch, drawn_noise, tiny_learner
 
-from sqap_vla_ros.tools.training.losses import Batch, Draws, Learner
+from sqap_vla_ros.tools.training.losses import Batch, Learner, SeededNoise
+from sqap_vla_ros.tools.training.micro_batches import MicroBatches, split
 from sqap_vla_ros.tools.training.settings import TrainingSettings
-from sqap_vla_ros.tools.training.shares import Shares, split
 
 _FRAMES, _DRAWS = 16, 3
 
@@ -21,7 +21,7 @@ def _two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def _drawn() -> tuple[Batch, Draws]:
+def _drawn() -> tuple[Batch, SeededNoise]:
     return drawn_batch(_FRAMES), drawn_noise(_FRAMES, _DRAWS, 0.2)
 
 
@@ -41,8 +41,8 @@ def _gradients(learner: Learner) -> torch.Tensor:
 def test_two_threads_leave_the_gradients_of_one(learners: tuple[Learner, Learner]) -> None:
     batch, draws = _drawn()
     together, alone = learners
-    two = Shares(together, TrainingSettings(batch=_FRAMES))
-    one = Shares(alone, TrainingSettings(batch=_FRAMES // 2))
+    two = MicroBatches(together, TrainingSettings(batch=_FRAMES))
+    one = MicroBatches(alone, TrainingSettings(batch=_FRAMES // 2))
     assert (two.count, one.count) == (2, 1)
     losses, expected = two.backward(batch, draws), one.backward(batch, draws)
     for name, loss in losses.items():
@@ -56,7 +56,7 @@ def test_two_threads_leave_the_gradients_of_one(learners: tuple[Learner, Learner
 def test_all_threads_see_the_weights_of_the_last_step() -> None:
     batch, draws = _drawn()
     learner = tiny_learner()
-    shares = Shares(learner, TrainingSettings(batch=_FRAMES))
+    shares = MicroBatches(learner, TrainingSettings(batch=_FRAMES))
     before = shares.backward(batch, draws)["noise"]
     with torch.no_grad():
         learner.network.action_head.final_layer["linear"].weight.zero_()
@@ -64,15 +64,15 @@ def test_all_threads_see_the_weights_of_the_last_step() -> None:
     learner.zero_grad(set_to_none=True)
     after = shares.backward(batch, draws)["noise"]
     # Nothing is predicted: what is left is the noise, of variance one.
-    assert float(after) == pytest.approx(float(draws.noise.square().mean()), rel=1e-3)
+    assert float(after) == pytest.approx(float(draws.values.square().mean()), rel=1e-3)
     assert float(before) != pytest.approx(float(after), rel=1e-3)
 
 
 def test_shares_of_a_batch_keep_each_frame_with_its_draws() -> None:
     batch, draws = _drawn()
-    numbered = Draws(draws.noise, torch.arange(_FRAMES).repeat(_DRAWS), draws.dropped)
+    numbered = SeededNoise(draws.values, torch.arange(_FRAMES).repeat(_DRAWS), draws.dropped)
     (first, its_draws), (second, other_draws) = split(batch, numbered, 2)
     assert torch.equal(torch.cat((first.images, second.images)), batch.images)
     assert its_draws.steps.tolist() == list(range(8)) * _DRAWS
     assert other_draws.steps.tolist() == list(range(8, 16)) * _DRAWS
-    assert its_draws.noise.shape == (8 * _DRAWS, 16, 7)
+    assert its_draws.values.shape == (8 * _DRAWS, 16, 7)
