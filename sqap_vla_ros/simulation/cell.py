@@ -24,7 +24,7 @@ from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.core.clock import stamp_ns
 from sqap_vla_ros.ros.conversions import time_message
 from sqap_vla_ros.simulation import messages
-from sqap_vla_ros.simulation.episode import EpisodeLog, EpisodeReport
+from sqap_vla_ros.simulation.cell_report import EpisodeLog, EpisodeReport
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController, arm_limits
 from sqap_vla_ros.simulation.libero import ARM_JOINTS, BASE_BODY, FINGER_JOINTS, LiberoScene
 from sqap_vla_ros.simulation.parameters import CellParameters
@@ -106,7 +106,7 @@ class SimulatedCell(Node):
     def _publish_latched(self) -> None:
         self._robot_description_publisher.publish(String(data=urdf_from_mujoco(self.scene.model, BASE_BODY)))
         self._instruction_publisher.publish(String(data=self.scene.instruction))
-        if self.scene.camera_is_fixed:
+        if self.scene.camera.is_fixed:
             self._static_transform_publisher.publish(TFMessage(transforms=[self._camera_transform()]))
 
     @property
@@ -156,7 +156,7 @@ class SimulatedCell(Node):
         if self._exposure is not None and (is_due or self._exposure[1].done()):
             self._publish_image()  # waits when the next one is due already: rendering sets the pace then
         if is_due:
-            self._exposure = self._now_ns, self.scene.start_rendering()
+            self._exposure = self._now_ns, self.scene.camera.start_rendering()
             self._next_image_ns += self._image_period_ns
         if self._now_ns >= self._next_state_ns:
             self._next_state_ns += _STATE_PERIOD_NS
@@ -199,7 +199,7 @@ class SimulatedCell(Node):
         scene, frames, now_ns = self.scene, self.configuration.frames, self._now_ns
         self.publish_clock()
         transforms = [messages.transform_message(scene.T_base_tool, frames.base, frames.tool, now_ns)]
-        if not scene.camera_is_fixed:
+        if not scene.camera.is_fixed:
             transforms.append(self._camera_transform())
         self._transform_publisher.publish(TFMessage(transforms=transforms))
         joint_state = messages.joint_state_message(
@@ -217,7 +217,7 @@ class SimulatedCell(Node):
         scene, frame = self.scene, self.configuration.frames.camera
         message = messages.image_message(image.result(), frame, at_ns)
         self._camera_info_publisher.publish(
-            messages.camera_info_message(scene.camera_matrix, scene.width, scene.height, frame, at_ns)
+            messages.camera_info_message(scene.camera.matrix, scene.camera.width, scene.camera.height, frame, at_ns)
         )
         self.log.images.append((at_ns, time.time_ns()))
         self._image_publisher.publish(message)

@@ -1,12 +1,11 @@
-"""A policy in closed loop with the simulated arm, in one process and on simulated time.
+"""The simulated arm behind the node's own observation and control, in one process and on simulated time.
 
-Everything between the images and the arm's joints is the node's own: the assembler of observations, the commander,
-the rules of the controllers. Only the topics are missing, so that an episode takes as long as its computing.
+Everything between the images and the arm's joints is the node's own: the assembler of observations, the commander, the
+rules of the controllers. They exchange ROS messages as they do in the node, but there is no node, topic or middleware,
+so that an episode takes only as long as its computing.
 """
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from sqap_vla_ros.control.commander import Commander, JointState
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.core.policy import Policy
 from sqap_vla_ros.core.rejection import Rejection
 from sqap_vla_ros.perception.assembly import ObservationAssembler
 from sqap_vla_ros.ros.conversions import gripper_message, trajectory_message
@@ -26,23 +24,22 @@ from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryC
 from sqap_vla_ros.simulation.libero import ARM_JOINTS, BASE_BODY, FINGER_JOINTS, LiberoScene
 from sqap_vla_ros.simulation.urdf import urdf_from_mujoco
 
-FRAME_NS = 50_000_000  # images: 20 Hz, LIBERO's control rate
 _FINGER_PERIOD_NS = 10_000_000
-# Between the clocks of episodes: noise is drawn by the stamp, and each is to have its own.
+# Between the clocks of two episodes: stamps seed the noise, and each episode is to have its own.
 _APART_NS = 10**12
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What a real cell has and a simulated one has not.
+    """An imperfection of real cells that a simulated one does not have by itself.
 
     Attributes:
-        camera_rotation_deg: The camera has turned by so much since it was calibrated, about a drawn axis.
-        camera_translation_m: It has moved by so much, in a drawn direction.
-        tf_offset_m: The transform of the camera is wrong by so much, in a drawn direction; the images are right. What
-            it moves is the protected ring.
+        camera_rotation_deg: Angle by which the camera has turned since it was calibrated, about a random axis.
+        camera_translation_m: Distance by which it has moved, in a random direction.
+        tf_offset_m: Error of the camera's transform, in a random direction; the images are right, so that this moves
+            the protected ring alone.
         image_noise: Standard deviation of the noise of each pixel (grey levels of 255).
-        drop_frames: Share of images that never arrive.
+        drop_frames: Share of the images that never arrive.
     """
 
     camera_rotation_deg: float = 0.0
@@ -52,73 +49,18 @@ class Disturbance:
     drop_frames: float = 0.0
 
 
-@dataclass(frozen=True)
-class LoopSettings:
-    """How an episode is run.
-
-    Attributes:
-        limit_s: Simulated time after which it has failed (s).
-        plan_period_s: From plan to plan (s); a whole number of images at 20 Hz.
-        delay_s: From an image to the command that follows from it (s).
-        disturbance: What is not as it should be.
-    """
-
-    limit_s: float = 20.0
-    plan_period_s: float = 0.2
-    delay_s: float = 0.0
-    disturbance: Disturbance = field(default_factory=Disturbance)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One camera image.
-
-    Attributes:
-        at_ns: Its stamp.
-        image: uint8 (height, width, 3), RGB.
-        chunk: The plan that was made on it; None: none was.
-    """
-
-    at_ns: int
-    image: NDArray[np.uint8]
-    chunk: ActionChunk | None
-
-
-@dataclass(frozen=True)
-class EpisodeTrace:
-    """What happened in an episode; states at the images' rate, N of them.
-
-    Attributes:
-        success: By LIBERO's own predicate.
-        simulated_s: How long it took (s).
-        tool_poses: float64 (N, 4, 4), T_base_tool [m].
-        joint_positions: float64 (N, 7) [rad].
-        gripper: float64 (N,), the fingers' commanded position [m].
-        plans: How many plans were made.
-        refusals: Why plans led to no command, and how often.
-        planning_s: Wall time of each plan (s).
-        violations: Simulation steps in which the arm was asked for more than its limits.
-    """
-
-    success: bool
-    simulated_s: float
-    tool_poses: NDArray[np.float64]
-    joint_positions: NDArray[np.float64]
-    gripper: NDArray[np.float64]
-    plans: int
-    refusals: Counter[str]
-    planning_s: tuple[float, ...]
-    violations: int
-
-
 class ClosedLoop:
     """The arm of a scene behind observation and control, from the scene's present state on.
 
     Args:
-        scene: After its reset, whose time counts.
+        scene: The scene after its reset, at which its time starts.
         configuration: The robot's settings.
         disturbance: What is not as it should be.
-        seed: Of what the disturbance draws, and of the clock, which the policy's noise is drawn by.
+        seed: Seed of what the disturbance draws, and of the clock, whose stamps seed the policy's noise.
+
+    Attributes:
+        scene: The scene.
+        configuration: The robot's settings.
     """
 
     def __init__(
@@ -143,20 +85,23 @@ class ClosedLoop:
         self._seed = seed
         self._first_ns = (1 + seed) * _APART_NS
         self._draw = np.random.default_rng(seed)
+        self._observation: Observation | None = None  # the last one
         self._calibrate(disturbance)
 
     def _calibrate(self, disturbance: Disturbance) -> None:
-        """Tell the camera's calibration and pose as they once were, and then disturb them."""
+        """Give the assembler the camera's calibration and pose as they once were, and then disturb them."""
         scene, frames = self.scene, self.configuration.frames
         T_base_camera = scene.T_base_camera.copy()
         T_base_camera[:3, 3] += disturbance.tf_offset_m * self._direction()
         camera = messages.transform_message(T_base_camera, frames.base, frames.camera, self._first_ns)
         self._assembler.add_transforms(TFMessage(transforms=[camera]), static=True)
         self._assembler.set_camera_info(
-            messages.camera_info_message(scene.camera_matrix, scene.width, scene.height, frames.camera, self._first_ns)
+            messages.camera_info_message(
+                scene.camera.matrix, scene.camera.width, scene.camera.height, frames.camera, self._first_ns
+            )
         )
         rotation = np.deg2rad(disturbance.camera_rotation_deg) * self._direction()
-        scene.displace_camera(rotation, disturbance.camera_translation_m * self._direction())
+        scene.camera.displace(rotation, disturbance.camera_translation_m * self._direction())
 
     def _direction(self) -> NDArray[np.float64]:
         vector = self._draw.standard_normal(3)
@@ -179,11 +124,13 @@ class ClosedLoop:
         return float(self._gripper.desired(self.now_ns * 1e-9)[0][0])
 
     def observe(self) -> Observation:
-        """What the policy would be given now.
+        """The observation that a policy gets now.
 
         Raises:
-            RuntimeError: The observation was refused; the message says why.
+            RuntimeError: There is no observation; the message says why.
         """
+        if self._observation is not None and self._observation.stamp_ns == self.now_ns:
+            return self._observation
         frames, now_ns = self.configuration.frames, self.now_ns
         tool = messages.transform_message(self.scene.T_base_tool, frames.base, frames.tool, now_ns)
         self._assembler.add_transforms(TFMessage(transforms=[tool]))
@@ -191,23 +138,24 @@ class ClosedLoop:
         observation = self._assembler.poll(now_ns)
         if not isinstance(observation, Observation):
             raise RuntimeError(f"no observation: {observation}")
+        self._observation = observation
         return observation
 
     def _picture(self) -> NDArray[np.uint8]:
-        image = self.scene.render()
+        image = self.scene.camera.render()
         if not self._image_noise:
             return image
-        # By the stamp, so that an episode that is watched sees the same noise as one that is not.
+        # Seeded by the stamp, so that an episode that is watched sees the same noise as one that is not.
         draw = np.random.default_rng((self._seed, self.now_ns))
         noisy = image + draw.normal(0.0, self._image_noise, image.shape)
         return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
     def continuation(self, observation: Observation) -> CommittedActions | None:
-        """What the policy is to plan on from."""
+        """The part of the running chunk that a new one continues from, as the commander has it."""
         return self._commander.continuation(observation.stamp_ns, observation.T_base_tool)
 
     def command(self, chunk: ActionChunk) -> str:
-        """Send the command that a chunk leads to; returns in words why there is none, empty otherwise."""
+        """Send the command that a chunk leads to; returns the reason where there is none, and else an empty string."""
         now_ns, settings = self.now_ns, self.configuration
         state = JointState(self.scene.joint_positions.copy(), self.scene.joint_velocities.copy(), now_ns)
         command = self._commander.command(chunk, now_ns, state)
@@ -224,86 +172,10 @@ class ClosedLoop:
         return ""
 
     def advance(self, until_ns: int) -> None:
-        """Simulate; the fingers' command is updated every 10 ms."""
+        """Simulate until a time of the ROS clock (ns); the fingers' command is updated every 10 ms."""
         first_s = self._first_ns * 1e-9
         while (now_ns := self.now_ns) < until_ns:
             at_ns = min(now_ns + _FINGER_PERIOD_NS, until_ns)
             finger_m = float(self._gripper.desired(at_ns * 1e-9)[0][0])
             until_s = (at_ns - self._first_ns) * 1e-9
             self.scene.step(lambda time_s: self._arm.desired(first_s + time_s), until_s, finger_m)
-
-
-def run_episode(
-    scene: LiberoScene,
-    policy: Policy,
-    configuration: Configuration,
-    settings: LoopSettings,
-    *,
-    seed: int,
-    on_frame: Callable[[Frame], None] | None = None,
-) -> EpisodeTrace:
-    """Let a policy try the task of a scene that was just reset.
-
-    At most one plan is under way: with a delay longer than the period, plans follow each other as the delay allows.
-
-    Args:
-        scene: After its reset.
-        policy: Reset here.
-        configuration: The robot's settings.
-        settings: Of the loop.
-        seed: Of what the disturbance draws, and of the policy's noise.
-        on_frame: Given every image, at 20 Hz; without it only those that are planned on are rendered.
-    """
-    loop = ClosedLoop(scene, configuration, settings.disturbance, seed)
-    policy.reset()
-    dropped = np.random.default_rng((seed, 1))
-    begin_ns = now_ns = next_plan_ns = loop.now_ns
-    pending: tuple[int, ActionChunk] | None = None  # when it is commanded
-    poses, joints, gripper = [], [], []
-    planning_s: list[float] = []
-    refusals: Counter[str] = Counter()
-    success = False
-
-    def send(chunk: ActionChunk) -> None:
-        reason = loop.command(chunk)
-        if reason:
-            refusals[reason.split(":")[0]] += 1
-
-    while not success and now_ns - begin_ns < settings.limit_s * 1e9:
-        poses.append(scene.T_base_tool)
-        joints.append(scene.joint_positions.copy())
-        gripper.append(loop.finger_m)
-        chunk = None
-        if pending is not None and pending[0] <= now_ns:
-            send(pending[1])
-            pending = None
-        is_due = pending is None and now_ns >= next_plan_ns
-        if is_due and dropped.random() < settings.disturbance.drop_frames:
-            is_due = False
-        if is_due or on_frame is not None:
-            observation = loop.observe()
-            if is_due:
-                next_plan_ns = now_ns + round(settings.plan_period_s * 1e9)
-                chunk = policy.plan(observation, loop.continuation(observation))
-                planning_s.append(sum(chunk.timings_s.values()))
-                pending = now_ns + round(settings.delay_s * 1e9), chunk
-            if on_frame is not None:
-                on_frame(Frame(now_ns, observation.image, chunk))
-        now_ns += FRAME_NS
-        if pending is not None and pending[0] < now_ns:
-            loop.advance(pending[0])
-            send(pending[1])
-            pending = None
-        loop.advance(now_ns)
-        success = scene.success()
-    return EpisodeTrace(
-        success=success,
-        simulated_s=(now_ns - begin_ns) * 1e-9,
-        tool_poses=np.array(poses),
-        joint_positions=np.array(joints),
-        gripper=np.array(gripper),
-        plans=len(planning_s),
-        refusals=refusals,
-        planning_s=tuple(planning_s),
-        violations=loop.violations,
-    )

@@ -1,7 +1,7 @@
-"""The whole thing on one machine: a simulated arm on a LIBERO table, driven over ROS 2 topics by the policy node.
+"""A demo on one machine: the policy node drives a simulated arm on a LIBERO table, over ROS 2 topics.
 
-Starts the cell and the node as processes, watches, ends them, and tells what happened. On a domain of its own and on
-this machine only: a demo must never reach a lab's arm.
+The demo starts the cell and the node as processes, watches them, ends them and reports what happened. The processes use
+a ROS domain of their own and do not leave this machine: a demo must never reach a lab's arm.
 """
 
 import json
@@ -42,7 +42,7 @@ _REACH_OTHER_MACHINES = (
 
 
 class DemoError(RuntimeError):
-    """The demo could not be played; the message says why and shows the log."""
+    """The demo could not be played; the message says why and shows the end of the log."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Demo:
     initial_state: int = 0
     """Index of the task's official initial state."""
     seed: int = 0
-    """Of what the initial state leaves open: fixtures shift by millimetres."""
+    """Seed of what the initial state leaves open: fixtures shift by millimetres."""
     seconds: float = 20.0
     """Simulated time after which the episode ends, if the task is not done before."""
     policy: str = "sqap"
     """Name of a file in config/policies, or a path to one."""
     checkpoint: str = ""
-    """CogACT run directory, .pt file or Hub id; empty: the small one that comes with the package."""
+    """CogACT run directory, .pt file or Hub id; by default the small one that comes with the package."""
     out: Path = Path("out/demo")
     """Directory for the bag, the video and the logs; those of an earlier demo are replaced."""
     real_time_factor: float = 1.0
@@ -82,7 +82,7 @@ class Demo:
         """Play one episode.
 
         Returns:
-            Its figures; the recording is in `bag`.
+            The episode's figures; the recording is in `bag`.
 
         Raises:
             DemoError: A process died, or no command reached the arm.
@@ -108,17 +108,17 @@ class Demo:
 
     @property
     def bag(self) -> Path:
-        """Recording of the episode."""
+        """The recording of the episode."""
         return self.out / "bag"
 
     @property
     def video(self) -> Path:
-        """Video of the episode."""
+        """The video of the episode."""
         return self.out / "demo.mp4"
 
     @property
     def report(self) -> Path:
-        """The episode's figures, JSON."""
+        """The episode's figures, as JSON."""
         return self.out / "report.json"
 
     def _cell_arguments(self) -> list[str]:
@@ -145,7 +145,11 @@ class Demo:
         return [*parameters, "--params-file", str(named_file("robots", ROBOT))]
 
     def _watch(self, cell: LoggedProcess, node: LoggedProcess, console: Console) -> None:
-        """Return when the episode is over."""
+        """Show progress until the episode is over.
+
+        Raises:
+            DemoError: A process ended that should not, or nothing moved for too long.
+        """
         deadline_s = time.monotonic() + _START_LIMIT_S
         columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn()
         with Progress(*columns, console=console) as progress:
@@ -189,13 +193,13 @@ def _environment() -> dict[str, str]:
 
 
 def _ros_arguments(**parameters: Any) -> list[str]:
-    """Parameters as ROS command-line arguments; JSON is YAML, so that strings stay strings."""
+    """Parameters as ROS command-line arguments; JSON is YAML, and in it strings stay strings."""
     assignments = ((name, json.dumps(value)) for name, value in parameters.items())
     return ["--ros-args", *(word for name, value in assignments for word in ("-p", f"{name}:={value}"))]
 
 
 def last_status(bag: Path) -> tuple[Any, ReasonCounter]:
-    """The policy node's last status in a bag (None without one), and how many ticks were refused for which reason."""
+    """The policy node's last status in a bag, None without one, and how often ticks were rejected for each reason."""
     last: Any = None
     reasons = ReasonCounter()
     with Bag(bag) as recording:
@@ -238,9 +242,9 @@ def _summary(report: dict[str, Any], status: tuple[Any, ReasonCounter], demo: De
 
 
 def main() -> None:
-    """Command line of the demo."""
+    """Run the demo from the command line."""
     console = Console()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended then, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the processes are ended then, too
     try:
         tyro.cli(Demo, description=__doc__).run(console)
     except DemoError as error:

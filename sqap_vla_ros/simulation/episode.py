@@ -1,115 +1,198 @@
-"""What happened in an episode, in numbers: commands, their rate, and the time from an image to its trajectory."""
+"""The one loop of an episode in one process: a planner drives the simulated arm until the task is done or time is up.
 
-import json
-from collections import deque
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+The loop runs at the images' rate, 20 Hz. At each step the planner may give a chunk; its command is sent after the
+delay that a real machine would need to plan.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sqap_vla_ros.core.files import write_whole
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.policy import Policy
+from sqap_vla_ros.simulation.closed_loop import ClosedLoop, Disturbance
+from sqap_vla_ros.simulation.libero import LiberoScene
 
-_KEPT = 100_000  # per kind: hours at 20 Hz
+STEP_NS = 50_000_000  # 20 Hz, LIBERO's control rate
+
+
+class Planner(Protocol):
+    """What decides where the arm goes: a policy, or an expert that knows the scene."""
+
+    def plan(self, loop: ClosedLoop) -> ActionChunk | None:
+        """A chunk planned from the present state; None where the arm is to go on with the last one.
+
+        Asked at every step at which no command is waiting for its delay to pass.
+        """
+
+
+Observer = Callable[[ClosedLoop, ActionChunk | None], None]
+"""Called at every step, before a command is sent, with the chunk that was planned in this step, if any."""
 
 
 @dataclass(frozen=True)
-class EpisodeReport:
-    """Figures of an episode, so far or at its end.
+class EpisodeTrace:
+    """What happened in an episode of N steps; states are those at the beginning of each step.
 
     Attributes:
-        task: The instruction.
-        success: Whether the task's own predicate holds.
-        simulated_s: Simulated time.
-        wall_s: Wall time that it took.
-        images: Images published.
-        chunks: Action chunks received.
-        commands: Arm trajectories received.
-        violations: Times that the arm's controller wanted more than the arm's limits (once per simulation step).
-        commands_per_simulated_s: Rate of commands, from the first to the last one; 0 with fewer than two.
-        commands_per_wall_s: The same in wall time.
-        latency_median_ms: Publishing of an image to arrival of the trajectory planned on it, wall time; None: none yet.
-        latency_p99_ms: The same, 99th percentile.
+        success: Whether the task was done at the end, by LIBERO's own predicate.
+        simulated_s: Simulated time that the episode took (s).
+        tool_poses: float64 (N, 4, 4), T_base_tool [m].
+        joint_positions: float64 (N, 7) [rad].
+        gripper: float64 (N,), the fingers' commanded position [m].
+        plans: How many chunks were planned.
+        rejections: How often chunks led to no command, by reason.
+        planning_s: Wall time of each plan (s).
+        violations: Simulation steps and joints in which the arm was asked for more than its limits.
     """
 
-    task: str
     success: bool
     simulated_s: float
-    wall_s: float
-    images: int
-    chunks: int
-    commands: int
+    tool_poses: NDArray[np.float64]
+    joint_positions: NDArray[np.float64]
+    gripper: NDArray[np.float64]
+    plans: int
+    rejections: Counter[str]
+    planning_s: tuple[float, ...]
     violations: int
-    commands_per_simulated_s: float
-    commands_per_wall_s: float
-    latency_median_ms: float | None
-    latency_p99_ms: float | None
-
-    def write(self, path: Path) -> None:
-        """Write as JSON; a reader sees the old file or the new one, never half of it."""
-        write_whole(path, (json.dumps(asdict(self), indent=2) + "\n").encode())
 
 
-def _log() -> deque[tuple[int, int]]:
-    return deque(maxlen=_KEPT)
+def run_episode(
+    loop: ClosedLoop,
+    planner: Planner,
+    *,
+    limit_s: float,
+    delay_s: float = 0.0,
+    steps_at_goal: int = 1,
+    observer: Observer | None = None,
+) -> EpisodeTrace:
+    """Run an episode from the scene's present state.
+
+    At most one plan is under way: with a delay longer than a planner's period, plans follow each other as the delay
+    allows.
+
+    Args:
+        loop: The arm behind observation and control.
+        planner: What drives it.
+        limit_s: Simulated time after which the episode ends (s).
+        delay_s: Time from an image to the command that follows from it (s).
+        steps_at_goal: The episode also ends once the task was done at the end of so many steps.
+        observer: Watches; it does not change the episode.
+    """
+    begin_ns = now_ns = loop.now_ns
+    pending: tuple[int, ActionChunk] | None = None  # when its command is due
+    poses, joints, gripper = [], [], []
+    planning_s: list[float] = []
+    rejections: Counter[str] = Counter()
+    success, left = False, steps_at_goal
+
+    def send(chunk: ActionChunk) -> None:
+        reason = loop.command(chunk)
+        if reason:
+            rejections[reason.split(":")[0]] += 1
+
+    while left and now_ns - begin_ns < limit_s * 1e9:
+        poses.append(loop.scene.T_base_tool)
+        joints.append(loop.scene.joint_positions.copy())
+        gripper.append(loop.finger_m)
+        if pending is not None and pending[0] <= now_ns:
+            send(pending[1])
+            pending = None
+        chunk = planner.plan(loop) if pending is None else None
+        if chunk is not None:
+            planning_s.append(sum(chunk.timings_s.values()))
+            pending = now_ns + round(delay_s * 1e9), chunk
+        if observer is not None:
+            observer(loop, chunk)
+        now_ns += STEP_NS
+        if pending is not None and pending[0] < now_ns:
+            loop.advance(pending[0])
+            send(pending[1])
+            pending = None
+        loop.advance(now_ns)
+        success = loop.scene.success()
+        left -= success
+    return EpisodeTrace(
+        success=success,
+        simulated_s=(now_ns - begin_ns) * 1e-9,
+        tool_poses=np.array(poses),
+        joint_positions=np.array(joints),
+        gripper=np.array(gripper),
+        plans=len(planning_s),
+        rejections=rejections,
+        planning_s=tuple(planning_s),
+        violations=loop.violations,
+    )
 
 
-@dataclass
-class EpisodeLog:
-    """Moments of an episode in nanoseconds of the system's clock, which the middleware stamps messages with.
-
-    A trajectory does not name the image that it was planned on. But its publisher sends each chunk (which does) right
-    after the chunk's trajectory, so the order of sending, not of arrival, tells which belong together.
+@dataclass(frozen=True)
+class EpisodeSettings:
+    """How a policy's episode is run.
 
     Attributes:
-        images: (stamp, published).
-        trajectories: (sent, received).
-        chunks: (sent, stamp of the image).
-        violations: Times that the arm's controller wanted more than the arm's limits.
-        command_times_s: Simulated time at which each trajectory took effect.
+        limit_s: Simulated time after which the episode has failed (s).
+        plan_period_s: Time from plan to plan (s); a whole number of images at 20 Hz.
+        delay_s: Time from an image to the command that follows from it (s).
+        disturbance: What is not as it should be.
     """
 
-    images: deque[tuple[int, int]] = field(default_factory=_log)
-    trajectories: deque[tuple[int, int]] = field(default_factory=_log)
-    chunks: deque[tuple[int, int]] = field(default_factory=_log)
-    violations: int = 0
-    command_times_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
-
-    def latencies_s(self) -> list[float]:
-        """Publishing of an image to the arrival of the trajectory planned on it, per chunk that led to one."""
-        published = dict(self.images)
-        trajectories = sorted(self.trajectories)
-        latencies: list[float] = []
-        next_one = 0
-        for sent, stamp in sorted(self.chunks):
-            mine = None
-            while next_one < len(trajectories) and trajectories[next_one][0] <= sent:
-                mine = trajectories[next_one]
-                next_one += 1
-            if mine is not None and stamp in published:
-                latencies.append((mine[1] - published[stamp]) * 1e-9)
-        return latencies
-
-    def report(self, task: str, success: bool, simulated_s: float, wall_s: float) -> EpisodeReport:
-        """The figures so far."""
-        latencies_ms = np.array(self.latencies_s()) * 1e3
-        received = [at for _, at in sorted(self.trajectories)]
-        return EpisodeReport(
-            task=task,
-            success=success,
-            simulated_s=simulated_s,
-            wall_s=wall_s,
-            images=len(self.images),
-            chunks=len(self.chunks),
-            commands=len(received),
-            violations=self.violations,
-            commands_per_simulated_s=_rate(list(self.command_times_s)),
-            commands_per_wall_s=_rate([at * 1e-9 for at in received]),
-            latency_median_ms=float(np.median(latencies_ms)) if latencies_ms.size else None,
-            latency_p99_ms=float(np.percentile(latencies_ms, 99)) if latencies_ms.size else None,
-        )
+    limit_s: float = 20.0
+    plan_period_s: float = 0.2
+    delay_s: float = 0.0
+    disturbance: Disturbance = field(default_factory=Disturbance)
 
 
-def _rate(times_s: list[float]) -> float:
-    if len(times_s) < 2 or times_s[-1] <= times_s[0]:
-        return 0.0
-    return (len(times_s) - 1) / (times_s[-1] - times_s[0])
+class PolicyPlanner:
+    """A policy that plans on every few images, of which some never arrive.
+
+    Args:
+        policy: The policy; it is reset here.
+        plan_period_s: Time from plan to plan (s).
+        drop_frames: Share of images that never arrive.
+        seed: Seed of which images these are.
+    """
+
+    def __init__(self, policy: Policy, plan_period_s: float, drop_frames: float, seed: int) -> None:
+        policy.reset()
+        self._policy = policy
+        self._period_ns = round(plan_period_s * 1e9)
+        self._drop_frames = drop_frames
+        self._dropped = np.random.default_rng((seed, 1))
+        self._next_ns = 0
+
+    def plan(self, loop: ClosedLoop) -> ActionChunk | None:
+        """Plan on the present image, if it is time to and the image arrives; see `Planner.plan`."""
+        if loop.now_ns < self._next_ns or self._dropped.random() < self._drop_frames:
+            return None
+        self._next_ns = loop.now_ns + self._period_ns
+        observation = loop.observe()
+        return self._policy.plan(observation, loop.continuation(observation))
+
+
+def run_policy_episode(
+    scene: LiberoScene,
+    policy: Policy,
+    configuration: Configuration,
+    settings: EpisodeSettings,
+    *,
+    seed: int,
+    observer: Observer | None = None,
+) -> EpisodeTrace:
+    """Let a policy try the task of a scene that was just reset.
+
+    Args:
+        scene: The scene after its reset.
+        policy: The policy; it is reset here.
+        configuration: The robot's settings.
+        settings: Settings of the episode.
+        seed: Seed of what the disturbance draws, and of the policy's noise.
+        observer: Watches; without it only the images that are planned on are rendered.
+    """
+    loop = ClosedLoop(scene, configuration, settings.disturbance, seed)
+    planner = PolicyPlanner(policy, settings.plan_period_s, settings.disturbance.drop_frames, seed)
+    return run_episode(loop, planner, limit_s=settings.limit_s, delay_s=settings.delay_s, observer=observer)

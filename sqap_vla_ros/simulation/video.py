@@ -17,7 +17,7 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.clock import stamp_ns
 from sqap_vla_ros.perception.camera import CameraModel
 from sqap_vla_ros.perception.conventions import integrate
-from sqap_vla_ros.perception.transforms import transform_from_message
+from sqap_vla_ros.perception.transforms import inverse, transform_from_message
 from sqap_vla_ros.reporting.overlay import Overlay, add_caption, draw_overlay
 from sqap_vla_ros.reporting.video_writer import write_mp4
 
@@ -115,7 +115,7 @@ class _State:
             for transform in message.transforms:
                 if (transform.header.frame_id, transform.child_frame_id) == (frames.base, frames.camera):
                     T_base_camera = transform_from_message(transform.transform)
-                    self._T_camera_base = np.linalg.inv(T_base_camera).astype(np.float64)
+                    self._T_camera_base = inverse(T_base_camera)
         elif topic == "/sqap_vla/status":
             self._latency_s = message.latency_p50
         else:

@@ -213,7 +213,7 @@ def _simulated(suite: str, count: int) -> list[CalibrationFrame]:
             try:
                 for seed in range(len(list(share))):
                     scene.reset(None, seed)
-                    frames.append(CalibrationFrame(scene.render(), scene.instruction))
+                    frames.append(CalibrationFrame(scene.camera.render(), scene.instruction))
             finally:
                 scene.close()
     except ValueError as error:

@@ -107,20 +107,20 @@ class EpisodeResult:
         return self.task, self.variant, self.disturbance, self.episode
 
 
-def play(job: EpisodeJob, on_frame: Callable[[Any], None] | None = None) -> EpisodeResult:
+def play(job: EpisodeJob, observer: Callable[[Any, Any], None] | None = None) -> EpisodeResult:
     """Play an episode in this process, on simulated time.
 
     The scene of the last task and the policy of the last episode stay loaded for the next one.
 
     Args:
         job: The episode.
-        on_frame: Given every `Frame`, for a video.
+        observer: Watches, as for a video; see `simulation.episode.Observer`.
 
     Raises:
         ConfigurationError: The checkpoint is no longer the one that the evaluation began with.
     """
     # mujoco and torch are loaded by who plays, not by who only counts.
-    from sqap_vla_ros.simulation.closed_loop import run_episode
+    from sqap_vla_ros.simulation.episode import run_policy_episode
 
     scene = scene_of(job.task)
     policy = _policy(job.configuration)
@@ -129,9 +129,11 @@ def play(job: EpisodeJob, on_frame: Callable[[Any], None] | None = None) -> Epis
             f"{job.configuration.checkpoint}: changed since the evaluation began; evaluate a copy that nobody writes to"
         )
     scene.reset(job.initial_state, job.scene_seed)
-    trace = run_episode(scene, policy, job.configuration, loop_settings(job), seed=job.number, on_frame=on_frame)
+    trace = run_policy_episode(
+        scene, policy, job.configuration, episode_settings(job), seed=job.number, observer=observer
+    )
     refusals = ReasonCounter()
-    for reason, count in trace.refusals.items():
+    for reason, count in trace.rejections.items():
         refusals.add(reason, count)
     return EpisodeResult(
         task=job.task.name,
@@ -150,13 +152,14 @@ def play(job: EpisodeJob, on_frame: Callable[[Any], None] | None = None) -> Epis
     )
 
 
-def loop_settings(job: EpisodeJob) -> Any:
-    """The `LoopSettings` of an episode: its task's time limit, and the disturbance in its place."""
-    from sqap_vla_ros.simulation.closed_loop import Disturbance, LoopSettings
+def episode_settings(job: EpisodeJob) -> Any:
+    """The `EpisodeSettings` of an episode: its task's time limit, and the disturbance in its place."""
+    from sqap_vla_ros.simulation.closed_loop import Disturbance
+    from sqap_vla_ros.simulation.episode import EpisodeSettings
 
     condition = job.condition
     field = DISTURBANCES[condition.kind][0] if condition.kind else ""
-    return LoopSettings(
+    return EpisodeSettings(
         limit_s=job.task.limit_s,
         plan_period_s=job.plan_period_s,
         delay_s=condition.size if condition.kind == "delay" else 0.0,

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.simulation.loaded_scene import scene_of
 from sqap_vla_ros.tools.evaluation.episodes import EpisodeJob, EpisodeResult, play
 from sqap_vla_ros.tools.evaluation.variants import UNDISTURBED
@@ -35,6 +35,21 @@ class Film:
     def name(self) -> str:
         """Name of its file."""
         return f"{_stem(*self.result.key)}-{'success' if self.result.success else 'failure'}.mp4"
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One camera image.
+
+    Attributes:
+        at_ns: Its stamp.
+        image: uint8 (height, width, 3), RGB.
+        chunk: The plan that was made on it, or None.
+    """
+
+    at_ns: int
+    image: NDArray[np.uint8]
+    chunk: ActionChunk | None
 
 
 def is_filmed(job: EpisodeJob, folder: Path) -> bool:
@@ -73,25 +88,27 @@ def failures_to_film(jobs: Iterable[EpisodeJob], results: Iterable[EpisodeResult
 def film(job: EpisodeJob) -> Film:
     """Play an episode and film it."""
     from sqap_vla_ros.reporting.video_writer import write_mp4
-    from sqap_vla_ros.simulation.closed_loop import Frame
 
-    frames: list[Frame] = []
-    result = play(job, frames.append)
+    frames: list[_Frame] = []
+    result = play(job, lambda loop, chunk: frames.append(_Frame(loop.now_ns, loop.observe().image, chunk)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "episode.mp4"
         write_mp4(_pictures(frames, job, result), path)
         return Film(result, path.read_bytes())
 
 
-def _pictures(frames: Sequence[Any], job: EpisodeJob, result: EpisodeResult) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _pictures(
+    frames: Sequence[_Frame], job: EpisodeJob, result: EpisodeResult
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Stamp and picture of each image; one that was not planned on shows the latest plan before it."""
     from sqap_vla_ros.perception.camera import CameraModel
+    from sqap_vla_ros.perception.transforms import inverse
     from sqap_vla_ros.reporting.overlay import Overlay, add_caption, draw_overlay
     from sqap_vla_ros.simulation.video import path_in_image
 
     scene = scene_of(job.task)
-    camera = CameraModel(scene.width, scene.height, scene.camera_matrix, "", np.zeros(0))
-    T_camera_base = np.linalg.inv(scene.T_base_camera)
+    camera = CameraModel(scene.camera.width, scene.camera.height, scene.camera.matrix, "", np.zeros(0))
+    T_camera_base = inverse(scene.T_base_camera)
     overlay, kept = Overlay(), "no plan yet"
     for frame in frames:
         if frame.chunk is not None:

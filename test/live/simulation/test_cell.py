@@ -46,7 +46,7 @@ def test_every_image_has_a_camera_info_of_its_stamp(cell_run: CellRun) -> None:
 
 def test_the_camera_info_holds_the_scenes_intrinsics(cell_run: CellRun, scene: LiberoScene) -> None:
     info = cell_run.received["/camera/color/camera_info"][0]
-    np.testing.assert_array_equal(np.reshape(info.k, (3, 3)), scene.camera_matrix)
+    np.testing.assert_array_equal(np.reshape(info.k, (3, 3)), scene.camera.matrix)
     assert (info.width, info.height, info.distortion_model) == (224, 224, "plumb_bob")
 
 

@@ -7,7 +7,8 @@ from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.token_selection import keep_all
-from sqap_vla_ros.simulation.closed_loop import ClosedLoop, Disturbance, Frame, LoopSettings, run_episode
+from sqap_vla_ros.simulation.closed_loop import ClosedLoop, Disturbance
+from sqap_vla_ros.simulation.episode import EpisodeSettings, Observer, run_policy_episode
 from sqap_vla_ros.simulation.libero import LiberoScene
 
 CONFIGURATION = load_configuration("libero_panda")
@@ -37,11 +38,10 @@ def reset(scene: LiberoScene) -> None:
     scene.reset()
 
 
-def run(scene: LiberoScene, *, frames: list[Frame] | None = None, seed: int = 0, **settings) -> tuple:
+def run(scene: LiberoScene, *, observer: Observer | None = None, seed: int = 0, **settings) -> tuple:
     policy = Forward()
-    on_frame = None if frames is None else frames.append
-    loop = LoopSettings(limit_s=1.0, **settings)
-    return policy, run_episode(scene, policy, CONFIGURATION, loop, seed=seed, on_frame=on_frame)
+    episode = EpisodeSettings(limit_s=1.0, **settings)
+    return policy, run_policy_episode(scene, policy, CONFIGURATION, episode, seed=seed, observer=observer)
 
 
 def test_the_arm_goes_where_the_chunks_say_within_its_limits(scene):
@@ -49,7 +49,7 @@ def test_the_arm_goes_where_the_chunks_say_within_its_limits(scene):
     travelled = trace.tool_poses[-1, :3, 3] - trace.tool_poses[0, :3, 3]
     assert travelled[0] == pytest.approx(0.15, abs=0.04)  # 19 cm, less what it takes to gain speed
     assert np.abs(travelled[1:]).max() < 0.01
-    assert trace.violations == 0 and not trace.refusals and not trace.success
+    assert trace.violations == 0 and not trace.rejections and not trace.success
     assert len(trace.tool_poses) == len(trace.joint_positions) == len(trace.gripper) == 20
 
 
@@ -72,10 +72,11 @@ def test_the_same_episode_gives_the_same_trace(scene):
 def test_watching_changes_nothing_and_shows_every_image(scene):
     first = run(scene)[1]
     scene.reset()
-    frames: list[Frame] = []
-    np.testing.assert_array_equal(run(scene, frames=frames)[1].joint_positions, first.joint_positions)
-    assert len(frames) == 20
-    assert sum(frame.chunk is not None for frame in frames) == 5
+    frames: list[tuple[Observation, ActionChunk | None]] = []
+    watched = run(scene, observer=lambda loop, chunk: frames.append((loop.observe(), chunk)))[1]
+    np.testing.assert_array_equal(watched.joint_positions, first.joint_positions)
+    assert len({observation.stamp_ns for observation, _ in frames}) == 20
+    assert sum(chunk is not None for _, chunk in frames) == 5
 
 
 def test_the_observation_has_the_grip_where_the_simulator_has_it(scene):
@@ -84,7 +85,7 @@ def test_the_observation_has_the_grip_where_the_simulator_has_it(scene):
     in_camera = np.linalg.inv(scene.T_base_camera) @ scene.T_base_tool @ [0.0, 0.0, 0.097, 1.0]
     base = scene.data.body("robot0_base").xpos
     np.testing.assert_allclose((scene.T_base_camera @ in_camera)[:3], grip - base, atol=1e-3)
-    in_image = scene.camera_matrix @ in_camera[:3]
+    in_image = scene.camera.matrix @ in_camera[:3]
     np.testing.assert_allclose(observation.tool_px, in_image[:2] / in_image[2], atol=1e-6)
 
 

@@ -14,7 +14,8 @@ from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.run_directory import RunDirectoryError
 from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.perception.conventions import integrate, label
-from sqap_vla_ros.simulation.demonstrate import Bursts, all_jobs, missing_jobs, record, reserve_demonstrations
+from sqap_vla_ros.simulation.demonstrate import all_jobs, missing_jobs, record, reserve_demonstrations
+from sqap_vla_ros.simulation.disturbed_experts import Bursts
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.loaded_scene import scene_of
 from sqap_vla_ros.simulation.tasks import TASKS, chosen_tasks

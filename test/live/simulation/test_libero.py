@@ -39,9 +39,9 @@ def vertices(scene: LiberoScene, body: str) -> NDArray[np.float64]:
 
 def project(scene: LiberoScene, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """float64 (N, 2), pixels of points in the world, pixel centres at whole numbers."""
-    T_camera_world = np.linalg.inv(scene.T_world_camera)
+    T_camera_world = np.linalg.inv(scene.camera.T_world_camera)
     in_camera = points @ T_camera_world[:3, :3].T + T_camera_world[:3, 3]
-    pixels = in_camera @ scene.camera_matrix.T
+    pixels = in_camera @ scene.camera.matrix.T
     return pixels[:, :2] / pixels[:, 2:]
 
 
@@ -85,11 +85,11 @@ def test_an_object_is_in_the_image_where_the_camera_matrices_project_it(scene: L
     sides = []
     for name in OBJECTS:
         joint = scene.data.joint(f"{name}_joint0")
-        with_it, at = scene.render().astype(int), joint.qpos.copy()
+        with_it, at = scene.camera.render().astype(int), joint.qpos.copy()
         projected = project(scene, vertices(scene, f"{name}_main"))
         joint.qpos[:3] = (0.0, 0.0, -5.0)
         mujoco.mj_kinematics(scene.model, scene.data)
-        changed = np.abs(with_it - scene.render()).max(axis=2) > 8
+        changed = np.abs(with_it - scene.camera.render()).max(axis=2) > 8
         joint.qpos[:] = at
         mujoco.mj_kinematics(scene.model, scene.data)
         rows, columns = np.nonzero(changed)
@@ -103,7 +103,7 @@ def test_an_object_is_in_the_image_where_the_camera_matrices_project_it(scene: L
 
 
 def test_a_camera_pixel_is_as_wide_as_it_is_high(scene: LiberoScene) -> None:
-    assert scene.camera_matrix[0, 0] == scene.camera_matrix[1, 1] == pytest.approx(270.39, abs=0.01)
+    assert scene.camera.matrix[0, 0] == scene.camera.matrix[1, 1] == pytest.approx(270.39, abs=0.01)
 
 
 def test_the_same_state_and_seed_give_the_same_scene(scene: LiberoScene) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.simulation.closed_loop import Disturbance
 from sqap_vla_ros.simulation.loaded_scene import close_scenes
-from sqap_vla_ros.tools.evaluation.episodes import EpisodeResult, loop_settings, play
+from sqap_vla_ros.tools.evaluation.episodes import EpisodeResult, episode_settings, play
 from sqap_vla_ros.tools.evaluation.run import Evaluation, prepare
 from sqap_vla_ros.tools.evaluation.session import run_evaluation
 from sqap_vla_ros.tools.evaluation.variants import Condition
@@ -85,7 +85,7 @@ def test_each_disturbance_reaches_the_loop(
     played: Evaluation, condition: Condition, disturbance: Disturbance, delay_s: float
 ) -> None:
     job = prepare(played, on_step=lambda step: None, on_note=lambda note: None).jobs[0]
-    settings = loop_settings(replace(job, condition=condition))
+    settings = episode_settings(replace(job, condition=condition))
     assert (settings.disturbance, settings.delay_s, settings.limit_s) == (disturbance, delay_s, 1.0)
 
 

@@ -134,7 +134,7 @@ def test_a_batch_is_that_of_its_number_whoever_made_it(demonstrations: Demonstra
         again, draws_again = make_batch(samples, text, settings, number)
         assert batch.images.equal(again.images)
         assert batch.actions.equal(again.actions)
-        assert draws.values.equal(draws_again.noise)
+        assert draws.values.equal(draws_again.values)
     assert not made[0][0].images.equal(made[1][0].images)
 
 

@@ -1,11 +1,11 @@
-"""Figures of an episode."""
+"""Figures of an episode in the cell."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from sqap_vla_ros.simulation.episode import EpisodeLog
+from sqap_vla_ros.simulation.cell_report import EpisodeLog
 
 MS = 10**6
 
