@@ -1,4 +1,4 @@
-"""How long `make demo` takes on a clean clone, and again: what a newcomer waits; and how often the demo succeeds."""
+"""How long a newcomer waits for `make demo` on a clean clone, the first and the second time; how often it succeeds."""
 
 import subprocess
 import tempfile
@@ -13,7 +13,7 @@ from benchmarks.results import RESULTS, write_results
 
 
 def minutes(directory: Path) -> float:
-    """Of one `make demo`."""
+    """Minutes that one `make demo` takes."""
     begin = time.monotonic()
     subprocess.run(["make", "demo"], cwd=directory, check=True)
     return (time.monotonic() - begin) / 60
@@ -23,7 +23,7 @@ def main(write: bool = True) -> None:
     """Clone what is committed, run `make demo` twice and the demo from ten states, and write `results/demo.json`.
 
     Args:
-        write: Keep the results.
+        write: Whether to write the results.
     """
     with tempfile.TemporaryDirectory() as directory:
         clone = Path(directory) / "clone"

@@ -1,4 +1,4 @@
-"""Writing what a benchmark measured, with machine, date and commit."""
+"""Results files of benchmarks: the figures, with machine, date and commit."""
 
 import json
 import os
@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
+EPISODES = RESULTS / "episodes"
+"""Cached episode results, a directory per benchmark."""
+DOCS = RESULTS.parents[1] / "docs"
 
 
 def write_results(name: str, figures: Mapping[str, float], **more: Any) -> Path:
@@ -19,7 +22,7 @@ def write_results(name: str, figures: Mapping[str, float], **more: Any) -> Path:
     Args:
         name: File name without ending.
         figures: What was measured, by the name under which it is quoted.
-        **more: Whatever else makes the figures understood.
+        **more: Whatever else is needed to understand the figures.
     """
     content = {
         "command": command_line(),
@@ -36,24 +39,24 @@ def write_results(name: str, figures: Mapping[str, float], **more: Any) -> Path:
 
 
 def read_results(name: str) -> dict[str, Any]:
-    """What `write_results` left; empty if nothing did."""
+    """The content of a results file; empty where there is none."""
     path = RESULTS / f"{name}.json"
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return content
 
 
 def today() -> str:
-    """Date in UTC, year first."""
+    """The date in UTC, year first."""
     return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 def command_line() -> str:
-    """The command that runs, as a user would give it."""
+    """The running command, as a user would give it."""
     return " ".join(["python", *sys.orig_argv[1:]])
 
 
 def machine() -> str:
-    """Processor, cores and memory in words."""
+    """Processor, cores and memory of this machine, as a sentence."""
     cpu = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
@@ -64,7 +67,7 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Of the repository, marked where files differ from it, other than what benchmarks write."""
+    """The repository's commit, marked where files differ from it, other than those that benchmarks write."""
     git = ["git", "-C", str(RESULTS.parents[1])]
     named = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     if named.returncode != 0:

@@ -1,4 +1,4 @@
-"""Success against disturbance, float and SQAP-VLA: `python -m benchmarks.robustness`. Goes on where it stopped.
+"""Success against disturbance, float and SQAP-VLA: `python -m benchmarks.robustness`. It resumes where it stopped.
 
 A transform that is off by centimetres moves the protected ring and nothing else in the policy's input; a camera that
 has turned or moved since it was calibrated changes image and ring.
@@ -10,10 +10,11 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from benchmarks.closed_loop import COMPARED, ROWS, SHIPPED, with_interval
-from benchmarks.kept_episodes import kept_episodes
-from benchmarks.results import RESULTS, command_line, write_results
+from benchmarks.closed_loop import SHIPPED
+from benchmarks.results import DOCS, EPISODES, command_line, write_results
 from sqap_vla_ros.simulation.tasks import chosen_tasks
+from sqap_vla_ros.tools.evaluation.cached_episodes import cached_episodes
+from sqap_vla_ros.tools.evaluation.comparison import COMPARED, ROWS, with_interval
 from sqap_vla_ros.tools.evaluation.plots import plot_robustness
 from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.tools.evaluation.session import run_evaluation
@@ -44,10 +45,10 @@ def main(
     Args:
         checkpoint: CogACT run directory of the trained small model.
         tasks: Names of tasks; empty: those that the checkpoint was trained on.
-        episodes: Per task, policy and disturbance.
+        episodes: Episodes per task, policy and disturbance.
         disturbances: NAME=SIZE,SIZE as in `sqap-vla evaluate`.
         calibration: What compression looks at, as in `sqap-vla compress`; the same as in `benchmarks.closed_loop`.
-        frames: How many of them.
+        frames: Number of calibration frames.
         workers: Episodes at a time.
         out: Directory for episodes and compressed checkpoints; `benchmarks.closed_loop` leaves undisturbed ones there.
     """
@@ -62,7 +63,7 @@ def main(
         calibration_frames=frames,
         workers=workers,
     )
-    with kept_episodes("closed_loop", out):
+    with cached_episodes(EPISODES / "closed_loop", out):
         rows = run_evaluation(evaluation, Console(), command_line())
     named = [replace(row, policy=name) for name in COMPARED for row in rows if row.policy == str(ROWS[name])]
     figures: dict[str, float] = {}
@@ -74,7 +75,7 @@ def main(
     write_results(
         "robustness", figures, episodes_per_task=episodes, task_names=[task.name for task in evaluation.tasks]
     )
-    plot_robustness(named, RESULTS.parents[1] / "docs" / "robustness.png")
+    plot_robustness(named, DOCS / "robustness.png")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,10 @@ class RunDirectoryError(ValueError):
     """A directory that a run cannot use; the message says why and what to do."""
 
 
+class DirectoryInUse(RunDirectoryError):
+    """Another process works in the directory."""
+
+
 @dataclass(frozen=True)
 class Record:
     """A file of JSON lines that only grows: one line for each thing that is done.
@@ -96,7 +100,7 @@ class RunDirectory:
         """Keep other processes out while the block runs; the lock ends with the process, however that ends.
 
         Raises:
-            RunDirectoryError: Another process works in the directory.
+            DirectoryInUse: Another process works in the directory.
         """
         with _locked(self.path):
             yield
@@ -122,7 +126,8 @@ def reserve(
             what it was made from.
 
     Raises:
-        RunDirectoryError: The directory holds another run, cannot be used, or another process works in it.
+        RunDirectoryError: The directory holds another run or cannot be used.
+        DirectoryInUse: Another process works in it.
     """
     now: dict[str, Any] = json.loads(json.dumps(identity))
     try:
@@ -172,7 +177,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunDirectoryError(
+            raise DirectoryInUse(
                 f"{path}: another process works in this directory; wait until it ends, or choose another directory"
             ) from None
         except OSError:

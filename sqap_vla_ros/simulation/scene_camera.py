@@ -4,8 +4,10 @@ Rendering has a thread of its own, which the graphics context stays on: it takes
 between two images, and only needs a snapshot of it.
 """
 
+import atexit
 import contextlib
 import os
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -62,6 +64,8 @@ class SceneCamera:
         self._renderer = self._thread.submit(mujoco.Renderer, model, height, width).result()
         self._scene_option = mujoco.MjvOption()
         self._scene_option.geomgroup[0] = 0  # collision geometry
+        # Registered after mujoco's own, so called before it: nothing can be freed once that has ended EGL.
+        atexit.register(_close, weakref.ref(self))
 
     def render(self) -> NDArray[np.uint8]:
         """The image of the present state: uint8 (height, width, 3), RGB, first row on top."""
@@ -95,7 +99,10 @@ class SceneCamera:
 
     def close(self) -> None:
         """Free the graphics context."""
-        self._thread.submit(self._renderer.close).result()
+        try:
+            self._thread.submit(self._renderer.close).result()
+        except RuntimeError:  # at the interpreter's exit, when threads have ended already
+            self._renderer.close()
         self._thread.shutdown()
 
     @property
@@ -114,3 +121,8 @@ class SceneCamera:
         """float64 (4, 4), the camera's optical frame (z forward, x right, y down) in the world, metres."""
         rotation = self._data.cam_xmat[self._index].reshape(3, 3) @ _OPTICAL
         return transform_from(self._data.cam_xpos[self._index], rotation)
+
+
+def _close(camera: "weakref.ref[SceneCamera]") -> None:
+    if (alive := camera()) is not None:
+        alive.close()

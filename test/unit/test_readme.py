@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.readme import BEGIN, END, MEANINGS, OTHERS, README, main, pages
+from benchmarks.readme import BEGIN, END, GRIDS, MEANINGS, OTHERS, README, main, pages
+from sqap_vla_ros.simulation.tasks import TASKS
 
 PAGES = (README, OTHERS)
 
@@ -78,3 +79,7 @@ def test_only_disturbances_that_were_played_are_described(results: Path) -> None
     write(results, "robustness", {"success_fp16_none": 90, "success_fp16_delay_0.1": 80})
     text = pages()[results / "README.md"]
     assert "delay from image to command" in text and "pixel noise" not in text
+
+
+def test_the_readme_has_a_column_for_every_task() -> None:
+    assert all(f"task_{task}_*" in GRIDS["closed_loop"][1] for task in TASKS)

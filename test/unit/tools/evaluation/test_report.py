@@ -8,16 +8,14 @@ import cv2
 import pytest
 from stand_in_jobs import result_of
 
-from benchmarks.closed_loop import ROWS, bars, figures, measured_before, merged
-from benchmarks.kept_episodes import FILES, kept_episodes
-from benchmarks.readme import GRIDS
-from benchmarks.results import write_results
 from sqap_vla_ros.config.files import named_file, read_yaml
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.recipe import read_recipe
 from sqap_vla_ros.config.settings import validate
-from sqap_vla_ros.core.run_directory import RunDirectoryError
-from sqap_vla_ros.simulation.tasks import TASKS as ALL_TASKS
+from sqap_vla_ros.core.run_directory import Record, RunDirectoryError
+from sqap_vla_ros.tools.evaluation.cached_episodes import FILES, cached_episodes
+from sqap_vla_ros.tools.evaluation.comparison import ROWS, bars, comparable_results, figures, merged
+from sqap_vla_ros.tools.evaluation.episodes import EpisodeResult
 from sqap_vla_ros.tools.evaluation.plots import Bar, plot_robustness, plot_success
 from sqap_vla_ros.tools.evaluation.report import Row, markdown, summarise, write_report
 
@@ -121,33 +119,36 @@ def test_the_benchmark_draws_every_row_that_was_measured() -> None:
     assert astuple(drawn[1].mean) == pytest.approx(astuple(expected.mean))
 
 
-def test_rows_that_are_not_named_stay_if_weights_and_tasks_are_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("benchmarks.results.RESULTS", tmp_path)
-    assert measured_before("weights", TASKS) == {}
-    write_results("closed_loop", {"success_fp16": 80}, weights_sha256="weights", task_names=TASKS)
-    assert measured_before("weights", TASKS)["figures"] == {"success_fp16": 80}
-    assert measured_before("others", TASKS) == measured_before("weights", TASKS[:1]) == {}
+def test_rows_that_are_not_named_stay_if_weights_and_tasks_are_the_same() -> None:
+    content = {"figures": {"success_fp16": 80}, "weights_sha256": "weights", "task_names": list(TASKS)}
+    assert comparable_results(content, "weights", TASKS) == content
+    assert comparable_results(content, "others", TASKS) == comparable_results(content, "weights", TASKS[:1]) == {}
+    assert comparable_results({}, "weights", TASKS) == {}
 
 
-def test_episodes_that_are_kept_are_gone_on_with(tmp_path: Path) -> None:
-    kept, out = tmp_path / "kept", tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt), kept_episodes("rows", out, kept):
+def test_an_evaluation_begins_with_cached_episodes(tmp_path: Path) -> None:
+    cache, out = tmp_path / "cache", tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), cached_episodes(cache, out):
         out.mkdir()
         for name in FILES:
             (out / name).write_text("first")
         raise KeyboardInterrupt
     elsewhere = tmp_path / "elsewhere"
-    with kept_episodes("rows", elsewhere, kept):
+    with cached_episodes(cache, elsewhere):
         assert all((elsewhere / name).read_text() == "first" for name in FILES)
         (elsewhere / "episodes.jsonl").write_text("second")
-    with kept_episodes("rows", out, kept):  # has episodes of its own
+    with cached_episodes(cache, out):  # has episodes of its own
         assert (out / "episodes.jsonl").read_text() == "first"
-    hint = f"other weights; to begin anew, remove {out} and {kept / 'rows'}"
-    with pytest.raises(SystemExit, match=hint), kept_episodes("rows", out, kept):
+    hint = f"other weights; to begin anew, remove {out} and {cache}"
+    with pytest.raises(RunDirectoryError, match=hint), cached_episodes(cache, out):
         raise RunDirectoryError("other weights")
 
 
-def test_the_readme_has_a_column_for_every_task() -> None:
-    assert all(f"task_{task}_*" in GRIDS["closed_loop"][1] for task in ALL_TASKS)
+@pytest.mark.parametrize("name", ["closed_loop", "planted_outliers"])
+def test_the_cached_episodes_of_the_repository_are_read(name: str) -> None:
+    cache = Path(__file__).parents[4] / "benchmarks" / "results" / "episodes" / name
+    lines = (cache / "episodes.jsonl").read_text().splitlines()
+    results = Record(cache / "episodes.jsonl").read(lambda entry: EpisodeResult(**entry))
+    assert len({result.key for result in results}) == len(lines) > 100
+    policies = json.loads((cache / "evaluation.json").read_text())["policies"]
+    assert {result.variant for result in results} <= set(policies)

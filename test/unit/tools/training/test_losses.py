@@ -54,7 +54,7 @@ def test_the_sampler_recovers_actions_from_noise_that_is_predicted_exactly() -> 
 
         def predict(self, x: torch.Tensor, step: torch.Tensor, *_: object) -> torch.Tensor:
             noiseless = SeededNoise(torch.zeros_like(x), step.expand(len(x)), torch.zeros(len(x), dtype=torch.bool))
-            noise_only = replace(noiseless, noise=torch.ones_like(x))
+            noise_only = replace(noiseless, values=torch.ones_like(x))
             signal = add_noise(actions, noiseless)
             return (x - signal) / add_noise(torch.zeros_like(x), noise_only)
 
