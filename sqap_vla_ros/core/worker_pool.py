@@ -1,7 +1,7 @@
-"""Many independent jobs: on the cores of this machine, or on a Ray cluster.
+"""Many independent jobs, on the cores of this machine or on a Ray cluster.
 
-Processes, not threads, and started afresh: a forked one would share graphics contexts and thread pools. They live as
-long as there are jobs, so what a job's function keeps in a cache (a scene, a policy) is there for the next one.
+Workers are processes, not threads, and started afresh: a forked one would share graphics contexts and thread pools.
+They live as long as there are jobs, so that what a job's function caches (a scene, a policy) is there for the next one.
 """
 
 import multiprocessing
@@ -23,23 +23,23 @@ Result = TypeVar("Result")
 
 
 class ParallelError(RuntimeError):
-    """The jobs cannot go on; the message says why and what to do."""
+    """The jobs cannot be continued; the message says why and what to do."""
 
 
 def run_jobs(
     function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, ray_address: str = ""
 ) -> Iterator[Result]:
-    """Run a function on every job; results come as they are ready, jobs start in their order.
+    """Run a function on every job; jobs start in their order, and results come as they are ready.
 
     Args:
-        function: Of a module, as it is sent by name.
-        jobs: What it is called with.
-        workers: Processes on this machine, or jobs at a time on the cluster.
-        ray_address: Of a Ray cluster ("auto": the running one), whose machines see the same files; empty: none.
+        function: A function of a module, since it is sent by name.
+        jobs: Its arguments.
+        workers: Number of processes on this machine, or of jobs at a time on the cluster.
+        ray_address: Address of a Ray cluster ("auto": the running one), whose machines see the same files; empty: none.
 
     Raises:
         ParallelError: A process died, there are no workers, or Ray is not installed or has no cluster there.
-        Exception: What a job raised; the others are given up.
+        Exception: An error that a job raised; the other jobs are given up.
     """
     if workers < 1:
         raise ParallelError(f"{workers} workers cannot do anything; give 1 or more")
@@ -56,13 +56,13 @@ def run_jobs(
             raise ParallelError(
                 f"one of {workers} worker processes died, perhaps for want of memory; use fewer workers"
             ) from None
-        except BaseException:  # nobody waits for the other results any more, be it that somebody pressed Ctrl-C
+        except BaseException:  # nobody waits for the other results any more, as after Ctrl-C
             held_here.close()
             raise
 
 
 def _end_with(parent: Connection) -> None:
-    """Let this process end silently on Ctrl-C, and when the other end of the pipe is closed or its process gone."""
+    """Let this process end silently on Ctrl-C, and when the pipe is closed or its other process ends."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def wait_for_its_end() -> None:
@@ -73,13 +73,13 @@ def _end_with(parent: Connection) -> None:
 
 
 def when_worker_ends(call: Callable[[], None]) -> None:
-    """Call something before this process ends, if it is a worker: while threads and libraries are still there."""
+    """Call a function before this process ends, if it is a worker, while threads and libraries still work."""
     if multiprocessing.parent_process() is not None:
         Finalize(None, call, exitpriority=0)
 
 
 def _in_directory(directory: str, function: Callable[[Job], Result], job: Job) -> Result:
-    """Call a function where paths mean what they meant to whoever made the job: workers start anywhere."""
+    """Call a function in the directory that the paths of its job are relative to: workers start anywhere."""
     os.chdir(directory)
     return function(job)
 

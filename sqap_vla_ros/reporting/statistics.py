@@ -1,7 +1,7 @@
 """Intervals for success rates, and for their difference over the same episodes.
 
-Both come from Wilson's score interval, which keeps its coverage where the rates that matter here lie: near one, with
-25 to 100 episodes. Episodes of several tasks are pooled; with a rate per task this widens the intervals a little.
+Both come from Wilson's score interval, which keeps its coverage for the rates that matter here: near one, with 25 to
+100 episodes. Episodes of several tasks are pooled; with a rate per task this widens the intervals a little.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Estimate:
         value: From 0 to 1; a difference from -1 to 1.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        count: Episodes, or pairs of episodes, behind it.
+        count: Number of episodes, or of pairs of episodes.
     """
 
     value: float
@@ -31,7 +31,7 @@ class Estimate:
 
 
 def success_rate(outcomes: Sequence[bool]) -> Estimate:
-    """Share of successes with Wilson's score interval (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+    """The share of successes with Wilson's score interval (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
     Raises:
         ValueError: There is no outcome.
@@ -50,8 +50,8 @@ def paired_difference(ours: Sequence[bool], theirs: Sequence[bool]) -> Estimate:
     correlation of the outcomes, which is corrected for continuity where it is positive.
 
     Args:
-        ours: Outcomes, episode by episode.
-        theirs: Of the same episodes, in the same order.
+        ours: Our outcomes, episode by episode.
+        theirs: Their outcomes of the same episodes, in the same order.
 
     Raises:
         ValueError: There is no pair, or there are not equally many.

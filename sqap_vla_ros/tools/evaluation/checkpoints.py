@@ -14,7 +14,7 @@ from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_f
 from sqap_vla_ros.tools.compression.compress import Step, compress, hashes_beside
 
 RECORDED = ("demonstrations recorded for it",)
-"""What `recorded_frames` names as its source, wherever its directory is moved to."""
+"""The source that frames of `recorded_frames` name, wherever their directory is moved to."""
 
 _EPISODES = 4  # per task
 
@@ -31,22 +31,25 @@ def compressed_with(
     on_step: Callable[[Step], None],
     on_note: Callable[[str], None],
 ) -> Path:
-    """The checkpoint compressed with a recipe, as `sqap-vla compress` makes it; one that is there already is used.
+    """Compress a checkpoint as `sqap-vla compress` does, or take the compressed one that exists already.
 
     Args:
-        recipe: How.
-        checkpoint: What.
-        directory: Where to.
+        recipe: The recipe.
+        checkpoint: The float checkpoint.
+        directory: Directory of the compressed checkpoint.
         frames: Gives the calibration frames when they are needed.
-        sources: Where they come from.
-        count: How many are asked for.
-        tokenizer: Directory of the Llama-2 tokenizer; None: beside the checkpoint.
-        on_step: Told before each part.
-        on_note: Told in words where the result differs from the recipe.
+        sources: Where the frames come from.
+        count: Number of frames that are asked for.
+        tokenizer: Directory of the Llama-2 tokenizer; None: that of the checkpoint.
+        on_step: Called before each part.
+        on_note: Called with a sentence where the result differs from the recipe.
+
+    Returns:
+        The directory.
 
     Raises:
-        RunDirectoryError: What is there was made from another checkpoint, with another recipe, or calibrated on
-            something else.
+        RunDirectoryError: The compressed checkpoint that exists was made from another one, with another recipe, or
+            calibrated on something else.
         CompressionError: It cannot be compressed.
         CheckpointError: The checkpoint cannot be used.
     """
@@ -71,13 +74,15 @@ def compressed_with(
 
 
 def recorded_frames(tasks: Sequence[Task], robot: str, directory: Path, count: int, workers: int) -> CalibrationFrames:
-    """What the camera sees while the experts do the tasks, recoveries included; no initial state is an evaluated one.
+    """Record what the camera sees while the experts do the tasks, recoveries included.
+
+    No initial state is one that an evaluation plays.
 
     Args:
         tasks: The tasks.
-        robot: Name of its settings.
-        directory: Where the demonstrations go; those that are there are used.
-        count: How many frames in all.
+        robot: Name of the robot's settings.
+        directory: Directory of the demonstrations; those that exist are used.
+        count: Number of frames in all.
         workers: Episodes at a time.
 
     Raises:

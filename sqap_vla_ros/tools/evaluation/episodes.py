@@ -1,4 +1,4 @@
-"""One episode of an evaluation: which one, and what came of it.
+"""One episode of an evaluation: which one it is, and its result.
 
 Episodes are paired: number i of a task starts from the same initial state with the same fixtures and the same
 disturbances under every policy. Its initial state is one of LIBERO's official ones, none of which is in the
@@ -23,10 +23,10 @@ from sqap_vla_ros.tools.evaluation.variants import DISTURBANCES, Condition, Vari
 
 OFFICIAL_STATES = 50
 FIRST_SEED = 1000
-STATE_PERIOD_S = 0.05  # of a trace's states: 20 Hz
+STATE_PERIOD_S = 0.05  # between the states of a trace: 20 Hz
 
 EpisodeKey = tuple[str, str, str, int]
-"""Task, policy and recipe, disturbance, number."""
+"""Task, policy with recipe, disturbance, number."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class EpisodeJob:
     """An episode to be played.
 
     Attributes:
-        task: What is to be done.
-        variant: By which policy.
+        task: The task.
+        variant: The policy that plays.
         condition: What disturbs it.
-        number: Of the episode in its task; says the initial state and all seeds.
+        number: Number of the episode in its task, which decides the initial state and all seeds.
         configuration: Robot, policy file, checkpoint (compressed already), tokenizer and device.
-        weights_sha256: Of that checkpoint.
-        plan_period_s: From plan to plan (s).
+        weights_sha256: Hash of that checkpoint.
+        plan_period_s: Time from plan to plan (s).
     """
 
     task: Task
@@ -53,35 +53,35 @@ class EpisodeJob:
 
     @property
     def initial_state(self) -> int:
-        """Index of LIBERO's official initial state."""
+        """The index of LIBERO's official initial state."""
         return self.number % OFFICIAL_STATES
 
     @property
     def scene_seed(self) -> int:
-        """Of what the initial state leaves open: where the fixtures stand."""
+        """The seed of what the initial state leaves open: where the fixtures stand."""
         return FIRST_SEED + self.number
 
     @property
     def key(self) -> EpisodeKey:
-        """What tells this episode from all others; its result has the same."""
+        """The key that identifies this episode and its result."""
         return self.task.name, str(self.variant), str(self.condition), self.number
 
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """What came of an episode; one line of the results.
+    """The result of an episode; one line of the results file.
 
     Attributes:
         task: Name of the task.
-        variant: Policy and recipe, as they were named.
+        variant: Policy and recipe, as the user named them.
         policy_id: Name of the policy and digits of its checkpoint's hash.
-        disturbance: As it was named; empty: none.
+        disturbance: The disturbance, as the user named it; empty: none.
         episode: Number of the episode in its task.
-        success: By LIBERO's own predicate.
-        seconds: Simulated time.
-        plans: How many plans were made.
-        refusals: Why plans led to no command, and how often.
-        violations: Simulation steps in which the arm was asked for more than its limits.
+        success: Whether the task was done, by LIBERO's own predicate.
+        seconds: Simulated time (s).
+        plans: Number of plans.
+        refusals: How often plans led to no command, by reason.
+        violations: Simulation steps and joints in which the arm was asked for more than its limits.
         jerk_rad_s3: Mean norm of the joints' third difference over time (rad/s^3).
         path_m: Length of the tool's path (m).
         planning_p50_s: Median wall time of a plan (s); 0 without a plan.
@@ -103,7 +103,7 @@ class EpisodeResult:
 
     @property
     def key(self) -> EpisodeKey:
-        """What tells one episode from all others."""
+        """The key that identifies the episode."""
         return self.task, self.variant, self.disturbance, self.episode
 
 
@@ -119,7 +119,7 @@ def play(job: EpisodeJob, observer: Callable[[Any, Any], None] | None = None) ->
     Raises:
         ConfigurationError: The checkpoint is no longer the one that the evaluation began with.
     """
-    # mujoco and torch are loaded by who plays, not by who only counts.
+    # Playing needs mujoco and torch; counting episodes does not.
     from sqap_vla_ros.simulation.episode import run_policy_episode
 
     scene = scene_of(job.task)

@@ -1,6 +1,6 @@
 """An episode over ROS topics and in real time: the simulated cell and the policy node as processes of their own.
 
-Slower than in one process, and what a busy machine delays is late: it shows what the way over topics costs. The node
+This is slower than in one process, and on a busy machine messages are late: it shows what the topics cost. The node
 plans as often as it can, and what happened is read from the recording.
 """
 
@@ -23,7 +23,7 @@ from sqap_vla_ros.tools.evaluation.episodes import STATE_PERIOD_S, EpisodeJob, E
 
 
 def play_over_topics(job: EpisodeJob) -> EpisodeResult:
-    """Play an episode with processes that are started for it and ended again.
+    """Play an episode with processes that are started for it and ended afterwards.
 
     Raises:
         DemoError: A process died, or no command reached the arm.

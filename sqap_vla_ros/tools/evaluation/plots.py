@@ -1,4 +1,4 @@
-"""Success rates as pictures."""
+"""Plots of success rates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Bar:
     """Success of one policy.
 
     Attributes:
-        label: What stands beside it, before the number of episodes.
-        mean: Over the episodes of all tasks.
-        tasks: Share by task.
+        label: Name of the policy in the plot.
+        mean: Success rate over the episodes of all tasks.
+        tasks: Success rate by task.
     """
 
     label: str
@@ -28,12 +28,12 @@ class Bar:
 
     @classmethod
     def of(cls, row: Row) -> "Bar":
-        """From a row of a report."""
+        """The bar of a row of a report."""
         return cls(row.policy, row.mean, {task: rate.value for task, rate in row.tasks.items()})
 
 
 def plot_success(bars: Sequence[Bar], path: Path) -> None:
-    """A bar per policy with its interval, and a mark per task."""
+    """Plot a bar per policy with its interval, and a mark per task."""
     figure = Figure(figsize=(9, 1.6 + 0.38 * len(bars)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(bars))
@@ -52,7 +52,7 @@ def plot_success(bars: Sequence[Bar], path: Path) -> None:
 
 
 def plot_robustness(rows: Sequence[Row], path: Path) -> None:
-    """Success against the size of each disturbance, a line per policy that starts undisturbed."""
+    """Plot success against the size of each disturbance, a line per policy that starts undisturbed."""
     kinds = list(dict.fromkeys(row.disturbance.partition("=")[0] for row in rows if row.disturbance))
     figure = Figure(figsize=(3.1 * len(kinds) + 0.6, 3.4), layout="constrained")
     for panel, kind in zip(figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds, strict=True):
@@ -74,6 +74,6 @@ def plot_robustness(rows: Sequence[Row], path: Path) -> None:
 
 
 def _whiskers(estimates: Sequence[Estimate]) -> np.ndarray:
-    """From each value to the ends of its interval, (2, n), in per cent."""
+    """Distances from each value to the ends of its interval, float64 (2, n), in per cent."""
     ends = [(estimate.value - estimate.low, estimate.high - estimate.value) for estimate in estimates]
     return 100 * np.array(ends).T.clip(min=0)

@@ -1,4 +1,4 @@
-"""What an evaluation says: success rates and their intervals, differences over the same episodes, how the arm moved."""
+"""The report of an evaluation: success rates, differences over the same episodes, and how the arm moved."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,12 +16,12 @@ class Row:
     """A policy under one condition.
 
     Attributes:
-        policy: Policy and recipe, as they were named.
-        disturbance: As it was named; empty: none.
+        policy: Policy and recipe, as the user named them.
+        disturbance: The disturbance, as the user named it; empty: none.
         tasks: Success rate by task.
         mean: Success rate over the episodes of all tasks.
-        compared_with: Undisturbed policy that the difference is to; empty: none.
-        difference: Of success rates over the episodes that both played; None: there are none.
+        compared_with: The undisturbed policy that the row is compared with; empty: none.
+        difference: Difference of success rates over the episodes that both played; None: there are none.
         seconds: Mean simulated time of an episode.
         jerk_rad_s3: Mean jerk of the joints (rad/s^3).
         path_m: Mean length of the tool's path (m).
@@ -43,13 +43,13 @@ class Row:
 
 
 def summarise(results: Iterable[EpisodeResult], policies: Sequence[str], tasks: Sequence[str]) -> list[Row]:
-    """Rows in the order of the policies: each undisturbed first, then disturbed.
+    """The rows of a report in the order of the policies, each undisturbed first and then disturbed.
 
     Args:
         results: All episodes.
         policies: The first one is the reference of the others where nothing disturbs; a disturbed policy is compared
             with itself undisturbed.
-        tasks: Columns.
+        tasks: The tasks that count.
     """
     groups: dict[tuple[str, str], list[EpisodeResult]] = {}
     for result in results:
@@ -102,7 +102,7 @@ def write_report(rows: Sequence[Row], tasks: Sequence[str], directory: Path, com
 
 
 def markdown(rows: Sequence[Row], tasks: Sequence[str], command: str) -> str:
-    """The tables: undisturbed, and disturbed where there is any."""
+    """The tables as Markdown: one without disturbance, and one with, where there is any."""
     parts = []
     for title, disturbed in (("Success in closed loop", False), ("Success against disturbance", True)):
         chosen = [row for row in rows if bool(row.disturbance) == disturbed]
@@ -135,7 +135,7 @@ def _cells(row: Row, tasks: Sequence[str], disturbed: bool) -> list[str]:
         row.policy,
         *([row.disturbance] if disturbed else []),
         *(f"{100 * row.tasks[task].value:.0f}" if task in row.tasks else "" for task in tasks),
-        # Over other tasks than the other rows it would be taken for what it is not.
+        # A mean over fewer tasks than the other rows' would mislead.
         in_percent(row.mean) if len(row.tasks) == len(tasks) else "",
         _difference(row.difference, row.mean.count) if row.difference else "",
         str(row.mean.count),
@@ -148,7 +148,7 @@ def _cells(row: Row, tasks: Sequence[str], disturbed: bool) -> list[str]:
 
 
 def _difference(difference: Estimate, episodes: int) -> str:
-    """In points, with the number of pairs where it is not that of the row's episodes."""
+    """A difference in points, with the number of pairs where it is not that of the row's episodes."""
     return in_percent(difference, "+") + (f" of {difference.count}" if difference.count != episodes else "")
 
 

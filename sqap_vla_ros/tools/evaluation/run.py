@@ -26,24 +26,24 @@ _BLOCK = 25  # episodes after which the next task has its turn, so that early fi
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What to play.
+    """The settings of an evaluation.
 
     Attributes:
         checkpoint: CogACT run directory, .pt file or Hub id.
         out: Directory for everything that is made.
-        tasks: What is to be done.
-        variants: Policies that are compared; the first is the one that the others are compared with.
-        conditions: What they are played under; the first is undisturbed.
-        episodes: Per task, policy and condition.
+        tasks: The tasks.
+        variants: The policies; the others are compared with the first.
+        conditions: The disturbances; the first is none.
+        episodes: Episodes per task, policy and condition.
         robot: Name of a file in config/robots, or a path to one.
         calibration: Sources of the frames that compression looks at, as for `sqap-vla compress`; empty: a few
-            demonstrations of the tasks that are recorded for it.
-        calibration_frames: How many.
-        plan_period_s: From plan to plan (s).
+            demonstrations of the tasks, which are recorded for it.
+        calibration_frames: Number of these frames.
+        plan_period_s: Time from plan to plan (s).
         workers: Episodes at a time.
-        ray_address: Of a Ray cluster, whose machines see the same files; empty: this machine.
-        over_topics: Over ROS topics and in real time, with the cell and the node as processes.
-        tokenizer: Directory of the Llama-2 tokenizer; empty: beside the checkpoint.
+        ray_address: Address of a Ray cluster, whose machines see the same files; empty: this machine.
+        over_topics: Whether to play over ROS topics and in real time, with the cell and the node as processes.
+        tokenizer: Directory of the Llama-2 tokenizer; empty: that of the checkpoint.
         device: Where the policies run.
     """
 
@@ -78,12 +78,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an evaluation is.
+    """How far an evaluation has come.
 
     Attributes:
-        done: Episodes, those of earlier runs included.
-        total: Episodes in all.
-        result: The one that ended last; None at the beginning.
+        done: Number of episodes, those of earlier runs included.
+        total: Number of episodes in all.
+        result: Result of the episode that ended last; None at the beginning.
     """
 
     done: int
@@ -92,7 +92,7 @@ class Progress:
 
 
 def trained_tasks(checkpoint: str) -> tuple[str, ...]:
-    """The tasks that a run directory of `sqap-vla train` was trained on; none of any other checkpoint."""
+    """The tasks that a run directory of `sqap-vla train` was trained on; empty for any other checkpoint."""
     try:
         config = json.loads((Path(checkpoint).expanduser() / "config.json").read_text(encoding="utf-8"))
         return tuple(name for name in config["training"]["tasks"] if name in TASKS)
@@ -105,8 +105,8 @@ class Prepared:
     """An evaluation whose checkpoints are ready.
 
     Attributes:
-        evaluation: What was asked for.
-        records: Where results are kept.
+        evaluation: The settings.
+        records: The results on disk.
         jobs: All episodes, those that are done included, in the order in which they are played.
     """
 
@@ -115,18 +115,18 @@ class Prepared:
     jobs: tuple[EpisodeJob, ...]
 
     def results(self) -> list[EpisodeResult]:
-        """Of the jobs that are done, in their order."""
+        """The results of the jobs that are done, in their order."""
         found = {result.key: result for result in self.records}
         return [found[job.key] for job in self.jobs if job.key in found]
 
     def play(
         self, on_progress: Callable[[Progress], None], episode: Callable[[EpisodeJob], EpisodeResult] | None = None
     ) -> None:
-        """Play what is not done yet, and keep every result as it comes.
+        """Play what is not done yet, and write every result as it comes.
 
         Args:
-            on_progress: Told at the beginning and after every episode.
-            episode: Plays one; None: as the settings say.
+            on_progress: Called at the beginning and after every episode.
+            episode: Plays an episode; None: the function that the settings ask for.
 
         Raises:
             RunDirectoryError: Another process plays into the same directory.
@@ -151,12 +151,12 @@ class Prepared:
 
 
 def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note: Callable[[str], None]) -> Prepared:
-    """Compress what is to be compressed, and compare with what is in the directory already.
+    """Compress the checkpoints that are needed, and reserve or resume the directory.
 
     Args:
-        evaluation: What to play.
-        on_step: Told before each part of a compression.
-        on_note: Told in words what else is to be known.
+        evaluation: The settings.
+        on_step: Called before each part of a compression.
+        on_note: Called with a sentence on what else the user should know.
 
     Raises:
         ConfigurationError: A setting, policy file or recipe cannot be used.
@@ -238,7 +238,7 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
 
 
 def _loop(evaluation: Evaluation, configuration: Configuration) -> dict[str, object]:
-    """What episodes must have in common beside policy and weights."""
+    """What episodes must have in common, apart from policy and weights."""
     robot = configuration.model_dump(mode="json", exclude={"policy", "checkpoint", "tokenizer", "device"})
     return {
         "robot (its settings differ)": robot,

@@ -1,4 +1,4 @@
-"""An evaluation as a user sees it: progress on the console, then report, plots and videos."""
+"""An evaluation on the console: progress, then report, plots and videos."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,26 +17,26 @@ from sqap_vla_ros.tools.evaluation.videos import failures_to_film, film, is_film
 
 
 def run_evaluation(evaluation: Evaluation, console: Console, command: str, videos: int = 0) -> list[Row]:
-    """Play what is missing, write the report over what these settings name, and print it.
+    """Play the episodes that are missing, write the report on all that the settings name, and print it.
 
     Args:
-        evaluation: What to play.
+        evaluation: The settings.
         console: Where progress is shown.
-        command: That makes the same again, for the report.
-        videos: Failures per policy that are filmed.
+        command: The command that does the same again, for the report.
+        videos: Number of failures per policy that are filmed.
 
     Returns:
         The rows of the report.
 
     Raises:
         ConfigurationError, CheckpointError, CompressionError, RunDirectoryError, ParallelError: See `prepare` and
-            `run_jobs`; what was played stays.
+            `run_jobs`; results so far are on disk.
     """
     prepared = _prepare(evaluation, console)
     try:
         _play(prepared, console)
     except KeyboardInterrupt:
-        console.print(f"stopped; what is done stays in {evaluation.out}, the same command goes on from there")
+        console.print(f"stopped; results so far are in {evaluation.out}, and the same command resumes from there")
         raise
     finally:
         rows = _report(prepared, command)
@@ -103,7 +103,7 @@ def _report(prepared: Prepared, command: str) -> list[Row]:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    """What matters most; the rest is in results.md."""
+    """The figures that matter most; all of them are in results.md."""
     table = Table(
         "policy", "disturbance", "episodes", "success, % [95 %]", "compared with", "difference, points [95 %]"
     )

@@ -1,4 +1,4 @@
-"""What is compared: a policy file, the recipe that compressed its weights, and what disturbs the robot."""
+"""What an evaluation compares: policy files, recipes that compressed the weights, and disturbances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Variant:
 
     Attributes:
         policy: Name of a file in config/policies, or a path to one.
-        recipe: Name of a file in config/recipes, or a path to one; empty: the checkpoint as it is.
+        recipe: Name of a file in config/recipes, or a path to one; empty: the float checkpoint.
     """
 
     policy: str
@@ -30,7 +30,7 @@ class Variant:
 
     @classmethod
     def parse(cls, word: str) -> "Variant":
-        """From `POLICY` or `POLICY@RECIPE`.
+        """Parse `POLICY` or `POLICY@RECIPE`.
 
         Raises:
             ConfigurationError: One of the names is empty.
@@ -46,11 +46,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Condition:
-    """What an episode is played under: nothing in the way, or one disturbance of one size.
+    """The condition that an episode is played under: no disturbance, or one of one size.
 
     Attributes:
         kind: A key of `DISTURBANCES`; empty: none.
-        size: In that disturbance's unit.
+        size: Size in the unit of that disturbance.
     """
 
     kind: str = ""
@@ -64,7 +64,7 @@ UNDISTURBED = Condition()
 
 
 def parse_conditions(words: Sequence[str]) -> tuple[Condition, ...]:
-    """From words such as `tf_offset=0.01,0.02`: each size, after the undisturbed one that all are compared with.
+    """Parse words such as `tf_offset=0.01,0.02` into a condition per size, after the undisturbed one.
 
     Raises:
         ConfigurationError: An unknown disturbance, or a size that is not a positive number.
@@ -88,6 +88,6 @@ def parse_conditions(words: Sequence[str]) -> tuple[Condition, ...]:
                 )
             condition = Condition(kind, value)
             if str(condition) in map(str, conditions):
-                raise ConfigurationError(f"disturbances: '{condition}' is named twice")
+                raise ConfigurationError(f"disturbances: '{condition}' is given twice")
             conditions.append(condition)
     return tuple(conditions)

@@ -1,7 +1,7 @@
-"""Videos of failed episodes, with what the policy kept of each image and where it wanted to go.
+"""Videos of failed episodes, with the visual tokens that the policy kept and the path that it planned.
 
-A failure is played again to be filmed: an episode in process gives the same again on the same machine, and the hundreds
-that are not looked at need no rendering between their plans.
+A failure is played again to be filmed: an episode in one process repeats itself on the same machine, and the hundreds
+that nobody looks at need no rendering between their plans.
 """
 
 import tempfile
@@ -24,8 +24,8 @@ class Film:
     """A filmed episode.
 
     Attributes:
-        result: What came of it this time.
-        mp4: Content of the file.
+        result: Its result this time.
+        mp4: Content of the video file.
     """
 
     result: EpisodeResult
@@ -33,7 +33,7 @@ class Film:
 
     @property
     def name(self) -> str:
-        """Name of its file."""
+        """The name of its file."""
         return f"{_stem(*self.result.key)}-{'success' if self.result.success else 'failure'}.mp4"
 
 
@@ -53,7 +53,7 @@ class _Frame:
 
 
 def is_filmed(job: EpisodeJob, folder: Path) -> bool:
-    """Whether the folder has a film of the episode."""
+    """Whether the folder has a video of the episode."""
     return any(folder.glob(f"{_stem(*job.key)}-*.mp4"))
 
 
@@ -62,12 +62,12 @@ def _stem(task: str, variant: str, disturbance: str, episode: int) -> str:
 
 
 def failures_to_film(jobs: Iterable[EpisodeJob], results: Iterable[EpisodeResult], per_policy: int) -> list[EpisodeJob]:
-    """The undisturbed failures of each policy that are filmed: the first of each task in turn.
+    """Choose the undisturbed failures of each policy that are filmed: the first of each task in turn.
 
     Args:
         jobs: All episodes.
-        results: Of those that are done.
-        per_policy: How many at most.
+        results: Results of those that are done.
+        per_policy: Largest number of failures per policy.
     """
     failed = {result.key for result in results if not result.success}
     candidates = [job for job in jobs if job.condition == UNDISTURBED and job.key in failed]
@@ -100,7 +100,7 @@ def film(job: EpisodeJob) -> Film:
 def _pictures(
     frames: Sequence[_Frame], job: EpisodeJob, result: EpisodeResult
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Stamp and picture of each image; one that was not planned on shows the latest plan before it."""
+    """Stamp and picture of each image; an image that was not planned on shows the latest plan before it."""
     from sqap_vla_ros.perception.camera import CameraModel
     from sqap_vla_ros.perception.transforms import inverse
     from sqap_vla_ros.reporting.overlay import Overlay, add_caption, draw_overlay
