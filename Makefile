@@ -16,7 +16,7 @@ FOREIGN := PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME LD_LIBRARY_PATH CMAKE_P
 ISOLATED := env $(addprefix -u ,$(FOREIGN)) ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$(ROS_DOMAIN_ID) \
 	RMW_IMPLEMENTATION=rmw_fastrtps_cpp MUJOCO_GL=$(MUJOCO_GL) OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help demo test test-kilted lint bench closed-loop workstation clean
+.PHONY: help demo test test-kilted lint docs bench closed-loop workstation clean
 
 help:
 	@echo "make TARGET [TORCH=auto|cpu|cu130] [PYTHON=python3.12]"
@@ -41,6 +41,11 @@ lint: ## format, lint, types, and the order of imports
 	$(VENV)/bin/mypy sqap_vla_ros
 	$(VENV)/bin/lint-imports
 
+docs: ## the documentation as a site that works offline, out/site/index.html
+	@$(BOOTSTRAP) --for-docs
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "docs: open out/site/index.html"
+
 bench: ## the figures of the README but success rates, into benchmarks/results
 	@$(BOOTSTRAP)
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m benchmarks.node_overhead
@@ -54,14 +59,14 @@ bench: ## the figures of the README but success rates, into benchmarks/results
 	@$(VENV)/bin/python -m benchmarks.kinematics
 	@$(VENV)/bin/python -m benchmarks.continuity
 	@$(VENV)/bin/python -m benchmarks.deployment
-	@$(VENV)/bin/python -m benchmarks.readme
+	@$(VENV)/bin/python -m benchmarks.tables
 
 closed-loop: ## success rates of the small model, into benchmarks/results (hours)
 	@$(BOOTSTRAP)
 	@$(ISOLATED) $(VENV)/bin/python -m benchmarks.closed_loop
 	@$(ISOLATED) $(VENV)/bin/python -m benchmarks.robustness
 	@$(ISOLATED) $(VENV)/bin/python -m benchmarks.planted_outliers
-	@$(VENV)/bin/python -m benchmarks.readme
+	@$(VENV)/bin/python -m benchmarks.tables
 
 workstation: ## on a robot's computer, with its ROS 2 sourced: what `colcon build` and `ros2 launch` need
 	@$(PYTHON) environment/workstation.py --torch $(TORCH)

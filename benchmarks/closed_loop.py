@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from benchmarks.results import DOCS, EPISODES, command_line, commit, read_results, today, write_results
+from benchmarks.results import EPISODES, command_line, commit, read_results, today, write_results
 from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.simulation.tasks import chosen_tasks
 from sqap_vla_ros.tools.evaluation.cached_episodes import cached_episodes
@@ -19,12 +19,10 @@ from sqap_vla_ros.tools.evaluation.comparison import (
     COMPARED,
     REFERENCE,
     ROWS,
-    bars,
     comparable_results,
     figures,
     merged,
 )
-from sqap_vla_ros.tools.evaluation.plots import plot_success
 from sqap_vla_ros.tools.evaluation.report import Row
 from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.tools.evaluation.session import run_evaluation
@@ -44,7 +42,7 @@ def main(
     workers: int = 2,
     out: Path = Path("out/closed_loop"),
 ) -> None:
-    """Play, write `results/closed_loop.json` and `docs/closed_loop.png`: first the float model and SQAP-VLA, then all.
+    """Play and write `results/closed_loop.json`: first the float model and SQAP-VLA, then all.
 
     Args:
         checkpoint: CogACT run directory of the trained small model.
@@ -98,7 +96,6 @@ def main(
             weights_sha256=weights,
             measured=measured | dict.fromkeys(now, f"{commit()}, {today()}"),
         )
-        plot_success(bars(shown, task_names), DOCS / "closed_loop.png")
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ def draw(runs: dict[str, Run]) -> Figure:
 
 
 def main(seconds: float = 40.0, write: bool = True) -> None:
-    """Run all ways of blending, print, and write `results/continuity.json` and `docs/continuity.png`.
+    """Run all ways of blending, print, and write `results/continuity.json` and `docs/images/continuity.png`.
 
     Args:
         seconds: Simulated time of each.
@@ -242,7 +242,7 @@ def main(seconds: float = 40.0, write: bool = True) -> None:
             for name, of in runs.items()
         }
         print(write_results("continuity", figures, counts=counts))
-        draw(runs).savefig(RESULTS.parents[1] / "docs/continuity.png", dpi=70)
+        draw(runs).savefig(RESULTS.parents[1] / "docs/images/continuity.png", dpi=70)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ project's own forward pass (one prefill, no key-value cache, no `lm_head`, the l
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import tyro
@@ -22,7 +20,7 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.full_size import write_full_size
-from benchmarks.results import RESULTS, write_results
+from benchmarks.results import write_results
 from sqap_vla_ros.config.policy import read_policy
 from sqap_vla_ros.config.pruning import EfficientVlaConfig
 from sqap_vla_ros.config.recipe import read_recipe
@@ -60,7 +58,7 @@ POLICIES: dict[str, tuple[str, str | None]] = {
 
 
 def main(work: Path = Path("out/cpu_speed"), rounds: int = 7, threads: int = 2) -> None:
-    """Measure, write `results/cpu_speed.json` and `docs/cpu_speed.png`.
+    """Measure, and write `results/cpu_speed.json`.
 
     Args:
         work: Directory for the random checkpoint and its compressions; kept for the next time.
@@ -97,7 +95,6 @@ def main(work: Path = Path("out/cpu_speed"), rounds: int = 7, threads: int = 2) 
     }
     figures = _figures(medians) | {"selection_ms": _selection_ms()} | _bit_operations()
     write_results("cpu_speed", figures, medians_s=medians, rounds=rounds, threads=threads)
-    _plot(medians, RESULTS.parents[1] / "docs" / "cpu_speed.png")
     console.print(_table(medians, figures))
 
 
@@ -216,20 +213,6 @@ def _table(medians: dict[str, dict[str, float]], figures: dict[str, float]) -> T
             f"{figures[f'bops_by_width_percent_{name}']:.1f} %",
         )
     return table
-
-
-def _plot(medians: dict[str, dict[str, float]], path: Path) -> None:
-    names: Sequence[str] = list(medians)[::-1]
-    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    left = np.zeros(len(names))
-    for stage in (stage for stage in medians["fp16"] if stage != "total"):
-        widths = np.array([medians[name][stage] for name in names])
-        axes.barh(names, widths, left=left, label=stage.replace("_", " "))
-        left += widths
-    axes.set_xlabel("seconds per plan on this CPU, medians")
-    axes.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.45, 1.0), frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

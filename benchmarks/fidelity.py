@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -28,16 +27,15 @@ from benchmarks.outliers import (
     Measured,
     study,
 )
-from benchmarks.results import RESULTS, write_results
+from benchmarks.results import write_results
 from sqap_vla_ros.config.recipe import Recipe, read_recipe
 from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_frames
 from sqap_vla_ros.tools.compression.compress import compress
 from sqap_vla_ros.tools.compression.fidelity import TOP_K, FidelityReport, report
-from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table, write_plot
+from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table
 
-ROOT = RESULTS.parents[1]
 # Initial states of a simulated suite, by turns for calibration and for evaluation: never the same state for both.
 SOURCE, FRAMES = "libero:libero_object", 40
 # Without rtn-w4a4 and rotated-w4a4, which are there for `benchmarks.planted_outliers`.
@@ -100,18 +98,8 @@ def outlier_table(words: str, results: Mapping[str, Measured]) -> Table:
     return table
 
 
-def plot_outliers(results: Mapping[str, Mapping[str, Measured]], recipes: Mapping[str, Recipe], path: Path) -> None:
-    """Per case a bar of the error for each recipe, least at the top of the first case."""
-    figure = Figure(figsize=(13, 3.2), layout="constrained")
-    names = sorted(recipes, key=lambda name: -results[CASES[0].name][name].probability_error)
-    for axes, case in zip(figure.subplots(1, len(CASES), sharex=True, sharey=True), CASES, strict=True):
-        axes.barh(names, [results[case.name][name].probability_error for name in names])
-        axes.set(title=f"outliers: {case.name}", xlabel="error of attention probabilities")
-    figure.savefig(path, dpi=70)
-
-
 def main(write: bool = True) -> None:
-    """Measure, print, and write `results/fidelity.json`, `docs/fidelity.png` and `docs/outliers.png`.
+    """Measure, print, and write `results/fidelity.json`.
 
     Args:
         write: Keep the results.
@@ -144,8 +132,6 @@ def main(write: bool = True) -> None:
         found = outliers[CASES[0].name][name]
         figures[f"outlier_probability_error_{name}"] = found.probability_error
         figures[f"outlier_topk32_overlap_{name}"] = 100 * found.topk_overlap[32]
-    write_plot(small, ROOT / "docs" / "fidelity.png")
-    plot_outliers(outliers, everywhere, ROOT / "docs" / "outliers.png")
     path = write_results(
         "fidelity",
         figures,

@@ -11,7 +11,7 @@ from benchmarks.results import RESULTS, write_results
 
 
 def main(bench: Path = Path("out/bench")) -> None:
-    """Write `results/gpu_<device>.json` and `docs/gpu_<device>.png`, as gpu_h200.
+    """Write `results/gpu_<device>.json` and `docs/images/gpu_<device>.png`, as gpu_h200.
 
     Args:
         bench: Directory that `sqap-vla bench` wrote, on a GPU.
@@ -24,7 +24,7 @@ def main(bench: Path = Path("out/bench")) -> None:
     figures = measured.pop("figures")
     machine = f"{measured['device']}, torch {measured['torch']}"
     path = write_results(name, figures, **measured, machine=machine, command="sqap-vla bench")
-    picture = RESULTS.parents[1] / "docs" / f"{name}.png"
+    picture = RESULTS.parents[1] / "docs" / "images" / f"{name}.png"
     shutil.copyfile(bench / "bench.png", picture)
     print(f"written to {path} and {picture}")
 

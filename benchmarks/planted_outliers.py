@@ -13,12 +13,11 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from benchmarks.closed_loop import SHIPPED
-from benchmarks.results import DOCS, EPISODES, command_line, write_results
+from benchmarks.results import EPISODES, command_line, write_results
 from sqap_vla_ros.simulation.tasks import chosen_tasks
 from sqap_vla_ros.testing.synthetic_outliers import FACTOR, SHARE, with_outliers
 from sqap_vla_ros.tools.evaluation.cached_episodes import cached_episodes
 from sqap_vla_ros.tools.evaluation.comparison import success_figures
-from sqap_vla_ros.tools.evaluation.plots import Bar, plot_success
 from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.tools.evaluation.session import run_evaluation
 from sqap_vla_ros.tools.evaluation.variants import Variant
@@ -81,7 +80,6 @@ def main(
         episodes_per_task=episodes,
         task_names=[task.name for task in evaluation.tasks],
     )
-    plot_success([Bar.of(row) for row in rows], DOCS / "planted_outliers.png")
 
 
 if __name__ == "__main__":

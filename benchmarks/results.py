@@ -13,7 +13,6 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parent / "results"
 EPISODES = RESULTS / "episodes"
 """Cached episode results, a directory per benchmark."""
-DOCS = RESULTS.parents[1] / "docs"
 
 
 def write_results(name: str, figures: Mapping[str, float], **more: Any) -> Path:

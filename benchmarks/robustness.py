@@ -11,11 +11,10 @@ import tyro
 from rich.console import Console
 
 from benchmarks.closed_loop import SHIPPED
-from benchmarks.results import DOCS, EPISODES, command_line, write_results
+from benchmarks.results import EPISODES, command_line, write_results
 from sqap_vla_ros.simulation.tasks import chosen_tasks
 from sqap_vla_ros.tools.evaluation.cached_episodes import cached_episodes
 from sqap_vla_ros.tools.evaluation.comparison import COMPARED, ROWS, with_interval
-from sqap_vla_ros.tools.evaluation.plots import plot_robustness
 from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.tools.evaluation.session import run_evaluation
 from sqap_vla_ros.tools.evaluation.variants import parse_conditions
@@ -40,7 +39,7 @@ def main(
     workers: int = 2,
     out: Path = Path("out/closed_loop"),
 ) -> None:
-    """Play, write `results/robustness.json` and `docs/robustness.png`.
+    """Play and write `results/robustness.json`.
 
     Args:
         checkpoint: CogACT run directory of the trained small model.
@@ -75,7 +74,6 @@ def main(
     write_results(
         "robustness", figures, episodes_per_task=episodes, task_names=[task.name for task in evaluation.tasks]
     )
-    plot_robustness(named, DOCS / "robustness.png")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqap_vla_ros.reporting.statistics import Estimate
-from sqap_vla_ros.tools.evaluation.plots import Bar
 from sqap_vla_ros.tools.evaluation.report import Row
 from sqap_vla_ros.tools.evaluation.variants import Variant
 
@@ -58,24 +57,6 @@ def success_figures(name: str, row: Row) -> dict[str, float]:
 def with_interval(name: str, share: Estimate) -> dict[str, float]:
     """A share, or a difference of shares, times 100, with its interval."""
     return {name: 100 * share.value, f"{name}_low": 100 * share.low, f"{name}_high": 100 * share.high}
-
-
-def bars(figures: Mapping[str, float], task_names: Sequence[str]) -> list[Bar]:
-    """A bar of the plot for each row that was measured, in the order of `ROWS`."""
-    return [
-        Bar(
-            name,
-            Estimate(
-                value=figures[f"success_{name}"] / 100,
-                low=figures[f"success_{name}_low"] / 100,
-                high=figures[f"success_{name}_high"] / 100,
-                count=round(figures[f"played_{name}"]),
-            ),
-            {task: figures[key] / 100 for task in task_names if (key := f"task_{task}_{name}") in figures},
-        )
-        for name in ROWS
-        if f"played_{name}" in figures
-    ]
 
 
 def merged(before: Mapping[str, Row], now: Mapping[str, Row]) -> dict[str, Row]:

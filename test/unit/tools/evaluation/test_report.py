@@ -1,7 +1,7 @@
 """From episodes to tables and pictures."""
 
 import json
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ from sqap_vla_ros.config.recipe import read_recipe
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.run_directory import Record, RunDirectoryError
 from sqap_vla_ros.tools.evaluation.cached_episodes import FILES, cached_episodes
-from sqap_vla_ros.tools.evaluation.comparison import ROWS, bars, comparable_results, figures, merged
+from sqap_vla_ros.tools.evaluation.comparison import ROWS, comparable_results, figures, merged
 from sqap_vla_ros.tools.evaluation.episodes import EpisodeResult
 from sqap_vla_ros.tools.evaluation.plots import Bar, plot_robustness, plot_success
 from sqap_vla_ros.tools.evaluation.report import Row, markdown, summarise, write_report
@@ -105,18 +105,6 @@ def test_figures_of_the_benchmark_are_in_per_cent_and_points() -> None:
     assert (found["success_fp16"], found["success_sqap"], found["paired_difference_sqap"]) == (100, 75, -25)
     assert found["success_sqap_low"] < 75 < found["success_sqap_high"]
     assert found["paired_difference_sqap_low"] < -25 and "paired_difference_fp16_low" not in found
-
-
-def test_the_benchmark_draws_every_row_that_was_measured() -> None:
-    float_model, sqap, _ = rows()
-    drawn = bars(figures({"sqap": sqap, "fp16": float_model}), TASKS)
-    assert [(bar.label, bar.mean.count) for bar in drawn] == [
-        ("fp16", float_model.mean.count),
-        ("sqap", sqap.mean.count),
-    ]
-    expected = Bar.of(sqap)
-    assert drawn[1].tasks == expected.tasks
-    assert astuple(drawn[1].mean) == pytest.approx(astuple(expected.mean))
 
 
 def test_rows_that_are_not_named_stay_if_weights_and_tasks_are_the_same() -> None:
