@@ -24,7 +24,7 @@ help:
 
 demo: ## a simulated arm, driven from its camera images over ROS 2; no ROS needed
 	@$(BOOTSTRAP)
-	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m sqap_vla_ros.simulation.demo
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m sqap_vla_ros demo
 
 test: ## all tests
 	@$(BOOTSTRAP) --for-tests
@@ -71,7 +71,7 @@ closed-loop: ## success rates of the small model, into benchmarks/results (hours
 workstation: ## on a robot's computer, with its ROS 2 sourced: what `colcon build` and `ros2 launch` need
 	@$(PYTHON) environment/workstation.py --torch $(TORCH)
 
-clean: ## removes what the other targets made
-	rm -rf .venv .venv-kilted .venv-workstation build install log out *.egg-info
+clean: ## removes what the other targets made; results in out/ stay
+	rm -rf .venv .venv-kilted .venv-workstation build install log *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

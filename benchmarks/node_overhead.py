@@ -111,7 +111,7 @@ def play_demo(out: Path, *more: str, python: str = sys.executable, directory: Pa
         python: That runs it.
         directory: Where; None: here.
     """
-    command = [python, "-m", "sqap_vla_ros.simulation.demo", "--out", str(out), *more]
+    command = [python, "-m", "sqap_vla_ros", "demo", "--out", str(out), *more]
     subprocess.run(command, cwd=directory, check=True)
     report: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
     return report

@@ -1,4 +1,4 @@
-"""How fast a device plans: bench."""
+"""Speed of a device: bench."""
 
 import subprocess
 import sys
@@ -9,32 +9,33 @@ from typing import Literal
 
 from rich.console import Console
 
-_WIDTH = 140
-
 
 @dataclass(frozen=True)
 class Bench:
-    """Time CogACT at its full size (random weights) under every policy, against what the device allows.
+    """Time every policy on a CogACT of full size.
 
-    On a GPU a plan is one CUDA graph; without a GPU the same code runs with three blocks of each kind. Results are
-    `bench.json` and `bench.png`. Rows that an earlier run measured with the same settings stay, unless they are
-    measured again.
+    The weights are random. Every time is compared with the lowest that the device allows. On a GPU a plan is one CUDA
+    graph; on a CPU the same code runs with three blocks of each kind. Writes bench.json and bench.png. Rows that an
+    earlier run measured with the same settings stay, unless they are measured again.
+
+    Example:
+        sqap-vla bench --rows fp16_graph both
     """
 
     out: Path = Path("out/bench")
     """Directory for the results."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """Where to plan; auto: on a GPU if there is one."""
+    """Device that is timed; auto: a GPU if there is one."""
     size: Literal["small", "base", "large"] = "base"
-    """Of the action head: CogACT-Small, -Base or -Large."""
+    """Size of the action head: CogACT-Small, -Base or -Large."""
     repeats: int | None = None
-    """Plans per policy that count; absent: 100 on a GPU, 5 on a CPU."""
+    """Number of plans per policy that are timed; default: 100 on a GPU, 5 on a CPU."""
     rows: tuple[str, ...] = ()
-    """Only these policies, by their names in the results (both, fp16_graph, …)."""
-    minutes: float | None = 7.0
-    """No policy is begun after this long; what was measured until then is written. None: each is begun."""
+    """Names of policies as in the results (both, fp16_graph, ...); default: all."""
+    minutes: float = 7.0
+    """Time after which no further policy is begun [min]; what was measured until then is written. 0: no limit."""
     calculated: bool = False
-    """Measure nothing; print the table of floors on known GPUs, calculated from their data sheets."""
+    """Measure nothing; print the lowest times on known GPUs, calculated from their data sheets."""
 
     def run(self, console: Console) -> None:
         """Measure, or calculate."""
@@ -52,31 +53,29 @@ class Bench:
         from sqap_vla_ros.tools.benchmark.run import Bench as Measurement
 
         if unknown := [name for name in self.rows if name not in ROWS]:
-            raise ConfigurationError(f"rows: {unknown[0]} is none of the policies; they are {', '.join(ROWS)}")
+            raise ConfigurationError(f"--rows {unknown[0]}: there is no such policy; there are {', '.join(ROWS)}")
         device = choose_device(self.device)
         repeats = self.repeats if self.repeats is not None else 100 if device == "cuda" else 5
         if repeats < 1:
-            raise ConfigurationError(f"repeats = {repeats}: expected at least 1")
-        budget_s = None if self.minutes is None else 60 * self.minutes
+            raise ConfigurationError(f"--repeats {repeats}: expected at least 1")
+        budget_s = 60 * self.minutes if self.minutes else None
         settings = Settings(device, self.size, repeats, rows=self.rows, budget_s=budget_s)
         begun_s = time.monotonic()
         content = Measurement(settings, self.out, lambda words: console.print(words, highlight=False)).run()
         if content["left"]:
             left_s = None if budget_s is None else budget_s - (time.monotonic() - begun_s)
             raise SystemExit(self._go_on(content["left"], device, repeats, left_s))
-        # A table that is cut off says nothing: a pipe has no width of its own.
-        wide = console if console.is_terminal else Console(file=console.file, width=_WIDTH)
-        wide.print(result_table(content))
+        console.print(result_table(content))
         for name, words in (content["failed"] | content["skipped"]).items():
             console.print(f"{name}: {words}", style="yellow", markup=False)
-        wide.print(table)
-        console.print(f"written to {self.out}")
+        console.print(table)
+        console.print(f"written to {self.out}", soft_wrap=True)
         if content["failed"]:
             raise SystemExit(1)
 
     def _go_on(self, rows: list[str], device: str, repeats: int, left_s: float | None) -> int:
-        """Measure the rest in a process of its own, and print everything; returns its exit code."""
-        minutes = "None" if left_s is None else f"{max(left_s, 0.0) / 60:g}"
-        command = [sys.executable, "-m", "sqap_vla_ros.cli", "bench", "--device", device, "--size", self.size]
+        """Measure the remaining rows in a process of its own, and print everything; returns its exit code."""
+        minutes = "0" if left_s is None else f"{max(left_s / 60, 1e-9):g}"
+        command = [sys.executable, "-m", "sqap_vla_ros", "bench", "--device", device, "--size", self.size]
         command += ["--out", str(self.out), "--repeats", str(repeats), "--minutes", minutes, "--rows", *rows]
         return subprocess.run(command).returncode

@@ -1,4 +1,4 @@
-"""What is done with checkpoints: compress, inspect, fidelity, random-checkpoint."""
+"""Commands on checkpoints: compress, inspect, fidelity, random-checkpoint."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,39 +7,43 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
+from sqap_vla_ros.cli.directories import result_directory
 from sqap_vla_ros.cli.progress import progress_bar
 
 
 @dataclass(frozen=True)
 class Compress:
-    """Compress a CogACT checkpoint to low-bit integers, without training.
+    """Compress a CogACT checkpoint to low-bit integers.
 
-    Works part by part: a checkpoint may be larger than memory, and a run that was stopped goes on when the same command
-    is given again. The directory that it makes needs nothing else to run: give it as `checkpoint` to node or replay.
+    Nothing is trained. The checkpoint is read part by part and may be larger than memory; a run that was stopped goes
+    on when the same command is given again. The new directory is complete in itself: give it as `checkpoint` to node or
+    replay.
+
+    Example:
+        sqap-vla compress my_run --recipe sqap-w4a4 --calibration my_bag
     """
 
     checkpoint: tyro.conf.Positional[str]
-    """CogACT run directory, .pt file or Hub id."""
+    """Name in config/checkpoints, run directory, .pt file or Hub id."""
     recipe: str = "sqap-w4a4"
     """Name of a file in config/recipes, or a path to one."""
     out: Path | None = None
-    """Directory to make; empty: beside the run directory, with the recipe's name appended."""
+    """New directory; default: next to the run directory, with the recipe's name appended."""
     calibration: tuple[str, ...] = ()
-    """Camera frames that GPTQ, smoothing and mixed precision look at: bags, folders of images or demonstrations, or
-    libero[:SUITE]."""
+    """Bags, folders of images or demonstrations, or libero[:SUITE]; GPTQ, smoothing and mixed precision use them."""
     frames: int = 32
-    """How many frames to take from them."""
+    """Number of frames to take from them."""
     instruction: str = ""
-    """What to do in frames that come without instruction."""
+    """The task in frames that come without an instruction."""
     image_topic: str = ""
     """Camera image topic of bags that have several."""
     tokenizer: str = ""
-    """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
+    """Directory of the Llama-2 tokenizer; default: next to the checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where rounding computes."""
+    """Device that the weights are rounded on."""
 
     def run(self, console: Console) -> None:
-        """Compress, with progress, and print what came out."""
+        """Compress, with progress, and print a summary."""
         from sqap_vla_ros.config.recipe import read_recipe
         from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
         from sqap_vla_ros.policies.cogact.policy import choose_device
@@ -49,9 +53,9 @@ class Compress:
 
         recipe = read_recipe(self.recipe)
         checkpoint = open_checkpoint(self.checkpoint)
-        # A checkpoint from the Hub lies in a cache: what is made of it goes here instead.
-        beside = checkpoint.directory if Path(self.checkpoint).exists() else Path(self.checkpoint.replace("/", "-"))
-        out = self.out or Path(f"{beside}-{recipe.name}")
+        # A checkpoint from the Hub is in a cache: its compressed version is written to the working directory instead.
+        source = checkpoint.directory if Path(self.checkpoint).exists() else Path(self.checkpoint.replace("/", "-"))
+        out = self.out or Path(f"{source}-{recipe.name}")
         refuse_other_use(out)
         device = choose_device(self.device)
         tokenizer = Path(self.tokenizer).expanduser() if self.tokenizer else None
@@ -60,7 +64,7 @@ class Compress:
             frames = read_frames(self.calibration, self.frames, self.instruction, self.image_topic)
             for note in frames.notes:
                 console.print(f"note: {note}")
-        # A layer may take minutes, and the rest is estimated from all that were done.
+        # A layer may take minutes; the remaining time is estimated from all that are done.
         with progress_bar(console, speed_estimate_period=3600) as progress:
             task = progress.add_task("compressing", total=None)
 
@@ -80,18 +84,25 @@ class Compress:
                     on_note=progress.console.print,
                 )
             except KeyboardInterrupt:
-                progress.console.print(f"stopped; what is done stays in {out}, the same command goes on from there")
+                words = f"stopped; what is done stays in {out}, the same command goes on from there"
+                progress.console.print(words, soft_wrap=True)
                 raise
         console.print(summary_table(out, manifest))
-        console.print(f"next: sqap-vla inspect {out}\n      sqap-vla replay BAG --checkpoint {out}")
+        console.print(f"next: sqap-vla inspect {out}\n      sqap-vla replay BAG --checkpoint {out}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Show what a compressed checkpoint holds: per layer bits, error and bytes."""
+    """Show what a compressed checkpoint holds.
+
+    Prints bits, error and bytes of every layer.
+
+    Example:
+        sqap-vla inspect my_run-sqap-w4a4 --verify
+    """
 
     directory: tyro.conf.Positional[Path]
-    """What `sqap-vla compress` made."""
+    """Directory that `sqap-vla compress` made."""
     verify: bool = False
     """Read all files and compare their hashes."""
 
@@ -110,41 +121,49 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Compare compressed checkpoints with the original, frame by frame with the same noise.
+    """Compare compressed checkpoints with the original.
 
-    Prints how far the cognition feature and the actions are from the float model's, and how many of the visual tokens
-    that it looks at most they have in common with it.
+    All models see the same frames and the same noise. Prints the distance of the cognition feature and of the actions
+    from the float model's, and the share of the most attended visual tokens that both agree on. Writes fidelity.json
+    and fidelity.png.
+
+    Example:
+        sqap-vla fidelity my_run my_run-sqap-w4a4 --frames-from another_bag
     """
 
     checkpoint: tyro.conf.Positional[str]
-    """The original: CogACT run directory, .pt file or Hub id."""
+    """Name in config/checkpoints, run directory, .pt file or Hub id of the original."""
     compressed: tyro.conf.Positional[tuple[Path, ...]]
-    """What `sqap-vla compress` made of it; one or several."""
+    """Directories that `sqap-vla compress` made of it; one or several."""
     frames_from: tuple[str, ...] = ()
-    """Camera frames to ask, others than those of the calibration: bags, folders of images or demonstrations, or
-    libero[:SUITE]."""
+    """Bags, folders of images or demonstrations, or libero[:SUITE]; use others than for the calibration."""
     frames: int = 16
-    """How many frames to take from them."""
+    """Number of frames to take from them."""
     instruction: str = ""
-    """What to do in frames that come without instruction."""
+    """The task in frames that come without an instruction."""
     image_topic: str = ""
     """Camera image topic of bags that have several."""
-    out: Path = Path("out/fidelity")
-    """Directory for fidelity.json and fidelity.png."""
+    out: Path | None = None
+    """New directory for the results; default: out/fidelity, or the first free one of out/fidelity-2, ..."""
     tokenizer: str = ""
-    """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
+    """Directory of the Llama-2 tokenizer; default: next to the checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the models run."""
+    """Device that the models run on."""
 
     def run(self, console: Console) -> None:
-        """Ask all models, print and write the report."""
+        """Run all models, print and write the report."""
         from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
         from sqap_vla_ros.policies.cogact.policy import choose_device
+        from sqap_vla_ros.policies.cogact.store import read_manifest
         from sqap_vla_ros.tools.compression.calibration import read_frames
         from sqap_vla_ros.tools.compression.fidelity import report
         from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table, write_json, write_plot
 
         checkpoint = open_checkpoint(self.checkpoint)
+        out = result_directory(self.out, "fidelity")
+        if self.frames_from:
+            for directory in self.compressed:
+                read_manifest(directory)  # so that a mistake in a name costs no time
         frames = read_frames(self.frames_from, self.frames, self.instruction, self.image_topic)
         for note in frames.notes:
             console.print(f"note: {note}")
@@ -156,22 +175,26 @@ class Fidelity:
             device=choose_device(self.device),
             on_progress=console.print,
         )
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_json(found, self.out / "fidelity.json")
-        write_plot(found, self.out / "fidelity.png")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(found, out / "fidelity.json")
+        write_plot(found, out / "fidelity.png")
         console.print(fidelity_table(found))
-        console.print(f"written to {self.out}")
+        console.print(f"written to {out}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
 class RandomCheckpoint:
-    """Write a small random CogACT in the published layout, to try everything without the 30 GB of weights.
+    """Write a small CogACT with random weights.
 
-    It plans nonsense, at the speed of a model of its size.
+    It has the published layout, so that everything can be tried without the 30 GB of published weights. It plans
+    nonsense, at the speed of a model of its size.
+
+    Example:
+        sqap-vla random-checkpoint my_run
     """
 
     directory: tyro.conf.Positional[Path]
-    """Run directory to make."""
+    """New run directory."""
     seed: int = 0
     """The same seed gives the same weights."""
 
@@ -180,10 +203,11 @@ class RandomCheckpoint:
         from sqap_vla_ros.config.files import ConfigurationError
         from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 
+        result_directory(self.directory, "")
         try:
             write_random_checkpoint(self.directory, seed=self.seed)
         except OSError as error:
             raise ConfigurationError(
                 f"{self.directory}: {error.strerror}; give a directory that can be written"
             ) from None
-        console.print(f"wrote {self.directory}")
+        console.print(f"wrote {self.directory}", soft_wrap=True)

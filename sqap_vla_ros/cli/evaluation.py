@@ -1,4 +1,4 @@
-"""Success rates in closed loop: evaluate, simpler."""
+"""Commands that measure success rates in closed loop: evaluate, simpler."""
 
 import shlex
 import sys
@@ -14,51 +14,53 @@ from sqap_vla_ros.cli.progress import progress_bar
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure success rates in closed loop, in simulation, with the same episodes for every policy.
+    """Measure success rates in LIBERO.
 
-    Writes episodes.jsonl (one line per episode), results.json, results.md, success.png, robustness.png and videos of
-    failures. A run that was stopped goes on when the same command is given again, and more episodes, tasks or policies
-    can be added later.
+    Every policy plays the same episodes in closed loop. Writes episodes.jsonl (one line per episode), results.json,
+    results.md, success.png, robustness.png and videos of failures. A run that was stopped goes on when the same command
+    is given again, and more episodes, tasks or policies can be added later. Disturbances are camera_rotation [deg],
+    camera_translation [m], tf_offset [m], image_noise [grey levels], drop_frames [fraction] and delay [s].
+
+    Example:
+        sqap-vla evaluate my_run --policies fp16 sqap@sqap-w4a4 --episodes 25
     """
 
     checkpoint: tyro.conf.Positional[str]
-    """CogACT run directory, .pt file or Hub id."""
+    """Name in config/checkpoints, run directory, .pt file or Hub id."""
     policies: tuple[str, ...] = ("fp16", "sqap@sqap-w4a4")
     """POLICY or POLICY@RECIPE, files of config/policies and config/recipes; all are compared with the first one."""
     tasks: tuple[str, ...] = ()
-    """Names of tasks, as pick_can; empty: those that the checkpoint was trained on, if it says, or all."""
+    """Names of tasks, as pick_can; default: those that the checkpoint was trained on, or all where it is not known."""
     episodes: int = 25
-    """Per task, policy and disturbance. Initial states repeat after 50; where fixtures stand is drawn for each."""
+    """Number of episodes per task, policy and disturbance. Initial states repeat after 50; fixtures shift in each."""
     out: Path | None = None
-    """Directory for results and compressed checkpoints; not given: out/evaluation_ and the checkpoint's name."""
+    """Directory for results and compressed checkpoints; default: out/evaluation_ and the checkpoint's name."""
     disturbances: tuple[str, ...] = ()
-    """NAME=SIZE,SIZE with camera_rotation [deg], camera_translation [m], tf_offset [m], image_noise [grey levels],
-    drop_frames [share] or delay [s]; played beside the undisturbed episodes."""
+    """NAME=SIZE,SIZE, as camera_rotation=1,2; played in addition to the undisturbed episodes."""
     workers: int = 2
     """Episodes at a time."""
     ray: str = ""
-    """Address of a Ray cluster whose machines see the same files ("auto": the running one); empty: this machine."""
+    """Address of a Ray cluster whose machines see the same files ("auto": the running one); default: this machine."""
     ros: bool = False
-    """Over ROS topics and in real time, with cell and node as processes; slower."""
+    """Play over ROS topics and in real time, with cell and node as processes; slower."""
     calibration: tuple[str, ...] = ()
-    """What compression looks at, as in `compress`; empty: a few demonstrations of the tasks that are
-    recorded for it."""
+    """Bags, folders of images or demonstrations, or libero[:SUITE]; default: demonstrations that are recorded now."""
     frames: int = 32
-    """How many frames to take from there."""
+    """Number of frames to take from them."""
     plan_period: float = 0.2
-    """From plan to plan [s]; with --ros the node plans as often as it can."""
+    """Time from plan to plan [s]; with --ros the node plans as often as it can."""
     videos: int = 2
-    """Failures per policy that are played again and filmed."""
+    """Number of failures per policy that are played again and filmed."""
     robot: str = "libero_panda"
     """Name of a file in config/robots, or a path to one."""
     tokenizer: str = ""
-    """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
+    """Directory of the Llama-2 tokenizer; default: next to the checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the policies run."""
+    """Device that the policies run on."""
 
     def run(self, console: Console) -> None:
         """Play, with progress and running success rates, and print the tables."""
-        from sqap_vla_ros.config.files import ConfigurationError
+        from sqap_vla_ros.config.files import ConfigurationError, named_checkpoint
         from sqap_vla_ros.simulation.tasks import chosen_tasks
         from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
         from sqap_vla_ros.tools.evaluation.session import run_evaluation
@@ -69,7 +71,7 @@ class Evaluate:
         evaluation = Evaluation(
             checkpoint=self.checkpoint,
             out=self.out or Path("out") / f"evaluation_{Path(self.checkpoint).stem}",
-            tasks=chosen_tasks(self.tasks or trained_tasks(self.checkpoint)),
+            tasks=chosen_tasks(self.tasks or trained_tasks(named_checkpoint(self.checkpoint))),
             variants=tuple(Variant.parse(word) for word in self.policies),
             conditions=parse_conditions(self.disturbances),
             episodes=self.episodes,
@@ -88,31 +90,34 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Simpler:
-    """Measure success rates in SIMPLER, on the published tasks of the Google Robot or the WidowX.
+    """Measure success rates in SIMPLER.
 
-    Needs SIMPLER and a GPU. With the published weights, once with --policy fp16 and once on the compressed checkpoint
-    with --policy sqap, this is Table 1 of SQAP-VLA. A run that was stopped goes on when the same command is given
-    again; policies measured in one directory share its tables.
+    Plays the published tasks of the Google Robot or the WidowX; needs SIMPLER and a GPU. With the published weights,
+    once with --policy fp16 and once on the compressed checkpoint with --policy sqap, this is Table 1 of SQAP-VLA. A run
+    that was stopped goes on when the same command is given again; policies measured in one directory share its tables.
+
+    Example:
+        sqap-vla simpler CogACT/CogACT-Base --policy fp16 --robot google_robot
     """
 
     checkpoint: tyro.conf.Positional[str]
-    """CogACT run directory, .pt file, Hub id, or what `sqap-vla compress` made of one."""
+    """Name in config/checkpoints, run directory, .pt file or Hub id, compressed or not."""
     policy: str = "sqap"
     """Name of a file in config/policies, or a path to one."""
     robot: Literal["google_robot", "widowx_bridge"] = "google_robot"
-    """Whose tasks."""
+    """Robot whose tasks are played."""
     tasks: tuple[str, ...] = ()
-    """Columns of the table, as pick_coke_can; empty: all of the robot."""
+    """Names of tasks, as pick_coke_can; default: all of the robot."""
     settings: tuple[Literal["visual_matching", "variant_aggregation"], ...] = ("visual_matching", "variant_aggregation")
-    """Real backgrounds, or varied looks."""
+    """Real backgrounds, varied looks, or both."""
     episodes: int = 0
-    """This many of each task and setting, spread over its scenes; 0: all that were published."""
+    """Number of episodes per task and setting, spread over its scenes; 0: all that were published."""
     out: Path = Path("out/simpler")
     """Directory for episodes.jsonl, results.json and results.md."""
     tokenizer: str = ""
-    """Directory of the Llama-2 tokenizer; empty: beside the checkpoint."""
+    """Directory of the Llama-2 tokenizer; default: next to the checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the policy runs."""
+    """Device that the policy runs on."""
 
     def run(self, console: Console) -> None:
         """Run the episodes, with progress, and print the tables."""
@@ -165,9 +170,10 @@ class Simpler:
                     words = f"{policy.metadata.policy}: {successes} of {done} succeeded"
                     progress.update(task, description=words, completed=done)
         except KeyboardInterrupt:
-            console.print(f"stopped; what is done stays in {self.out}, the same command goes on from there")
+            words = f"stopped; what is done stays in {self.out}, the same command goes on from there"
+            console.print(words, soft_wrap=True)
             raise
         finally:
             if found := read_results(run.record(EPISODES_FILE)):
                 console.print(write_report(found, self.out), soft_wrap=True)
-                console.print(f"written to {self.out}")
+                console.print(f"written to {self.out}", soft_wrap=True)

@@ -5,11 +5,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def progress_bar(console: Console, speed_estimate_period: float = 30.0) -> Progress:
-    """Bar with counts, elapsed and remaining time.
+    """Make a bar with counts, elapsed and remaining time.
 
     Args:
-        console: Where it is drawn.
-        speed_estimate_period: How far back speed and remaining time look [s].
+        console: Console that it is drawn on.
+        speed_estimate_period: Time over which speed and remaining time are estimated [s].
     """
     return Progress(
         TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""From scripted experts to a small model: demonstrate, train."""
+"""Training of a small model: train."""
 
 import os
 import shlex
@@ -14,93 +14,47 @@ from sqap_vla_ros.cli.progress import progress_bar
 
 
 @dataclass(frozen=True)
-class Demonstrate:
-    """Record demonstrations of LIBERO tasks by scripted experts, from freshly drawn initial states.
-
-    The experts are disturbed now and then, so that there are recoveries to learn from. Failures are dropped. A run that
-    was stopped goes on when the same command is given again, and more episodes can be added later.
-    """
-
-    directory: tyro.conf.Positional[Path]
-    """Where they go: one folder per task, one file per episode."""
-    tasks: tuple[str, ...] = ()
-    """Names of tasks, as pick_can; empty: all."""
-    episodes: int = 300
-    """Per task, failures included."""
-    first_seed: int = 0
-    """Seed of the first one."""
-    policy: str = ""
-    """Run directory of a trained model that drives in turns with the expert, who shows how to go on from where that
-    got to; give seeds of their own. Empty: the expert is pushed now and then."""
-    workers: int = 2
-    """Episodes at a time."""
-    ray: str = ""
-    """Address of a Ray cluster whose machines see the same files ("auto": the running one); empty: this machine."""
-    robot: str = "libero_panda"
-    """Name of a file in config/robots, or a path to one."""
-
-    def run(self, console: Console) -> None:
-        """Record what is missing, with progress."""
-        from sqap_vla_ros.bags.demonstrations import DemonstrationError
-        from sqap_vla_ros.core.worker_pool import run_jobs
-        from sqap_vla_ros.simulation.demonstrate import all_jobs, missing_jobs, record_job, reserve_demonstrations
-        from sqap_vla_ros.simulation.tasks import chosen_tasks
-
-        tasks = chosen_tasks(self.tasks)
-        if self.episodes < 1 or self.first_seed < 0:
-            raise DemonstrationError("expected at least one episode, and a first seed from 0 on")
-        run = reserve_demonstrations(self.directory, self.robot, self.policy)
-        every = all_jobs(self.directory, tasks, self.episodes, self.robot, self.policy, self.first_seed)
-        jobs = missing_jobs(every)
-        total, succeeded = len(every) - len(jobs), sum(job.path.exists() for job in every)
-        with run.lock(), progress_bar(console, speed_estimate_period=600) as progress:
-            task = progress.add_task("recording", total=len(every), completed=total)
-            for success in run_jobs(record_job, jobs, workers=self.workers, ray_address=self.ray):
-                succeeded, total = succeeded + success, total + 1
-                progress.update(task, completed=total, description=f"{succeeded} of {total} succeeded")
-        console.print(f"{succeeded} demonstrations in {self.directory}")
-
-
-@dataclass(frozen=True)
 class Train:
     """Train a small CogACT on demonstrations.
 
-    Runs for hours on a CPU. What it makes is a run directory in the published layout, complete after every save: give
-    it as `checkpoint` to node, replay or compress while the training goes on. A training that was stopped goes on when
-    the same command is given again.
+    Runs for hours on a CPU. The run directory has the published layout and is complete after every save: give it as
+    `checkpoint` to node, replay or compress while the training goes on. A training that was stopped goes on when the
+    same command is given again.
+
+    Example:
+        sqap-vla train out/demonstrations --out out/my_run --samples 158000
     """
 
     demonstrations: tyro.conf.Positional[Path]
-    """What `sqap-vla demonstrate` recorded."""
+    """Directory that `sqap-vla demonstrate` made."""
     out: Path
-    """Run directory to make, with the learning curve and the state to go on from."""
+    """Run directory, with the learning curve and the state to go on from."""
     size: Literal["tiny", "small", "medium"] = "small"
-    """Of the network; tiny is for trying out."""
+    """Size of the network; tiny is for trying out."""
     samples: int = 400_000
-    """Camera frames to learn from in all, repetitions counted; a training may be given more when it goes on."""
+    """Camera frames to learn from in all, repetitions counted; a training that goes on may be given more."""
     batch: int = 32
-    """Frames per step."""
+    """Number of frames per step."""
     lr: float = 1e-3
-    """Peak of the learning rate."""
+    """Highest learning rate."""
     seed: int = 0
-    """Of weights, samples and noise."""
+    """Seed of weights, samples and noise."""
     tasks: tuple[str, ...] = ()
-    """Which tasks; empty: all that were demonstrated."""
+    """Names of tasks, as pick_can; default: all that were demonstrated."""
     augment: bool = True
-    """Shift, recolour and disturb the pictures."""
+    """Shift, recolour and disturb the images; --no-augment leaves them unchanged."""
     start_from: str = ""
-    """Directory of an earlier training, of the same size and tasks, to begin with its weights, better with a lower --lr
-    than it had; empty: fresh ones."""
+    """Directory of an earlier training, of the same size and tasks, with the first weights; default: random ones."""
     robot: str = "libero_panda"
-    """Name of a file in config/robots, or a path to one; its convention says what an action is."""
+    """Name of a file in config/robots, or a path to one, whose action convention is learned."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
+    """Device to train on."""
     threads: int = 0
     """Threads on a CPU; 0: all cores."""
 
     def run(self, console: Console) -> None:
         """Train, with loss, speed and remaining time."""
-        # Before torch is there: threads that wait for others must not burn the cores of what decodes the pictures.
+        # Set before torch is imported: threads that spin while they wait would slow down the decoding of the images.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         import torch
 
@@ -160,6 +114,7 @@ class Train:
                 words = "nothing was learned yet"
                 if (self.out / STATE).is_file():
                     words = f"saved in {self.out}; the same command goes on from there"
-                progress.console.print(f"stopped; {words}")
+                progress.console.print(f"stopped; {words}", soft_wrap=True)
                 raise
-        console.print(f"next: sqap-vla compress {self.out}\n      sqap-vla replay BAG --checkpoint {self.out}")
+        words = f"next: sqap-vla compress {self.out}\n      sqap-vla replay BAG --checkpoint {self.out}"
+        console.print(words, soft_wrap=True)

@@ -45,9 +45,11 @@ def config_directory() -> Path:
     raise ConfigurationError(f"{package} comes without its config directory; install the package again")
 
 
-def shipped_checkpoint() -> Path:
-    """Run directory of the small CogACT that comes with the package, trained in simulation on LIBERO tasks."""
-    return config_directory() / "checkpoints" / "libero_small"
+def named_checkpoint(name: str) -> str:
+    """The run directory config/checkpoints/NAME of the package, or `name` itself where there is none."""
+    directory = config_directory() / "checkpoints" / name
+    is_name = name not in ("", ".", "..") and "/" not in name and not Path(name).exists()
+    return str(directory) if is_name and directory.is_dir() else name
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

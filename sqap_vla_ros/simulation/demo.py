@@ -7,21 +7,19 @@ a ROS domain of their own and do not leave this machine: a demo must never reach
 import json
 import os
 import shutil
-import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sqap_vla_ros.bags.reader import Bag
-from sqap_vla_ros.config.files import named_file, shipped_checkpoint
+from sqap_vla_ros.config.files import named_file
+from sqap_vla_ros.config.policy import read_policy
 from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.core.reasons import ReasonCounter
 from sqap_vla_ros.simulation.processes import LoggedProcess
@@ -62,7 +60,8 @@ class Demo:
     policy: str = "sqap"
     """Name of a file in config/policies, or a path to one."""
     checkpoint: str = ""
-    """CogACT run directory, .pt file or Hub id; by default the small one that comes with the package."""
+    """CogACT run directory, .pt file or Hub id; by default the small one that comes with the package,
+    compressed unless the policy needs float weights."""
     out: Path = Path("out/demo")
     """Directory for the bag, the video and the logs; those of an earlier demo are replaced."""
     real_time_factor: float = 1.0
@@ -90,7 +89,8 @@ class Demo:
         self.out.mkdir(parents=True, exist_ok=True)
         for earlier in (self.bag, self.video, self.report, *self.out.glob("*.log")):
             shutil.rmtree(earlier) if earlier.is_dir() else earlier.unlink(missing_ok=True)
-        checkpoint = self.checkpoint or str(shipped_checkpoint())
+        needs_float = read_policy(self.policy).weights == "float"
+        checkpoint = self.checkpoint or ("libero_small" if needs_float else "libero_small_w4a4")
         environment = _environment()
         with (
             LoggedProcess(
@@ -239,21 +239,3 @@ def _summary(report: dict[str, Any], status: tuple[Any, ReasonCounter], demo: De
     add("bag", str(demo.bag))
     add("logs", f"{demo.out / 'cell.log'}, {demo.out / 'policy.log'}")
     return table
-
-
-def main() -> None:
-    """Run the demo from the command line."""
-    console = Console()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the processes are ended then, too
-    try:
-        tyro.cli(Demo, description=__doc__).run(console)
-    except DemoError as error:
-        console.print(f"demo failed: {error}", style="red", highlight=False, markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("interrupted")
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

@@ -20,6 +20,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
+from sqap_vla_ros.config.files import named_checkpoint
 from sqap_vla_ros.policies.cogact.action_head import load_action_head
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.vlm.language import load_language
@@ -73,12 +74,13 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     """Find a checkpoint and read what is beside its weights.
 
     Args:
-        source: A run directory, its weights file, or a Hub id (`owner/name`; downloaded when online).
+        source: A run directory, its weights file, a name in config/checkpoints, or a Hub id (`owner/name`; downloaded
+            when online).
 
     Raises:
         CheckpointError: There is none, or files of it are missing or cannot be read.
     """
-    path = Path(source).expanduser()
+    path = Path(named_checkpoint(str(source))).expanduser()
     if path.is_file():
         if path.suffix not in _SUFFIXES or path.parent.name != "checkpoints":
             raise CheckpointError(f"{path}: expected a .pt or .safetensors file in a directory named 'checkpoints'")

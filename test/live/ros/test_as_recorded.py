@@ -48,7 +48,7 @@ def test_a_recording_replayed_as_recorded_gives_the_published_chunks_bit_for_bit
     assert all(row["actions"] == list(by_stamp[row["stamp_ns"]].data) for row in rows)
 
     other = "fp16" if policy == "sqap" else "sqap"
-    changed = [*arguments[:3], "--policy", other, "--checkpoint", str(run), "--out", str(out)]
+    changed = [*arguments[:3], "--policy", other, "--checkpoint", str(run), "--out", str(tmp_path / "other")]
     monkeypatch.setattr("sys.argv", ["sqap-vla", *changed])
     with pytest.raises(SystemExit):
         cli.main()

@@ -12,7 +12,7 @@ from sqap_vla_ros.simulation.demo import Demo, DemoError
 
 
 def test_an_episode_leaves_commands_a_bag_and_a_video(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sqap_vla_ros.simulation.demo", "--seconds", "2", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "sqap_vla_ros", "demo", "--seconds", "2", "--out", str(tmp_path)]
     played = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert played.returncode == 0, played.stdout + played.stderr
     for words in ("close the top drawer", "commands per simulated second", "median", "ticks refused"):

@@ -68,15 +68,9 @@ def pictures(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["replay", "compress", "inspect", "fidelity", "evaluate", "random-checkpoint"])
-def test_every_command_explains_itself(command: str, sqap_vla: SqapVla) -> None:
-    code, out, _ = sqap_vla(command, "--help")
-    assert code == 0 and f"usage: sqap-vla {command}" in out
-
-
 def test_the_options_of_compress_are_listed(sqap_vla: SqapVla) -> None:
     _, out, _ = sqap_vla("compress", "--help")
-    for option in ("CogACT run directory", "--recipe", "--out", "--calibration", "--frames", "--tokenizer", "--device"):
+    for option in ("run directory", "--recipe", "--out", "--calibration", "--frames", "--tokenizer", "--device"):
         assert option in out
 
 

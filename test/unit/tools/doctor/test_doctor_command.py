@@ -74,7 +74,7 @@ def test_a_camera_that_the_bag_does_not_place_is_placed_by_a_file(
     assert "'lens' is unknown" in capsys.readouterr().out
     placed = tmp_path / "camera.yaml"
     placed.write_text(f"parent: base\nchild: lens\nxyz: [0.0, 0.0, {-CAMERA_DISTANCE_M}]\nrpy: [0.0, 0.0, 0.0]\n")
-    assert doctor(monkeypatch, bag, "--robot", robot, "--out", tmp_path / "out", "--extrinsic", placed) == 0
+    assert doctor(monkeypatch, bag, "--robot", robot, "--out", tmp_path / "placed", "--extrinsic", placed) == 0
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.99])

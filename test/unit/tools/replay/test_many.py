@@ -159,10 +159,11 @@ def test_many_bags_may_go_where_the_results_of_one_lie(
     bags = [write_bag(tmp_path / "bags" / name, seconds=0.2) for name in ("a", "annotated")]
     options = ["--robot", robot, "--out", tmp_path / "out", "--workers", 1]
     assert run_cli([bags[0], *options], monkeypatch) == 0
-    assert run_cli([tmp_path / "bags", *options], monkeypatch) == 0
+    assert run_cli([tmp_path / "bags", *options], monkeypatch) == 2
+    assert run_cli([tmp_path / "bags", *options, "--resume"], monkeypatch) == 0
     assert [run.name for run in find_runs(tmp_path / "out")] == ["a", "annotated"]
 
-    assert run_cli([bags[1], "--robot", robot, "--out", tmp_path / "out"], monkeypatch) == 0
+    assert run_cli([bags[1], "--robot", robot, "--out", tmp_path / "out", "--resume"], monkeypatch) == 0
     assert [run.name for run in find_runs(tmp_path / "out")] == ["annotated"]
 
 

@@ -1,0 +1,70 @@
+"""A command from its words to its exit code."""
+
+import inspect
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Annotated, Any, get_type_hints
+
+import tyro
+from rich.console import Console
+
+from sqap_vla_ros.core.errors import is_ours
+
+_READABLE_WIDTH = 100
+_PIPE_WIDTH = 140
+"""Columns where there is no terminal: no table of this project is cut then."""
+
+
+def run(program: str, command: type[Any], words: Sequence[str]) -> None:
+    """Read the options and run the command.
+
+    Args:
+        program: What is typed to get here, as "sqap-vla replay".
+        command: Dataclass whose fields are the options, with a method `run(console)`.
+        words: What follows on the command line.
+    """
+    _shorten_hints(command)
+    config = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
+    options = tyro.cli(command, prog=program, description=description(command), args=words, config=config)
+    try:
+        options.run(make_console())
+    except Exception as error:
+        # The project's own errors are sentences for the user; anything else is a defect and keeps its traceback.
+        if not is_ours(error):
+            raise
+        console = Console(stderr=True)
+        console.print(f"sqap-vla: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def description(command: type[Any]) -> str:
+    """The command's docstring, wrapped to the terminal. tyro keeps the lines that begin with a space."""
+    width = min(shutil.get_terminal_size().columns, _READABLE_WIDTH)
+    summary, *paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    wrapped = [
+        textwrap.indent(text, "  ")
+        if text.startswith("Example:")
+        else textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")
+        for text in paragraphs
+    ]
+    return "\n".join([textwrap.fill(summary, width), *wrapped])
+
+
+def _shorten_hints(command: type[Any]) -> None:
+    """Leave out the hints "(default: ...)" of flags, and of options whose sentence says what their absence means."""
+    hint = tyro.conf.arg(
+        help_behavior_hint=lambda label: "" if label in ("", "''", "None", "True", "False") else f"(default: {label})"
+    )
+    for name, kind in get_type_hints(command, include_extras=True).items():
+        command.__annotations__[name] = Annotated[kind, hint]
+
+
+def make_console() -> Console:
+    """Make the console that commands print to."""
+    is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if is_sized else _PIPE_WIDTH)
