@@ -12,7 +12,6 @@ import tyro
 from rich.console import Console
 
 from benchmarks.results import EPISODES, command_line, commit, read_results, today, write_results
-from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.simulation.tasks import chosen_tasks
 from sqap_vla_ros.tools.evaluation.cached_episodes import cached_episodes
 from sqap_vla_ros.tools.evaluation.comparison import (
@@ -26,6 +25,7 @@ from sqap_vla_ros.tools.evaluation.comparison import (
 from sqap_vla_ros.tools.evaluation.report import Row
 from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
 from sqap_vla_ros.tools.evaluation.session import run_evaluation
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
 SHIPPED = "config/checkpoints/libero_small"
 

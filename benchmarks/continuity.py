@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import tyro
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -27,6 +26,7 @@ from sqap_vla_ros.control.commander import Command, Commander, JointState
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.token_selection import keep_all
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import rotation_from_vector, transform_from, vector_from_rotation
 from sqap_vla_ros.policies.cogact.continuation import held_actions
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, ddim_schedule, sample
@@ -34,8 +34,6 @@ from sqap_vla_ros.policies.cogact.policy import philox
 from sqap_vla_ros.ros.conversions import trajectory_message
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController, arm_limits
 from sqap_vla_ros.vlm.statistics import ActionStatistics, denormalise, normalise
-
-Array = NDArray[np.float64]
 
 BLENDINGS = ("none", "ensemble", "temporal", "real_time")
 DELAY_S = (0.05, 0.3)

@@ -83,10 +83,11 @@ def _in_a_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> d
 
 def _compress(source: Path, out: Path, name: str, frames: int) -> dict[str, Any]:
     from sqap_vla_ros.config.recipe import read_recipe
-    from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint, read_parts
-    from sqap_vla_ros.policies.cogact.compressed_parts import VISION, vision_tensors
+    from sqap_vla_ros.policies.cogact.checkpoint import VISION, read_parts
+    from sqap_vla_ros.policies.cogact.store import vision_tensors
     from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames
     from sqap_vla_ros.tools.compression.compress import Step, compress
+    from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
     shutil.rmtree(out, ignore_errors=True)
     recipe = read_recipe(name)

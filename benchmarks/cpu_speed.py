@@ -26,7 +26,7 @@ from sqap_vla_ros.config.pruning import EfficientVlaConfig
 from sqap_vla_ros.config.recipe import read_recipe
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.policy import PolicyMetadata
-from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.policy import CogACTPolicy
@@ -35,6 +35,7 @@ from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.tools.benchmark.cost import Product, language_tokens, plan_products, product_percent, width_percent
 from sqap_vla_ros.tools.benchmark.rows import FORMATS
 from sqap_vla_ros.tools.compression.compress import compress
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.pruning.sqap import select_tokens
 from sqap_vla_ros.vlm.statistics import ActionStatistics, choose_statistics
 from sqap_vla_ros.vlm.tokenizer import PromptTokenizer, load_tokenizer

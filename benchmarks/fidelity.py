@@ -29,12 +29,12 @@ from benchmarks.outliers import (
 )
 from benchmarks.results import write_results
 from sqap_vla_ros.config.recipe import Recipe, read_recipe
-from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_frames
 from sqap_vla_ros.tools.compression.compress import compress
 from sqap_vla_ros.tools.compression.fidelity import TOP_K, FidelityReport, report
 from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
 # Initial states of a simulated suite, by turns for calibration and for evaluation: never the same state for both.
 SOURCE, FRAMES = "libero:libero_object", 40

@@ -20,7 +20,8 @@ from sqap_vla_ros.vlm.attention import rotary_tables
 from sqap_vla_ros.vlm.language import EPSILON
 from sqap_vla_ros.vlm.layers import project_heads
 from sqap_vla_ros.vlm.lowbit.hadamard import rotate
-from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT, LINEARS, NORMS, FusedLinears
+from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT, LINEARS, NORMS
+from sqap_vla_ros.vlm.lowbit.linear import SharedInputLinears
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, prepare, rotate_residual
 
 WIDTH, HEAD_WIDTH, POSITIONS, VISUAL = 4096, 128, 280, 256
@@ -144,7 +145,7 @@ def _measure(layer: Layer, recipe: Recipe, reference: Sequence[Tensor]) -> Measu
     # There are no actions here to give channels their bits by: all get the mean.
     bits = torch.full((WIDTH,), round(recipe.mixed.target_bits), dtype=torch.uint8) if recipe.mixed else None
     linears = [round_linear(name, 0, prepared, recipe, seen, bits)[0] for name in (_QUERY, _KEY)]
-    scoring = _Scoring(FusedLinears(linears, "auto", "cpu"), prepared.gains[_NORM])
+    scoring = _Scoring(SharedInputLinears(linears, "auto", "cpu"), prepared.gains[_NORM])
     lost = whole = 0.0
     rows: tuple[list, list] = ([], [])
     for frame, exact in zip(layer.evaluation, reference, strict=True):

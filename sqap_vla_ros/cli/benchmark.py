@@ -46,11 +46,11 @@ class Bench:
             console.print(table)
             return
         from sqap_vla_ros.config.files import ConfigurationError
-        from sqap_vla_ros.policies.cogact.policy import choose_device
         from sqap_vla_ros.tools.benchmark.report import result_table
         from sqap_vla_ros.tools.benchmark.results import Settings
         from sqap_vla_ros.tools.benchmark.rows import ROWS
         from sqap_vla_ros.tools.benchmark.run import Bench as Measurement
+        from sqap_vla_ros.vlm.runtime.device import choose_device
 
         if unknown := [name for name in self.rows if name not in ROWS]:
             raise ConfigurationError(f"--rows {unknown[0]}: there is no such policy; there are {', '.join(ROWS)}")

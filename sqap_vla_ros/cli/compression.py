@@ -45,11 +45,11 @@ class Compress:
     def run(self, console: Console) -> None:
         """Compress, with progress, and print a summary."""
         from sqap_vla_ros.config.recipe import read_recipe
-        from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
-        from sqap_vla_ros.policies.cogact.policy import choose_device
         from sqap_vla_ros.tools.compression.calibration import read_frames
         from sqap_vla_ros.tools.compression.compress import Step, compress, refuse_other_use
         from sqap_vla_ros.tools.compression.inspect import summary_table
+        from sqap_vla_ros.vlm.checkpoint import open_checkpoint
+        from sqap_vla_ros.vlm.runtime.device import choose_device
 
         recipe = read_recipe(self.recipe)
         checkpoint = open_checkpoint(self.checkpoint)
@@ -152,12 +152,12 @@ class Fidelity:
 
     def run(self, console: Console) -> None:
         """Run all models, print and write the report."""
-        from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
-        from sqap_vla_ros.policies.cogact.policy import choose_device
         from sqap_vla_ros.policies.cogact.store import read_manifest
         from sqap_vla_ros.tools.compression.calibration import read_frames
         from sqap_vla_ros.tools.compression.fidelity import report
         from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table, write_json, write_plot
+        from sqap_vla_ros.vlm.checkpoint import open_checkpoint
+        from sqap_vla_ros.vlm.runtime.device import choose_device
 
         checkpoint = open_checkpoint(self.checkpoint)
         out = result_directory(self.out, "fidelity")

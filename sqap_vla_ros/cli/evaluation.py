@@ -124,7 +124,6 @@ class Simpler:
         from sqap_vla_ros.config.policy import read_policy
         from sqap_vla_ros.config.robot import Configuration
         from sqap_vla_ros.config.settings import validate
-        from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
         from sqap_vla_ros.policies.registry import load_policy
         from sqap_vla_ros.simulation.simpler.convention import SETUPS
         from sqap_vla_ros.simulation.simpler.episode import ROBOTS
@@ -139,6 +138,7 @@ class Simpler:
         from sqap_vla_ros.simulation.simpler.published import choose
         from sqap_vla_ros.simulation.simpler.report import write_report
         from sqap_vla_ros.tools.compression.compress import hashes_beside
+        from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
         episodes = choose(self.robot, self.tasks, self.settings, self.episodes)
         require_simpler()

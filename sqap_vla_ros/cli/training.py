@@ -59,12 +59,12 @@ class Train:
         import torch
 
         from sqap_vla_ros.config.robot import load_configuration
-        from sqap_vla_ros.policies.cogact.policy import choose_device
         from sqap_vla_ros.tools.training.dataset import read_demonstrations
         from sqap_vla_ros.tools.training.settings import TrainingError, TrainingSettings
         from sqap_vla_ros.tools.training.state import STATE
         from sqap_vla_ros.tools.training.train import Progress as Trained
         from sqap_vla_ros.tools.training.train import train
+        from sqap_vla_ros.vlm.runtime.device import choose_device
 
         settings = TrainingSettings(
             size=self.size,

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import ActionConvention, Frames
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.conventions import integrate, label
-
-Array = NDArray[np.float64]
 
 # Chunks that are blended at most, and the weight of agreement in an ensemble; both as published for BridgeData.
 BLENDED_CHUNKS = 7

@@ -26,9 +26,8 @@ from sqap_vla_ros.control.trajectory import JointLimits, Trajectory, TrajectoryE
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.clock import CLOCK_BACK_NS, JumpDetector
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.conventions import integrate
-
-Array = NDArray[np.float64]
 
 # The least lead of a start from rest, where the controller may hold a position slightly beside the measured one.
 START_LEAD_NS = 100_000_000

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from sqap_vla_ros.core.types import Array
 
 # Weight of a velocity error against a position error [s]: an offset from the waypoints decays with this time
 # constant, where the limits allow it.

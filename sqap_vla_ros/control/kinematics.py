@@ -14,11 +14,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.control.trajectory import JointLimits
-
-Array = NDArray[np.float64]
+from sqap_vla_ros.core.types import Array
 
 # A target counts as reached within these; far below what an arm repeats.
 POSITION_TOLERANCE_M = 1e-4

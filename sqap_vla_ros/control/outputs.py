@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import Robot
 from sqap_vla_ros.control.commander import Command
 from sqap_vla_ros.control.tool_space import ToolSpace, angular_velocity
-
-Array = NDArray[np.float64]
+from sqap_vla_ros.core.types import Array
 
 # After a trajectory's end its last state is told for so long, so that a lost message does not leave the arm moving [s].
 AT_REST_S = 0.3

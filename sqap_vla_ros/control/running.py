@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqap_vla_ros.control.trajectory import JointMotion, Trajectory
-
-Array = NDArray[np.float64]
+from sqap_vla_ros.core.types import Array
 
 
 @dataclass(frozen=True)

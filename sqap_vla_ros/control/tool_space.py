@@ -7,14 +7,12 @@ as fast as the tool turns, so that limits on it hold for the tool as well.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import Limits
 from sqap_vla_ros.control.kinematics import APPROACH_S, InverseKinematics
 from sqap_vla_ros.control.trajectory import JointLimits
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import rotation_from_vector, transform_from, vector_from_rotation
-
-Array = NDArray[np.float64]
 
 # Rotation vectors are singular at a whole turn.
 LARGEST_TURN = 1.5 * np.pi

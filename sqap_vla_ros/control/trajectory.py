@@ -15,11 +15,9 @@ short segment from wherever it is to the first point. They are kept for the next
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.control.jerk_programme import ROUNDING, jerk_programme
-
-Array = NDArray[np.float64]
+from sqap_vla_ros.core.types import Array
 
 # A gap between the start and the waypoints closes in this time at least [s], using this share of velocity and
 # acceleration limits: the rest is for following the waypoints meanwhile.

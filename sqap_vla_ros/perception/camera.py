@@ -13,7 +13,7 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from sqap_vla_ros.core.types import Array
 
 # Number of distortion coefficients by model: (k1, k2, p1, p2, k3); (k1, k2, p1, p2, k3, ..., k6); (k1, ..., k4)
 COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}

@@ -14,9 +14,9 @@ Source: the controllers and dataset relabellings of BridgeData V2, robosuite's O
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import ActionConvention, Frames
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import (
     inverse,
     rotation_from_rpy,
@@ -25,8 +25,6 @@ from sqap_vla_ros.perception.transforms import (
     transform_from,
     vector_from_rotation,
 )
-
-Array = NDArray[np.float64]
 
 
 def tool_policy_transform(frames: Frames) -> Array:

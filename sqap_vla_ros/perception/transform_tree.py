@@ -9,10 +9,10 @@ from bisect import bisect_left, insort
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import Freshness
 from sqap_vla_ros.core.clock import time_ns
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import (
     Quaternion,
     inverse,
@@ -23,7 +23,6 @@ from sqap_vla_ros.perception.transforms import (
     unit_quaternion,
 )
 
-Array = NDArray[np.float64]
 Point = tuple[float, float, float]
 
 # A bound on memory whatever the stamps are: 10 s at 2 kHz.

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from sqap_vla_ros.core.types import Array
+
 Quaternion = tuple[float, float, float, float]
 
 # The two do the same: ROS workstations have the first, which wraps the second.

@@ -25,6 +25,6 @@ def load_policy(configuration: Configuration, on_progress: Callable[[str], None]
     """
     config = read_policy(configuration.policy)
     # Torch and transformers take seconds to import; whoever only asks what a policy is need not wait for them.
-    from sqap_vla_ros.policies.cogact.policy import load_cogact_policy
+    from sqap_vla_ros.policies.cogact.load import load_cogact_policy
 
     return load_cogact_policy(config, configuration, on_progress)

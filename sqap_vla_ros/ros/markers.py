@@ -2,18 +2,16 @@
 
 import numpy as np
 from geometry_msgs.msg import Point
-from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from sqap_vla_ros.config.robot import Limits, Robot
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.token_selection import Reason
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.camera import CameraModel
 from sqap_vla_ros.perception.conventions import integrate
 from sqap_vla_ros.ros.conversions import time_message
-
-Array = NDArray[np.float64]
 
 _WORKSPACE = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.8)
 _PLAN = ColorRGBA(r=0.95, g=0.6, b=0.1, a=1.0)

@@ -16,7 +16,6 @@ from sqap_vla_ros.config.robot import Configuration, load_configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.policy import Policy
 from sqap_vla_ros.core.run_directory import RunDirectory, reserve
-from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.simulation.closed_loop import ClosedLoop
 from sqap_vla_ros.simulation.demonstration_recording import Recording
@@ -26,6 +25,7 @@ from sqap_vla_ros.simulation.experts import Expert, expert_for
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.loaded_scene import scene_of
 from sqap_vla_ros.simulation.tasks import Task
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
 _BLOCK = 25  # episodes after which the next task has its turn
 _AFTER_SUCCESS = 12  # control steps that are still recorded

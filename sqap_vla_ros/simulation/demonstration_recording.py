@@ -2,16 +2,14 @@
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.bags.demonstrations import Demonstration
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import inverse
 from sqap_vla_ros.simulation.episode import STEP_NS
 from sqap_vla_ros.simulation.experts import Expert
 from sqap_vla_ros.simulation.libero import LiberoScene
 from sqap_vla_ros.simulation.tasks import Task
-
-Array = NDArray[np.float64]
 
 _FRAME_EVERY = 3  # control steps
 _JPEG_QUALITY = 90

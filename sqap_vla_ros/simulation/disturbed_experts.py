@@ -3,17 +3,15 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.policy import Policy
 from sqap_vla_ros.core.token_selection import keep_all
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import vector_from_rotation
 from sqap_vla_ros.simulation.closed_loop import ClosedLoop
 from sqap_vla_ros.simulation.episode import STEP_NS
 from sqap_vla_ros.simulation.experts import Move
-
-Array = NDArray[np.float64]
 
 _HORIZON = 16
 _SPEED_M, _SPEED_RAD = 0.0125, 0.03  # per control step at 20 Hz: a quarter of a metre per second

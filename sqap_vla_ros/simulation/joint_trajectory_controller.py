@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import Limits
 from sqap_vla_ros.control.trajectory import JointLimits
+from sqap_vla_ros.core.types import Array
 
-Array = NDArray[np.float64]
 # Positions, velocities and accelerations, float64 (joints,) each.
 State = tuple[Array, Array, Array]
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from sqap_vla_ros.config.files import ConfigurationError
-from sqap_vla_ros.policies.cogact.checkpoint import BASE_VLM
 from sqap_vla_ros.testing.networks import ATTENTION_HEADS, SMALL, random_parts
 from sqap_vla_ros.testing.small_tokenizer import write_small_tokenizer
+from sqap_vla_ros.vlm.checkpoint import BASE_VLM
 from sqap_vla_ros.vlm.statistics import STATISTICS_FILE
 
 STATISTICS_KEY = "libero"

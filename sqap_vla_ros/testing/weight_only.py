@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from sqap_vla_ros.policies.cogact.fast.blocks import FusedDecoderLayer
 from sqap_vla_ros.vlm.kernels.weight_only import weight_only_gemm
 from sqap_vla_ros.vlm.language import EPSILON, LanguageShape
-from sqap_vla_ros.vlm.lowbit.fused_linears import NOTHING, Prologue
+from sqap_vla_ros.vlm.runtime.fused_blocks import FusedDecoderLayer
+from sqap_vla_ros.vlm.runtime.fused_linears import NOTHING, Prologue
 
 
 class WeightOnlyLinear(nn.Module):

@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sqap_vla_ros.policies.cogact.action_head import ActionHead, load_action_head
-from sqap_vla_ros.policies.cogact.checkpoint import Checkpoint, load_cogact, open_checkpoint
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.vlm.checkpoint import Checkpoint, open_checkpoint
 from sqap_vla_ros.vlm.weights import Part
 
 GOLDEN = DATA / "cogact"

@@ -8,15 +8,13 @@ came too late says nothing about the one before it; a policy that gives NaN, or 
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import Freshness, Limits
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import inverse, vector_from_rotation
-
-Array = NDArray[np.float64]
 
 # Targets are clipped to at least this far inside the workspace, because the path between two of them bends.
 WORKSPACE_INSET_M = 0.005

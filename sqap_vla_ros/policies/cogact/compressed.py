@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sqap_vla_ros.policies.cogact.action_head import ActionHead
-from sqap_vla_ros.policies.cogact.compressed_parts import HEAD, PROJECTOR, VISION
+from sqap_vla_ros.policies.cogact.checkpoint import HEAD, PROJECTOR, VISION
 from sqap_vla_ros.policies.cogact.model import CogACT
-from sqap_vla_ros.policies.cogact.store import Manifest, check_beside, read_linear, read_weights
+from sqap_vla_ros.policies.cogact.store import Manifest
 from sqap_vla_ros.vlm.language import EPSILON, LanguageModel
 from sqap_vla_ros.vlm.lowbit.hadamard import block_size, rotate
 from sqap_vla_ros.vlm.lowbit.layer import LINEARS, NORMS, QuantDecoderLayer
 from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
-from sqap_vla_ros.vlm.lowbit.products import Execution
+from sqap_vla_ros.vlm.lowbit.products import Backend
+from sqap_vla_ros.vlm.lowbit.store import check_companions, read_linear, read_weights
 from sqap_vla_ros.vlm.projector import Projector
 from sqap_vla_ros.vlm.vision import VisionBackbone, vision_source
 from sqap_vla_ros.vlm.weights import Part, Source
@@ -53,7 +54,7 @@ def load_compressed(
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-    execution: Execution = "auto",
+    backend: Backend = "auto",
 ) -> CogACT:
     """Build the model; each file is read, verified and given back before the next.
 
@@ -62,14 +63,14 @@ def load_compressed(
         manifest: Its JSON.
         dtype: Number format of what is not quantised, the action head apart, which is float32.
         device: Where the model goes.
-        execution: Of the integer products.
+        backend: Of the integer products.
 
     Raises:
         CheckpointError: A file is missing or not the one that was written.
     """
-    check_beside(directory, manifest)
+    check_companions(directory, manifest.identity)
     shapes = manifest.shapes
-    vision, projector = load_vision_and_projector(directory, manifest, dtype=dtype, device=device, execution=execution)
+    vision, projector = load_vision_and_projector(directory, manifest, dtype=dtype, device=device, backend=backend)
     with torch.device("meta"):
         language = LanguageModel(shapes.language)
         head = ActionHead(shapes.action_head)
@@ -79,7 +80,7 @@ def load_compressed(
 
     Part(HEAD, tensors(HEAD), mapped=True).load(head, lambda name: Source(f"net.{name}"), torch.float32, device)
     language.layers = nn.ModuleList(
-        read_decoder_layer(tensors(layer_file(index)), index, manifest, dtype=dtype, device=device, execution=execution)
+        read_decoder_layer(tensors(layer_file(index)), index, manifest, dtype=dtype, device=device, backend=backend)
         for index in range(shapes.language.depth)
     )
     embedding = Part(EMBEDDING, tensors(EMBEDDING), mapped=True)
@@ -98,7 +99,7 @@ def load_vision_and_projector(
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-    execution: Execution = "auto",
+    backend: Backend = "auto",
 ) -> tuple[VisionBackbone, Projector]:
     """What turns images into embeddings; arguments as in `load_compressed`."""
     shapes = manifest.shapes
@@ -106,7 +107,7 @@ def load_vision_and_projector(
         vision = VisionBackbone(shapes.dino, shapes.siglip)
         width = shapes.dino.width + shapes.siglip.width
         projector = Projector(width, shapes.projector_hidden, shapes.language.width)
-    _load_vision(vision, read_weights(directory, VISION, manifest.files[VISION]), manifest, dtype, device, execution)
+    _load_vision(vision, read_weights(directory, VISION, manifest.files[VISION]), manifest, dtype, device, backend)
     stored = read_weights(directory, PROJECTOR, manifest.files[PROJECTOR])
     Part(PROJECTOR, stored, mapped=True).load(projector, Source, dtype, device)
     return vision, projector
@@ -118,7 +119,7 @@ def _load_vision(
     manifest: Manifest,
     dtype: torch.dtype,
     device: torch.device | str,
-    execution: Execution,
+    backend: Backend,
 ) -> None:
     for path, module in list(vision.named_modules()):
         source = vision_source(f"{path}.weight") if isinstance(module, nn.Linear) else None
@@ -131,7 +132,7 @@ def _load_vision(
             third = weight.rows // 3
             start = source.third * third
             weight, bias = weight.slice(start, start + third), bias[start : start + third]
-        quantised = QuantLinear(weight, linear.input_format, bias.to(dtype), execution=execution, device=device)
+        quantised = QuantLinear(weight, linear.input_format, bias.to(dtype), backend=backend, device=device)
         owner, _, leaf = path.rpartition(".")
         setattr(vision.get_submodule(owner), leaf, quantised)
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
@@ -145,13 +146,13 @@ def read_decoder_layer(
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-    execution: Execution = "auto",
+    backend: Backend = "auto",
 ) -> QuantDecoderLayer:
     """One decoder layer from the tensors of its file; arguments as in `load_compressed`."""
     prefix = f"llm.model.layers.{index}."
     linears = {name: read_linear(tensors, prefix + name, manifest.linears[prefix + name]) for name in LINEARS}
     gains = {name: tensors.get(f"{prefix}{name}.weight") for name in NORMS}
-    return QuantDecoderLayer(linears, gains, dtype=dtype, execution=execution, device=device).eval()
+    return QuantDecoderLayer(linears, gains, dtype=dtype, backend=backend, device=device).eval()
 
 
 def _give_back_heap() -> None:

@@ -93,7 +93,6 @@ class CogACT(nn.Module):
         prune_before_layer: int = 2,
         reuse: FrameReuse | None = None,
         deploy_crop: bool = False,
-        committed: Tensor | None = None,
     ) -> Prediction:
         """Predict a chunk of normalised actions per observation.
 
@@ -110,7 +109,6 @@ class CogACT(nn.Module):
             reuse: The previous frame, of which this one's prefill takes what did not change, and which this one
                 then replaces; for one observation without selection and padding. None: nothing is reused.
             deploy_crop: As in `preprocessing.resize`.
-            committed: float32 (batch, horizon, 7), normalised actions that are fixed, NaN for the others; None: none.
 
         Raises:
             ValueError: Inputs of the wrong shape or type, options that exclude each other, or samples that are not

@@ -1,73 +1,29 @@
-"""A compressed checkpoint on disk: safetensors, and one JSON that is written last.
+"""What a compressed CogACT holds: its sizes, its manifest, and the tensors of the parts around the decoder layers."""
 
-    DIR/compressed.json           recipe, hashes, sizes and errors; without it the directory is not a checkpoint
-    DIR/weights/*.safetensors     one file per part of the network and per decoder layer
-    DIR/config.json, dataset_statistics.json, tokenizer.json    as beside the original
-
-While it is being written there is `unfinished.json` in place of `compressed.json`, with what is done so far.
-"""
-
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
 
-import safetensors
-from pydantic import Field, ValidationError, model_validator
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
-from sqap_vla_ros.config.recipe import Granularity, Recipe
+from sqap_vla_ros.config.recipe import Recipe
 from sqap_vla_ros.config.settings import Group
-from sqap_vla_ros.core.files import whole_file, write_whole
-from sqap_vla_ros.policies.cogact.action_head import ActionHeadShape
-from sqap_vla_ros.policies.cogact.checkpoint import COMPRESSED, UNFINISHED
-from sqap_vla_ros.vlm.language import LanguageShape
-from sqap_vla_ros.vlm.lowbit.layer import StoredLinear
-from sqap_vla_ros.vlm.lowbit.linear import InputFormat
-from sqap_vla_ros.vlm.lowbit.weight import WEIGHT_FIELDS, weight_from_tensors
-from sqap_vla_ros.vlm.vision import TowerShape
-from sqap_vla_ros.vlm.weights import CheckpointError
+from sqap_vla_ros.policies.cogact.action_head import ActionHeadShape, action_head_layout, action_head_shape
+from sqap_vla_ros.policies.cogact.checkpoint import HEAD, LLM, PROJECTOR, VISION
+from sqap_vla_ros.vlm.checkpoint import COMPRESSED
+from sqap_vla_ros.vlm.language import LanguageShape, language_layout, language_shape
+from sqap_vla_ros.vlm.lowbit.linear import InputFormat, StoredLinear
+from sqap_vla_ros.vlm.lowbit.store import LinearEntry, StoredManifest, describe, linear_tensors, read_manifest_as
+from sqap_vla_ros.vlm.lowbit.transform import rotate_residual
+from sqap_vla_ros.vlm.lowbit.weight import round_to_nearest
+from sqap_vla_ros.vlm.projector import projector_layout
+from sqap_vla_ros.vlm.vision import TowerShape, tower_layout, tower_shape
+from sqap_vla_ros.vlm.weights import Layout, Part, Source
 
-_SMALL_BYTES = 2**20
+_TOWER_INPUT = InputFormat(bits=8)
 
-
-class LinearEntry(Group):
-    """One quantised linear layer, as `sqap-vla inspect` shows it."""
-
-    rows: int
-    columns: int
-    bits: float = Field(description="Stored bits per weight, without scales")
-    activation_bits: int
-    block: int
-    clip: float
-    granularity: Granularity
-    nbytes: int = Field(description="Bytes on disk")
-    weight_error: float = Field(description="Relative to the weight, Frobenius norm")
-    output_error: float | None = Field(None, description="Relative to the output on the calibration frames")
-
-
-class FileEntry(Group):
-    """One file of weights."""
-
-    sha256: str
-    nbytes: int
-
-
-class Origin(Group):
-    """The checkpoint that was compressed."""
-
-    name: str
-    sha256: str
-
-
-class Calibration(Group):
-    """The frames that the compression looked at."""
-
-    sources: tuple[str, ...]
-    frames: int
-    sha256: str
+Stored = tuple[dict[str, Tensor], dict[str, LinearEntry]]
+"""Tensors of a file, and the manifest entries of the quantised linear layers among them."""
 
 
 class Shapes(Group):
@@ -80,137 +36,85 @@ class Shapes(Group):
     action_head: ActionHeadShape
 
 
-class Identity(Group):
-    """What a compression was asked for; an unfinished one goes on only under the same."""
-
-    format: Literal[1] = 1
-    recipe: Recipe
-    source: Origin
-    beside: dict[str, str] = Field(description="SHA-256 of configuration, statistics and tokenizer, by file name")
-    calibration: Calibration | None
-
-
-class Manifest(Group):
-    """The JSON of a compressed checkpoint."""
-
-    identity: Identity
-    shapes: Shapes
-    notes: tuple[str, ...] = Field((), description="Where the result differs from what the recipe asks, and why")
-    files: dict[str, FileEntry] = {}
-    linears: dict[str, LinearEntry] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_time(cls, content: Any) -> Any:
-        """Earlier versions also told how long it took, which gave the same weights another hash each time."""
-        return (
-            {key: value for key, value in content.items() if key != "minutes"} if isinstance(content, dict) else content
-        )
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all weights on disk."""
-        return sum(entry.nbytes for entry in self.files.values())
+Manifest = StoredManifest[Shapes]
+"""The JSON of a compressed CogACT."""
 
 
 def read_manifest(directory: Path, name: str = COMPRESSED) -> Manifest:
-    """Read the JSON of a compressed checkpoint.
+    """Read the JSON of a compressed CogACT; see `vlm.lowbit.store.read_manifest_as`."""
+    return read_manifest_as(Manifest, directory, name)
+
+
+def read_shapes(parts: Mapping[str, Part], architecture: Mapping[str, int]) -> Shapes:
+    """Sizes of a checkpoint's network.
 
     Raises:
-        CheckpointError: It is missing or not one that this version reads; an unfinished one is told apart.
+        CheckpointError: The tensors are not those of a CogACT.
     """
-    path = directory / name
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        if (directory / UNFINISHED).is_file():
-            raise CheckpointError(
-                f"{directory}: the compression is unfinished; run the same `sqap-vla compress` again, it goes on"
-            ) from None
-        raise CheckpointError(
-            f"{directory}: no {name}; not a compressed checkpoint, which `sqap-vla compress` makes"
-        ) from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        reason = ": ".join((*map(str, problem["loc"]), problem["msg"]))
-    except OSError as error:
-        reason = str(error)
-    raise CheckpointError(f"{path}: cannot be used ({reason}); remove {directory} and compress again")
+    vision, projector, llm, head = (parts[name] for name in (VISION, PROJECTOR, LLM, HEAD))
+    shapes = Shapes(
+        dino=tower_shape(vision, "dino", architecture),
+        siglip=tower_shape(vision, "siglip", architecture),
+        projector_hidden=projector.size("projector.0.weight", 0, 2),
+        language=language_shape(llm, architecture),
+        action_head=action_head_shape(head, architecture),
+    )
+    towers = tower_layout(shapes.dino), tower_layout(shapes.siglip)
+    vision.check(Layout({**towers[0].required, **towers[1].required}, {**towers[0].optional, **towers[1].optional}))
+    width = shapes.dino.width + shapes.siglip.width
+    projector.check(projector_layout(width, shapes.projector_hidden, shapes.language.width))
+    llm.check(language_layout(shapes.language))
+    head.check(action_head_layout(shapes.action_head))
+    return shapes
 
 
-def write_manifest(directory: Path, manifest: Manifest, name: str) -> None:
-    """Write the JSON so that a crash leaves the old or the new one, never a part."""
-    write_whole(directory / name, (json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n").encode())
+def vision_tensors(part: Part, shapes: Shapes, recipe: Recipe) -> Stored:
+    """Both towers, without what the features do not need: the last block, the norm and the pooling."""
+    tensors: dict[str, Tensor] = {}
+    entries: dict[str, LinearEntry] = {}
+    for shape in (shapes.dino, shapes.siglip):
+        last_block = f"{shape.prefix}blocks.{shape.depth - 1}."
+        for name in tower_layout(shape).required:
+            if name.startswith(last_block):
+                continue
+            linear = name.removesuffix(".weight")
+            if recipe.towers == "w8a8" and _is_tower_linear(name, shape):
+                weight = part.take(Source(name), torch.float32, "cpu")
+                stored = StoredLinear(round_to_nearest(weight, 8, search=False), _TOWER_INPUT)
+                tensors |= linear_tensors(linear, stored)
+                entries[linear] = describe(stored, weight)
+            else:
+                tensors[name] = part.take(Source(name), torch.bfloat16, "cpu")
+    return tensors, entries
 
 
-def write_weights(directory: Path, name: str, tensors: Mapping[str, Tensor]) -> FileEntry:
-    """Write one file of weights, as a whole or not at all.
-
-    Raises:
-        OSError: The disk is full, or the directory cannot be written.
-    """
-    path = directory / "weights" / f"{name}.safetensors"
-    path.parent.mkdir(exist_ok=True)
-    with whole_file(path) as part:
-        try:
-            save_file({key: tensor.contiguous().cpu() for key, tensor in tensors.items()}, part)
-        except safetensors.SafetensorError as error:
-            raise OSError(f"{path}: {error}") from None
-        with part.open("rb") as file:
-            entry = FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), nbytes=part.stat().st_size)
-        part.chmod(0o644)  # safetensors writes for the owner alone
-    return entry
+def projector_tensors(part: Part, recipe: Recipe) -> Stored:
+    """The projector; its last layer writes to the residual stream, in the basis of that stream."""
+    tensors = {name: part.take(Source(name), torch.float32, "cpu") for name in part.tensors}
+    if recipe.rotation == "residual":
+        weight, bias = "projector.4.weight", "projector.4.bias"
+        tensors[weight] = rotate_residual(tensors[weight].T, recipe).T
+        tensors[bias] = rotate_residual(tensors[bias], recipe)
+    return {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}, {}
 
 
-def read_weights(directory: Path, name: str, entry: FileEntry) -> dict[str, Tensor]:
-    """Map one file of weights, once its hash is the one that was written.
-
-    Args:
-        directory: The compressed checkpoint.
-        name: Of the file, as in the manifest.
-        entry: What the manifest says of it.
-
-    Raises:
-        CheckpointError: The file is missing, or is not the one that the manifest names.
-    """
-    path = directory / "weights" / f"{name}.safetensors"
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != entry.sha256:
-            raise CheckpointError(f"{path}: not the file that was written (its hash differs); copy or compress again")
-        with safetensors.safe_open(path, framework="pt") as opened:
-            return {key: _apart(opened.get_tensor(key)) for key in opened.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); copy or compress again") from None
+def embedding_tensors(part: Part, recipe: Recipe) -> Stored:
+    """The embedding table, in the basis of the residual stream, and the final norm."""
+    embeddings = part.take(Source("llm.model.embed_tokens.weight"), torch.bfloat16, "cpu")
+    if recipe.rotation == "residual":
+        for rows in embeddings.split(4096):
+            rows.copy_(rotate_residual(rows.float(), recipe))
+    norm = part.take(Source("llm.model.norm.weight"), torch.bfloat16, "cpu")
+    return {"llm.model.embed_tokens.weight": embeddings, "llm.model.norm.weight": norm}, {}
 
 
-def _apart(tensor: Tensor) -> Tensor:
-    """A small tensor away from the mapped file, all of which would stay in memory with one scale that is kept."""
-    return tensor.clone() if tensor.nbytes < _SMALL_BYTES else tensor
+def head_tensors(part: Part, shapes: Shapes) -> Stored:
+    """The action head in float16: its weights are moderate and profit from the 11 bits of precision."""
+    names = action_head_layout(shapes.action_head).required
+    return {name: part.take(Source(name), torch.float16, "cpu") for name in names}, {}
 
 
-def check_beside(directory: Path, manifest: Manifest) -> None:
-    """Compare configuration, statistics and tokenizer with what was compressed: they scale the arm's motion.
-
-    Raises:
-        CheckpointError: One is missing or another.
-    """
-    for name, sha256 in manifest.identity.beside.items():
-        path = directory / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            raise CheckpointError(f"{path}: missing, or not the file that was written; copy it from the original")
-
-
-def linear_tensors(name: str, linear: StoredLinear) -> dict[str, Tensor]:
-    """What a file holds of a quantised linear layer."""
-    named = {f"{name}.{field}": tensor for field, tensor in linear.weight.tensors().items()}
-    return named if linear.divisor is None else {**named, f"{name}.divisor": linear.divisor}
-
-
-def read_linear(tensors: Mapping[str, Tensor], name: str, entry: LinearEntry) -> StoredLinear:
-    """A quantised linear layer from the tensors of its file."""
-    fields = {field: tensors[f"{name}.{field}"] for field in WEIGHT_FIELDS if f"{name}.{field}" in tensors}
-    weight = weight_from_tensors(fields, entry.rows, entry.columns)
-    divisor = tensors.get(f"{name}.divisor")
-    return StoredLinear(weight, InputFormat(entry.activation_bits, entry.block, entry.clip, entry.granularity), divisor)
+def _is_tower_linear(name: str, shape: TowerShape) -> bool:
+    return name.startswith(f"{shape.prefix}blocks.") and name.endswith(
+        (".attn.qkv.weight", ".attn.proj.weight", ".mlp.fc1.weight", ".mlp.fc2.weight")
+    )

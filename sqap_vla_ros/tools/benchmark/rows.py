@@ -19,7 +19,6 @@ from sqap_vla_ros.config.pruning import (
     VlaCacheConfig,
 )
 from sqap_vla_ros.perception.patches import ring_tokens
-from sqap_vla_ros.policies.cogact.fast.graphs import Graph
 from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.testing.networks import NumberFormat
@@ -32,6 +31,7 @@ from sqap_vla_ros.vlm.pruning.fastv import most_attended
 from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
 from sqap_vla_ros.vlm.pruning.random_dropping import random_tokens
 from sqap_vla_ros.vlm.pruning.sqap import select_tokens
+from sqap_vla_ros.vlm.runtime.cuda_graph import Graph
 
 TOOL = (7, 8)  # patch (column, row) in the middle of the image: a whole ring
 

@@ -15,8 +15,7 @@ import torch
 from sqap_vla_ros.core.errors import GpuLost, in_one_line
 from sqap_vla_ros.core.gpu_failures import recover
 from sqap_vla_ros.core.run_directory import reserve
-from sqap_vla_ros.policies.cogact.fast.blocks import FusedTowerBlock
-from sqap_vla_ros.policies.cogact.fast.fuse import halved_action_head, make_fast
+from sqap_vla_ros.policies.cogact.fast.fast_head import halved_action_head, make_fast
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.published import published_shapes
 from sqap_vla_ros.testing.networks import NumberFormat, random_network
@@ -39,6 +38,7 @@ from sqap_vla_ros.tools.benchmark.rows import (
 )
 from sqap_vla_ros.tools.benchmark.selection import time_selection
 from sqap_vla_ros.vlm.kernels import kernels_run_on
+from sqap_vla_ros.vlm.runtime.fused_blocks import FusedTowerBlock
 
 CPU_DEPTH = 3
 _CAMERA = (480, 640, 3)

@@ -3,12 +3,12 @@
 import torch
 
 from sqap_vla_ros.config.pruning import SqapConfig
-from sqap_vla_ros.policies.cogact.fast.graphs import Graph
 from sqap_vla_ros.policies.cogact.published import LANGUAGE
 from sqap_vla_ros.tools.benchmark.measure import Timing, measure
 from sqap_vla_ros.vlm.attention import attention_rows
 from sqap_vla_ros.vlm.kernels import kernels_run_on
 from sqap_vla_ros.vlm.pruning.on_device import select_on_device
+from sqap_vla_ros.vlm.runtime.cuda_graph import Graph
 
 _VISUAL, _TEXT = 256, 24
 

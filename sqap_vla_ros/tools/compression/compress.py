@@ -17,31 +17,18 @@ from torch import Tensor
 from sqap_vla_ros.config.recipe import Recipe
 from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.policies.cogact.action_head import ActionHead
-from sqap_vla_ros.policies.cogact.checkpoint import COMPRESSED, UNFINISHED, Checkpoint, read_parts
+from sqap_vla_ros.policies.cogact.checkpoint import HEAD, LLM, PROJECTOR, VISION, read_parts
 from sqap_vla_ros.policies.cogact.compressed import EMBEDDING, layer_file, read_decoder_layer
-from sqap_vla_ros.policies.cogact.compressed_parts import (
-    HEAD,
-    LLM,
-    PROJECTOR,
-    VISION,
+from sqap_vla_ros.policies.cogact.store import (
+    Manifest,
+    Shapes,
     Stored,
     embedding_tensors,
     head_tensors,
     projector_tensors,
+    read_manifest,
     read_shapes,
     vision_tensors,
-)
-from sqap_vla_ros.policies.cogact.store import (
-    Calibration,
-    Identity,
-    Manifest,
-    Origin,
-    Shapes,
-    linear_tensors,
-    read_manifest,
-    read_weights,
-    write_manifest,
-    write_weights,
 )
 from sqap_vla_ros.tools.compression.allocation import allocate_layers
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames
@@ -49,7 +36,17 @@ from sqap_vla_ros.tools.compression.embed_frames import embed_frames
 from sqap_vla_ros.tools.compression.layer_calibration import LayerCalibration
 from sqap_vla_ros.tools.compression.rounding import round_linear
 from sqap_vla_ros.tools.compression.sensitivity import action_sensitivities
+from sqap_vla_ros.vlm.checkpoint import COMPRESSED, UNFINISHED, Checkpoint
 from sqap_vla_ros.vlm.lowbit.layer import LINEARS, NORMS, QuantDecoderLayer
+from sqap_vla_ros.vlm.lowbit.store import (
+    Calibration,
+    Identity,
+    Origin,
+    linear_tensors,
+    read_weights,
+    write_manifest,
+    write_weights,
+)
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, prepare
 from sqap_vla_ros.vlm.statistics import STATISTICS_FILE
 from sqap_vla_ros.vlm.tokenizer import find_tokenizer

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from sqap_vla_ros.policies.cogact.compressed import EMBEDDING, load_vision_and_projector
-from sqap_vla_ros.policies.cogact.store import Manifest, read_weights
+from sqap_vla_ros.policies.cogact.store import Manifest
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames
+from sqap_vla_ros.vlm.lowbit.store import read_weights
 from sqap_vla_ros.vlm.preprocessing import normalise, resize
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer
 

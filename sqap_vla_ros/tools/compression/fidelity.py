@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.perception.patches import ring_tokens
-from sqap_vla_ros.policies.cogact.checkpoint import Checkpoint, load_cogact
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.policy import philox
 from sqap_vla_ros.policies.cogact.store import Manifest, read_manifest
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames
+from sqap_vla_ros.vlm.checkpoint import Checkpoint
 from sqap_vla_ros.vlm.preprocessing import model_image_affine
 from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
 from sqap_vla_ros.vlm.pruning.sqap import select_tokens

@@ -8,7 +8,8 @@ from rich import filesize
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sqap_vla_ros.policies.cogact.store import LinearEntry, Manifest, check_beside, read_weights
+from sqap_vla_ros.policies.cogact.store import Manifest
+from sqap_vla_ros.vlm.lowbit.store import LinearEntry, check_companions, read_weights
 
 _LAYER = re.compile(r"^llm\.model\.layers\.(\d+)\.(.+)$")
 
@@ -63,7 +64,7 @@ def verify(directory: Path, manifest: Manifest) -> None:
     Raises:
         CheckpointError: A file is missing or another one.
     """
-    check_beside(directory, manifest)
+    check_companions(directory, manifest.identity)
     for name, entry in manifest.files.items():
         read_weights(directory, name, entry)
 

@@ -6,15 +6,13 @@ import torch
 from torch import Tensor
 
 from sqap_vla_ros.config.recipe import Recipe
-from sqap_vla_ros.policies.cogact.compressed_parts import describe
-from sqap_vla_ros.policies.cogact.store import LinearEntry
 from sqap_vla_ros.tools.compression.gptq import InputStatistics, gptq
 from sqap_vla_ros.vlm.lowbit.integers import absmax_scales, largest_code, quantise, searched_scales
-from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT, StoredLinear
-from sqap_vla_ros.vlm.lowbit.linear import InputFormat, quantise_tokens
-from sqap_vla_ros.vlm.lowbit.mixed import mixed_weight
+from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT
+from sqap_vla_ros.vlm.lowbit.linear import InputFormat, StoredLinear, quantise_tokens
+from sqap_vla_ros.vlm.lowbit.store import LinearEntry, describe
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
-from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, weight_from_codes
+from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, mixed_weight, weight_from_codes
 
 # Layers before the one that tokens leave at: their queries and keys decide which.
 SCORING_LAYERS = 2

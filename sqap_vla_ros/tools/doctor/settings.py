@@ -6,9 +6,9 @@ import numpy as np
 
 from sqap_vla_ros.config.files import config_directory
 from sqap_vla_ros.config.robot import ActionConvention, Configuration, Frames, load_configuration
-from sqap_vla_ros.policies.cogact.checkpoint import Checkpoint, open_checkpoint
 from sqap_vla_ros.tools.doctor.evidence import Evidence
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
+from sqap_vla_ros.vlm.checkpoint import Checkpoint, open_checkpoint
 from sqap_vla_ros.vlm.statistics import ActionStatistics, choose_statistics
 from sqap_vla_ros.vlm.weights import CheckpointError
 

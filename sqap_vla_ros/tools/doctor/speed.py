@@ -10,11 +10,11 @@ from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.policy import Policy
-from sqap_vla_ros.policies.cogact.checkpoint import Checkpoint
-from sqap_vla_ros.policies.cogact.policy import choose_device
 from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
+from sqap_vla_ros.vlm.checkpoint import Checkpoint
+from sqap_vla_ros.vlm.runtime.device import choose_device
 from sqap_vla_ros.vlm.tokenizer import TokenizerError
 from sqap_vla_ros.vlm.weights import CheckpointError
 

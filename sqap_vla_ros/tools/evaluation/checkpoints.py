@@ -7,11 +7,11 @@ from pathlib import Path
 from sqap_vla_ros.config.recipe import Recipe
 from sqap_vla_ros.core.run_directory import RunDirectoryError
 from sqap_vla_ros.core.worker_pool import run_jobs
-from sqap_vla_ros.policies.cogact.checkpoint import COMPRESSED, Checkpoint
 from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.simulation.tasks import Task
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_frames
 from sqap_vla_ros.tools.compression.compress import Step, compress, hashes_beside
+from sqap_vla_ros.vlm.checkpoint import COMPRESSED, Checkpoint
 
 RECORDED = ("demonstrations recorded for it",)
 """The source that frames of `recorded_frames` name, wherever their directory is moved to."""

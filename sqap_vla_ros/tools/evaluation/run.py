@@ -11,8 +11,6 @@ from sqap_vla_ros.config.policy import read_policy
 from sqap_vla_ros.config.recipe import read_recipe
 from sqap_vla_ros.config.robot import Configuration, load_configuration
 from sqap_vla_ros.core.worker_pool import run_jobs
-from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
-from sqap_vla_ros.policies.cogact.policy import choose_device
 from sqap_vla_ros.simulation.tasks import TASKS, Task
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_frames
 from sqap_vla_ros.tools.compression.compress import Step, hashes_beside
@@ -20,6 +18,8 @@ from sqap_vla_ros.tools.evaluation.checkpoints import RECORDED, compressed_with,
 from sqap_vla_ros.tools.evaluation.episodes import STATE_PERIOD_S, EpisodeJob, EpisodeResult, play
 from sqap_vla_ros.tools.evaluation.records import Identity, Records
 from sqap_vla_ros.tools.evaluation.variants import UNDISTURBED, Condition, Variant
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
+from sqap_vla_ros.vlm.runtime.device import choose_device
 
 _BLOCK = 25  # episodes after which the next task has its turn, so that early figures say something about all of them
 

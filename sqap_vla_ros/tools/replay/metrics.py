@@ -7,17 +7,15 @@ gripper that was told nothing. A final error is that of the last step of the hor
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import ActionConvention, Robot
 from sqap_vla_ros.control.gripper import wants_open
 from sqap_vla_ros.control.jerk import mean_jerk
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.token_selection import TokenSelection
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.conventions import integrate
 from sqap_vla_ros.perception.transforms import vector_from_rotation
-
-Array = NDArray[np.float64]
 
 # A net motion shorter than this has no direction: repeatability of good arms is a tenth of it.
 STANDS_STILL_M = 1e-3

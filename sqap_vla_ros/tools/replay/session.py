@@ -19,7 +19,7 @@ def default_workers(configuration: Configuration, bags: int) -> int:
     """How many bags to replay at a time: one per core, or one alone on a GPU, which holds the policy once."""
     if bags == 1:
         return 1
-    from sqap_vla_ros.policies.cogact.policy import choose_device  # imports torch, which takes seconds
+    from sqap_vla_ros.vlm.runtime.device import choose_device  # imports torch, which takes seconds
 
     return 1 if choose_device(configuration.device) == "cuda" else min(bags, len(os.sched_getaffinity(0)))
 

@@ -11,17 +11,15 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.bags.reader import Bag, BagDamage
 from sqap_vla_ros.bags.topics import CHUNK_TYPE, TRANSFORM_TYPE, BagTopics
 from sqap_vla_ros.config.robot import Robot
 from sqap_vla_ros.core.clock import STAMP_BACK_NS, stamp_ns, time_ns
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
 from sqap_vla_ros.perception.transforms import transform_from_message
 from sqap_vla_ros.tools.replay.metrics import Motion, gripper_states
-
-Array = NDArray[np.float64]
 
 COMMAND_TYPE = "trajectory_msgs/msg/JointTrajectory"
 # How much recording time is read ahead of the replay, beyond the horizon, in search of the truth.

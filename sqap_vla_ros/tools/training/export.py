@@ -11,10 +11,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from sqap_vla_ros.core.files import write_whole
-from sqap_vla_ros.policies.cogact.checkpoint import BASE_VLM
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.published import layouts
 from sqap_vla_ros.tools.training.network import HORIZON, Size, network_shapes
+from sqap_vla_ros.vlm.checkpoint import BASE_VLM
 from sqap_vla_ros.vlm.statistics import STATISTICS_FILE, ActionStatistics
 from sqap_vla_ros.vlm.vision import vision_source
 from sqap_vla_ros.vlm.weights import Layout, Source

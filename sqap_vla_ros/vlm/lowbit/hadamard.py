@@ -1,7 +1,7 @@
 """Walsh-Hadamard rotations, which spread a channel's outlier evenly over a block of channels.
 
-The matrix H of a block is symmetric and orthonormal, H = Hᵀ = H⁻¹, so that rotating both operands of a product leaves
-it as it was: (WᵀHᵀ)(HX) = WᵀX. A width that is no power of two is rotated block by block (11008 = 43 · 256).
+The matrix H of a block is symmetric and orthonormal, H = Hᵀ = H⁻¹, so rotating both operands keeps a product:
+(WᵀHᵀ)(HX) = WᵀX. A width that is not a power of two is rotated block by block (11008 = 43 · 256).
 """
 
 import math
@@ -25,15 +25,15 @@ def block_size(width: int, largest: int) -> int:
 def rotate(values: Tensor, block: int) -> Tensor:
     """Rotate the last axis, block by block; twice is the identity.
 
-    A block of n = a · b channels is a matrix (a, b), multiplied from both sides: (a + b) instead of n operations per
-    channel, and on every device two matrix products of a good size.
+    A block of n = a · b channels is treated as a matrix (a, b) and multiplied from both sides: (a + b) operations per
+    channel instead of n, in two matrix products of a size that every device runs well.
 
     Args:
         values: float (..., channels).
-        block: Power of two that divides the channels.
+        block: Channels of a block, a power of two that divides the channels.
 
     Returns:
-        (..., channels), in the same number format.
+        (..., channels), in the same dtype.
     """
     rows = 2 ** (int(math.log2(block)) // 2)
     left, right = (_hadamard_like(size, values.dtype, values.device) for size in (rows, block // rows))
@@ -41,7 +41,7 @@ def rotate(values: Tensor, block: int) -> Tensor:
     return torch.matmul(torch.matmul(left, blocks), right).reshape(values.shape)
 
 
-# Kept on its device, because a CUDA graph can be captured only of what copies nothing from the host.
+# Cached on its device: a CUDA graph cannot be captured of a function that copies from the host.
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _hadamard_like(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -49,7 +49,7 @@ def _hadamard_like(size: int, dtype: torch.dtype, device: torch.device) -> Tenso
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # autograd refuses a matrix that inference mode made
+@torch.inference_mode(False)  # autograd rejects tensors made in inference mode
 def hadamard(size: int) -> Tensor:
     """The orthonormal Walsh-Hadamard matrix in Sylvester's order, float32 (size, size); size a power of two."""
     if size < 1 or size & (size - 1):

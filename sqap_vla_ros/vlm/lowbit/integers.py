@@ -1,14 +1,14 @@
 """Symmetric integers: scales, rounding, packing.
 
-A number x is stored as a code q in ±(2^(bits-1) - 1) with x ≈ q · scale; there is no zero point, so that a product of
-two codes needs no correction. Weights have a scale per output channel (row), activations one per token (row), because a
-scale along the reduced axis could not leave the integer product.
+A number x is stored as a code q in ±(2^(bits-1) - 1) with x ≈ q · scale. There is no zero point, so that a product of
+two codes needs no correction. Weights have one scale per output channel (row), activations one per token (row), because
+a scale along the summed axis cannot be taken out of the integer product.
 """
 
 import torch
 from torch import Tensor
 
-# Shares of a row's absolute maximum that the search for a weight's clipping tries.
+# Clips that the search tries, as shares of a row's absolute maximum.
 _CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 
 
@@ -16,7 +16,7 @@ def largest_code(bits: int) -> int:
     """Largest magnitude of a code: 7 for 4 bits, 127 for 8.
 
     Raises:
-        ValueError: Not 2 to 8 bits.
+        ValueError: The bits are not 2 to 8.
     """
     if not 2 <= bits <= 8:
         raise ValueError(f"bits = {bits}: expected 2 to 8")
@@ -28,7 +28,7 @@ def absmax_scales(values: Tensor, bits: int, clip: float = 1.0) -> Tensor:
 
     Args:
         values: float (rows, columns).
-        bits: Of the codes.
+        bits: Width of the codes.
         clip: Share of the largest magnitude that is still represented; larger values saturate.
 
     Returns:
@@ -43,9 +43,8 @@ def searched_scales(weight: Tensor, bits: int, importance: Tensor | None = None)
 
     Args:
         weight: float32 (rows, columns).
-        bits: Of the codes.
-        importance: float32 (columns,), how much a column's squared error counts, as the power of its input says it;
-            None: all the same.
+        bits: Width of the codes.
+        importance: float32 (columns,), weight of a column's squared error, the power of its input; None: all equal.
 
     Returns:
         float32 (rows, 1).
@@ -65,15 +64,15 @@ def quantise(values: Tensor, scales: Tensor, bits: int) -> Tensor:
 
     Args:
         values: float (rows, columns).
-        scales: float32 (rows, 1), or (1, 1) for one of the whole tensor.
-        bits: Of the codes.
+        scales: float32 (rows, 1), or (1, 1) for one scale of the whole tensor.
+        bits: Width of the codes.
     """
     limit = largest_code(bits)
     return (values / scales).round_().clamp_(-limit, limit).to(torch.int8)
 
 
 def pack_nibbles(codes: Tensor) -> Tensor:
-    """Two 4-bit codes per byte: the even column in the low nibble, the odd one in the high nibble, two's complement.
+    """Pack two 4-bit codes per byte, two's complement: even columns in the low nibble, odd ones in the high nibble.
 
     Args:
         codes: int8 (rows, columns), within ±7, an even number of columns.
@@ -82,7 +81,7 @@ def pack_nibbles(codes: Tensor) -> Tensor:
         uint8 (rows, columns / 2).
 
     Raises:
-        ValueError: An odd number of columns.
+        ValueError: The number of columns is odd.
     """
     if codes.shape[-1] % 2:
         raise ValueError(f"{codes.shape[-1]} columns cannot be packed two per byte; expected an even number")
@@ -91,9 +90,9 @@ def pack_nibbles(codes: Tensor) -> Tensor:
 
 
 def unpack_nibbles(packed: Tensor) -> Tensor:
-    """Codes int8 (rows, columns) from bytes uint8 (rows, columns / 2), as `pack_nibbles` made them."""
+    """The inverse of `pack_nibbles`: uint8 (rows, columns / 2) -> codes int8 (rows, columns)."""
     signed = packed.view(torch.int8)
-    # A shift to the left and back spreads the nibble's sign.
+    # Shifting left and back extends the nibble's sign.
     low, high = (signed << 4) >> 4, signed >> 4
     return torch.stack((low, high), dim=-1).flatten(-2)
 

@@ -1,8 +1,13 @@
-"""A linear layer on integers: rotate and quantise the input, multiply codes, scale.
+"""A linear layer on integers: rotate and quantise the input, multiply codes, scale the sums.
 
-The product of codes has several executions that agree to the last bit: see `products.py`.
+For the token x and the weight W ≈ diag(s_w) · Q_w, with the block Hadamard rotation H (or none),
+
+    q = round(x H / s_x),  s_x = clip · max|x H| / (2^(bits-1) - 1),  y = s_x · s_w · (Q_w q) + b.
+
+The product of codes, Q_w q, has several backends whose sums agree to the last bit; see `products`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +16,8 @@ from torch import Tensor, nn
 from sqap_vla_ros.config.recipe import Granularity
 from sqap_vla_ros.vlm.lowbit.hadamard import rotate
 from sqap_vla_ros.vlm.lowbit.integers import largest_code
-from sqap_vla_ros.vlm.lowbit.products import Execution, make_product
-from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight
+from sqap_vla_ros.vlm.lowbit.products import Backend, make_product
+from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, concatenate
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,11 @@ class InputFormat:
     """How the input of a linear layer is quantised.
 
     Attributes:
-        bits: Of the codes.
+        bits: Width of the codes.
         block: Channels of a Hadamard block; 1: no rotation.
-        clip: Share of the largest magnitude that is still represented.
-        granularity: One dynamic scale per token or per tensor; or "channel": a static one per channel, which lies in
-            the weight's columns already and in the layer's `divisor`.
+        clip: Share of the largest magnitude that is still represented; larger values saturate.
+        granularity: One dynamic scale per token or per tensor, or "channel": one static scale per channel, which is
+            already folded into the weight's columns and is the layer's `divisor`.
     """
 
     bits: int = 4
@@ -33,16 +38,31 @@ class InputFormat:
     granularity: Granularity = "token"
 
 
+@dataclass(frozen=True)
+class StoredLinear:
+    """A quantised linear layer as it is stored in a file.
+
+    Attributes:
+        weight: Codes and scales.
+        input_format: How its inputs are quantised.
+        divisor: float32 (columns,), static channel scales of the input; None for dynamic scales.
+    """
+
+    weight: QuantisedWeight
+    input_format: InputFormat
+    divisor: Tensor | None = None
+
+
 class QuantLinear(nn.Module):
     """y = x Wᵀ + b with x and W in integers.
 
     Args:
-        weight: Codes and scales, their columns rotated as the input will be.
+        weight: Codes and scales; their columns are rotated as the input will be.
         input_format: How inputs are quantised.
         bias: float (rows,), or None.
         divisor: float (columns,), static channel scales that inputs are divided by; with granularity "channel" only.
-        execution: How the product of codes is computed.
-        device: Where.
+        backend: How the product of codes is computed.
+        device: Where the weight is.
     """
 
     def __init__(
@@ -52,19 +72,19 @@ class QuantLinear(nn.Module):
         bias: Tensor | None = None,
         divisor: Tensor | None = None,
         *,
-        execution: Execution = "auto",
+        backend: Backend = "auto",
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
         self.rows, self.columns = weight.rows, weight.columns
         self.input_format = input_format
-        self.product = make_product(weight, input_format.bits, execution, device)
+        self.product = make_product(weight, input_format.bits, backend, device)
         self.full = weight.full.to(device, copy=True) if len(weight.full) else None
         self.bias = None if bias is None else bias.to(device)
         self.divisor = None if divisor is None else divisor.to(device)
         self.order: Tensor | None = None
         if weight.order is not None:
-            # Which stored row each output channel takes; the one after the last is all zeros.
+            # The stored row of each output channel; the row after the last one is all zeros.
             stored = len(weight.order)
             self.order = torch.full((weight.rows,), stored)
             self.order[weight.order] = torch.arange(stored)
@@ -72,7 +92,7 @@ class QuantLinear(nn.Module):
 
     @property
     def weight_bytes(self) -> int:
-        """Memory that the weights take in this execution."""
+        """Memory of the weights in this backend."""
         return self.product.nbytes + sum(t.nbytes for t in (self.full, self.bias, self.order) if t is not None)
 
     def quantise_input(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,13 +102,13 @@ class QuantLinear(nn.Module):
             values: float (tokens, columns).
 
         Returns:
-            Codes int8 (tokens, columns), offset by `product.offset` when that execution takes uint8; and scales
-            float32 (tokens, 1).
+            Codes int8 (tokens, columns), or uint8 with `product.offset` added where the backend takes that; and
+            scales float32 (tokens, 1).
         """
         return quantise_tokens(values, self.input_format, self.product.offset)
 
     def forward(self, values: Tensor) -> Tensor:
-        """(..., columns) -> (..., rows), in the number format of the input."""
+        """(..., columns) -> (..., rows), in the dtype of the input."""
         inputs = values.reshape(-1, self.columns)
         if self.input_format.block > 1:
             inputs = rotate(inputs, self.input_format.block)
@@ -105,20 +125,59 @@ class QuantLinear(nn.Module):
         return output.view(*values.shape[:-1], self.rows)
 
 
+class SharedInputLinears(nn.Module):
+    """Linear layers with one input; neighbours that quantise it in the same way are computed as one product.
+
+    Args:
+        linears: The linear layers, in the order of the outputs.
+        backend: Of the products.
+        device: Where the weights are.
+    """
+
+    def __init__(self, linears: Sequence[StoredLinear], backend: Backend, device: torch.device | str) -> None:
+        super().__init__()
+        groups: list[list[StoredLinear]] = []
+        for linear in linears:
+            if groups and _same_input(groups[-1][0], linear):
+                groups[-1].append(linear)
+            else:
+                groups.append([linear])
+        self.parts = nn.ModuleList()
+        self.rows = [[linear.weight.rows for linear in group] for group in groups]
+        for group in groups:
+            weight = concatenate([linear.weight for linear in group])
+            first = group[0]
+            part = QuantLinear(weight, first.input_format, None, first.divisor, backend=backend, device=device)
+            self.parts.append(part)
+
+    def forward(self, values: Tensor) -> list[Tensor]:
+        """(..., columns) -> one (..., rows) per linear layer."""
+        outputs: list[Tensor] = []
+        for part, rows in zip(self.parts, self.rows, strict=True):
+            outputs += part(values).split(rows, dim=-1)
+        return outputs
+
+
 def quantise_tokens(values: Tensor, input_format: InputFormat, offset: int = 0) -> tuple[Tensor, Tensor]:
     """Codes of inputs (tokens, columns): int8, or uint8 with an `offset` added; and scales float32 (tokens, 1)."""
     limit = largest_code(input_format.bits)
     if input_format.granularity == "channel":
-        # Codes of what is not finite would be numbers like any other: the scale must say so.
+        # A value that is not finite would get a code like any other; a scale of NaN keeps it visible.
         scales = torch.where(values.isfinite().all(1, keepdim=True), 1.0, torch.nan)
     else:
         largest = values.abs().amax(1, keepdim=True).float()
         if input_format.granularity == "tensor":
             largest = largest.amax().expand(len(values), 1)
         scales = (largest * (input_format.clip / limit)).clamp_min(torch.finfo(torch.float32).tiny)
-    # In place, and by way of int8: each pass over the inputs counts, and torch converts to uint8 ten times slower.
+    # In place and through int8: each pass over the inputs counts, and torch converts to uint8 ten times more slowly.
     codes = values.to(torch.float32, copy=True).div_(scales)
     codes = codes.round_().clamp_(-limit, limit).to(torch.int8)
     if offset:
         return codes.view(torch.uint8).add_(offset), scales
     return codes, scales
+
+
+def _same_input(one: StoredLinear, other: StoredLinear) -> bool:
+    if one.input_format != other.input_format or (one.divisor is None) != (other.divisor is None):
+        return False
+    return one.divisor is None or other.divisor is None or torch.equal(one.divisor, other.divisor)

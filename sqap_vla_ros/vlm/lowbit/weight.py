@@ -1,4 +1,7 @@
-"""A weight matrix in low-bit integers, as it is stored."""
+"""A weight matrix in low-bit integers, as it is stored.
+
+Row r (an output channel) is W_r ≈ scale_r · codes_r. Rows may have different widths: 4 and 8 bits, bfloat16, or none.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,21 +12,24 @@ from torch import Tensor
 from sqap_vla_ros.vlm.lowbit.integers import absmax_scales, pack_nibbles, quantise, searched_scales, unpack_nibbles
 
 WEIGHT_FIELDS = ("packed", "wide", "full", "scales", "order")
+CHANNEL_BITS = (0, 2, 4, 8, 16)
+"""Widths that a row of a mixed-precision weight can have."""
 
 
 @dataclass(frozen=True)
 class QuantisedWeight:
-    """The rows (output channels) of a linear layer, grouped by how wide they are stored.
+    """The rows (output channels) of a linear layer, grouped by their width.
 
-    Most weights have one group. With mixed precision each row is in one of them, or in none: then its output is zero.
+    Most weights have one group. With mixed precision each row is in one of the groups, or in none and its output is
+    zero.
 
     Attributes:
         rows: Output channels of the layer.
-        packed: uint8 (n4, columns / 2), rows of 4-bit codes, two per byte (also those of 2 bits).
+        packed: uint8 (n4, columns / 2), rows of 4-bit and 2-bit codes, two codes per byte.
         wide: int8 (n8, columns), rows of 8-bit codes.
         full: bfloat16 (n16, columns), rows that are not quantised.
-        scales: float32 (n4 + n8, 1), of the rows of codes.
-        order: int64 (n4 + n8 + n16,), which output channel each stored row is; None: all rows, in order.
+        scales: float32 (n4 + n8, 1), scales of the rows of codes.
+        order: int64 (n4 + n8 + n16,), the output channel of each stored row; None: all rows, in order.
     """
 
     rows: int
@@ -55,26 +61,26 @@ class QuantisedWeight:
         return 8 * sum(tensor.nbytes for tensor in weights) / (self.rows * self.columns)
 
     def dequantised(self) -> Tensor:
-        """The matrix that the codes stand for, float32 (rows, columns)."""
+        """The matrix that the codes represent, float32 (rows, columns)."""
         stored = torch.cat((self.codes.float() * self.scales, self.full.float()))
         if self.order is None:
             return stored
         return stored.new_zeros(self.rows, self.columns).index_copy_(0, self.order, stored)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a file holds of it, by the names of the attributes; empty groups are left out.
+        """The tensors that a file holds, by attribute; empty groups are left out.
 
-        Not so an empty `order`: it says that all rows are dropped.
+        An empty `order` is kept: it means that all rows are dropped.
         """
         named = {name: getattr(self, name) for name in WEIGHT_FIELDS}
         present = {name: tensor for name, tensor in named.items() if tensor is not None}
         return {name: tensor for name, tensor in present.items() if tensor.numel() or name == "order"}
 
     def slice(self, start: int, end: int) -> "QuantisedWeight":
-        """Some of the rows, of a weight that has one group.
+        """Some of the rows of a weight that has one group.
 
         Raises:
-            ValueError: The rows are of several widths.
+            ValueError: The rows have several widths.
         """
         if self.order is not None:
             raise ValueError("rows of mixed widths cannot be sliced; slice before they are grouped")
@@ -83,7 +89,7 @@ class QuantisedWeight:
 
 
 def weight_from_tensors(tensors: Mapping[str, Tensor], rows: int, columns: int) -> QuantisedWeight:
-    """A weight from what `QuantisedWeight.tensors` gave."""
+    """The weight whose `QuantisedWeight.tensors` are given."""
     device = next(iter(tensors.values())).device if tensors else None
     empty = {
         "packed": torch.empty(0, columns // 2, dtype=torch.uint8, device=device),
@@ -95,7 +101,7 @@ def weight_from_tensors(tensors: Mapping[str, Tensor], rows: int, columns: int) 
 
 
 def weight_from_codes(codes: Tensor, scales: Tensor, bits: int) -> QuantisedWeight:
-    """A weight of which all rows have the same width.
+    """A weight whose rows all have the same width.
 
     Args:
         codes: int8 (rows, columns).
@@ -107,15 +113,36 @@ def weight_from_codes(codes: Tensor, scales: Tensor, bits: int) -> QuantisedWeig
 
 
 def round_to_nearest(weight: Tensor, bits: int, *, search: bool = True) -> QuantisedWeight:
-    """Quantise a weight without any data.
+    """Quantise a weight without calibration data.
 
     Args:
         weight: float32 (rows, columns).
         bits: 4 or 8.
-        search: Clip each row where its squared error is least; otherwise at its largest magnitude.
+        search: Whether to clip each row where its squared error is least, instead of at its largest magnitude.
     """
     scales = searched_scales(weight, bits) if search else absmax_scales(weight, bits)
     return weight_from_codes(quantise(weight, scales, bits), scales, bits)
+
+
+def mixed_weight(weight: Tensor, channel_bits: Tensor) -> QuantisedWeight:
+    """Round each row to its own width (QVLA), with symmetric scales at its largest magnitude.
+
+    Args:
+        weight: float32 (rows, columns).
+        channel_bits: uint8 (rows,), each one of `CHANNEL_BITS`: 0 drops the row, 2 is stored in a 4-bit container, 16
+            is bfloat16.
+    """
+    rows = {bits: torch.nonzero(channel_bits == bits).flatten() for bits in CHANNEL_BITS}
+    scales = {bits: absmax_scales(weight[rows[bits]], bits) for bits in (2, 4, 8)}
+    codes = {bits: quantise(weight[rows[bits]], scales[bits], bits) for bits in (2, 4, 8)}
+    return QuantisedWeight(
+        rows=len(weight),
+        packed=pack_nibbles(torch.cat((codes[2], codes[4]))),
+        wide=codes[8],
+        full=weight[rows[16]].to(torch.bfloat16),
+        scales=torch.cat((scales[2], scales[4], scales[8])),
+        order=torch.cat([rows[bits] for bits in CHANNEL_BITS[1:]]),
+    )
 
 
 def concatenate(weights: Sequence[QuantisedWeight]) -> QuantisedWeight:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from sqap_vla_ros.config.files import ConfigurationError
-from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.testing.networks import SMALL
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.statistics import choose_statistics, denormalise
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer
 

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from sqap_vla_ros.policies.cogact.checkpoint import PARTS, load_cogact, open_checkpoint, read_parts
+from sqap_vla_ros.policies.cogact.checkpoint import PARTS, load_cogact, read_parts
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.testing.synthetic_outliers import FACTOR, with_outliers
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer
 
 

@@ -1,47 +1,19 @@
 """Plans as CUDA graphs: hundreds of kernels in one launch, over memory that never moves."""
 
-from collections.abc import Callable
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.core.gpu_failures import recover, warn
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held
-from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward, StaticPlan, side_stream
+from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward, StaticPlan
 from sqap_vla_ros.policies.cogact.model import CogACT
+from sqap_vla_ros.vlm.runtime.cuda_graph import Graph
 
 # Texts are padded to a multiple of this: one graph serves instructions of about the same length.
 BUCKET = 8
-_WARM_UPS = 3
 WITHOUT_GRAPHS = "planning without CUDA graphs from now on, which is slower"
-
-
-class Graph:
-    """A function over static memory, recorded once and replayed.
-
-    Args:
-        function: What is recorded; run a few times before, which compiles its kernels.
-        device: A CUDA GPU.
-    """
-
-    def __init__(self, function: Callable[[], object], device: torch.device) -> None:
-        with torch.cuda.device(device):
-            stream = side_stream(torch.cuda.current_device())
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(_WARM_UPS):
-                    function()
-            torch.cuda.current_stream().wait_stream(stream)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                function()
-
-    def replay(self) -> None:
-        """Run what was recorded."""
-        self._graph.replay()
 
 
 class GraphedPlans:

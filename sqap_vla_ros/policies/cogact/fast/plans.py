@@ -13,7 +13,7 @@ from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.token_selection import TokenSelection, keep_all
 from sqap_vla_ros.perception.patches import ring_centre
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held
-from sqap_vla_ros.policies.cogact.fast.fuse import make_fast
+from sqap_vla_ros.policies.cogact.fast.fast_head import make_fast
 from sqap_vla_ros.policies.cogact.fast.graphs import WITHOUT_GRAPHS, GraphedPlans
 from sqap_vla_ros.policies.cogact.model import CogACT, Prediction
 from sqap_vla_ros.policies.cogact.token_choice import TokenDropping

@@ -6,7 +6,7 @@ are committed. Nothing on the way asks the host or copies from it. Run on a CPU 
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from sqap_vla_ros.vlm.kernels import kernels_run_on
 from sqap_vla_ros.vlm.layers import LayerInput
 from sqap_vla_ros.vlm.preprocessing import MODEL_IMAGE_PX, normalise
 from sqap_vla_ros.vlm.pruning.on_device import select_on_device
+from sqap_vla_ros.vlm.runtime.cuda_graph import side_stream
 
 
 @dataclass(frozen=True)
@@ -245,12 +246,6 @@ class StaticForward:
 
         hidden = language.run_layers(hidden, rotations=self._rotations, last=fields["last"], before_layer=prune)
         return language.norm(hidden)[:, 0], selection
-
-
-@lru_cache
-def side_stream(gpu: int) -> torch.cuda.Stream:
-    """The one stream beside a GPU's main one: for each that is used, cuBLAS keeps memory for ever."""
-    return torch.cuda.Stream(gpu)
 
 
 def _select(

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sqap_vla_ros.policies.cogact.checkpoint import CheckpointError, load_cogact, open_checkpoint
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
-from sqap_vla_ros.vlm.weights import attention_heads
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
+from sqap_vla_ros.vlm.weights import CheckpointError, attention_heads
 
 WEIGHTS = Path("checkpoints") / "random-cogact.pt"
 
@@ -133,7 +134,7 @@ def test_published_widths_have_the_published_heads(key, width, expected):
 def test_a_truncated_file_is_refused(run, share):
     content = (run / WEIGHTS).read_bytes()
     (run / WEIGHTS).write_bytes(content[: int(share * len(content))])
-    assert "refused, not tensors alone or not whole" in load_error(run)
+    assert "refused, because it is damaged or holds more than tensors" in load_error(run)
 
 
 def test_a_truncated_safetensors_file_is_refused(run):
@@ -169,7 +170,7 @@ def test_a_pickle_payload_is_refused_and_not_run(run, tmp_path, writer):
 @pytest.mark.parametrize("content", [{"weights": {}}, [1, 2], {"model": 3}])
 def test_what_is_not_a_cogact_checkpoint_is_refused(run, content):
     torch.save(content, run / WEIGHTS)
-    assert "not a CogACT checkpoint" in load_error(run)
+    assert "not a checkpoint of a policy" in load_error(run)
 
 
 @pytest.mark.parametrize("part", ["vision_backbone", "projector", "llm_backbone", "action_model"])

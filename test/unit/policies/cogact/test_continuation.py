@@ -10,7 +10,7 @@ from sqap_vla_ros.core.action_chunk import CommittedActions
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.policies.cogact.continuation import held_actions, soft_weights
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Ddpm, Held, sample
-from sqap_vla_ros.policies.cogact.policy import load_cogact_policy
+from sqap_vla_ros.policies.cogact.load import load_cogact_policy
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.vlm.statistics import ActionStatistics, denormalise, normalise
 

@@ -9,7 +9,7 @@ from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.token_selection import Reason
-from sqap_vla_ros.policies.cogact.policy import load_cogact_policy
+from sqap_vla_ros.policies.cogact.load import load_cogact_policy
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 

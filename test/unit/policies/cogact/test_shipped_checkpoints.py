@@ -6,10 +6,10 @@ import pytest
 
 from sqap_vla_ros.config.files import config_directory, named_checkpoint
 from sqap_vla_ros.config.recipe import read_recipe
-from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.tools.compression.compress import hashes_beside
 from sqap_vla_ros.tools.compression.inspect import verify
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
 
 def test_the_compressed_checkpoint_is_made_of_the_float_one_with_the_recipe_of_its_name() -> None:

@@ -1,6 +1,5 @@
 """Compressing: a run that stops goes on to the same bytes, and what cannot be done loses nothing."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,10 @@ import torch
 from compressions import Stopped, compressed, drawn_frames, hashes, named_recipe, stop_before
 from file_size_limit import largest_file
 
-from sqap_vla_ros.policies.cogact.checkpoint import COMPRESSED, open_checkpoint
 from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.tools.compression.compress import CompressionError, Step
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.tokenizer import TokenizerError
 from sqap_vla_ros.vlm.weights import CheckpointError
 
@@ -134,12 +133,6 @@ def test_steps_are_counted_to_the_end(random_run: Path, tmp_path: Path) -> None:
 
 
 # --- stopping and going on
-
-
-def test_a_compression_of_an_earlier_version_which_tells_its_time_is_read(whole: Path, tmp_path: Path) -> None:
-    content = json.loads((whole / COMPRESSED).read_text())
-    (tmp_path / COMPRESSED).write_text(json.dumps(content | {"minutes": 1.5}))
-    assert read_manifest(tmp_path) == read_manifest(whole)
 
 
 @pytest.mark.parametrize("index", range(STEPS))

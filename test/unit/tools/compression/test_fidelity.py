@@ -12,7 +12,7 @@ from rich.console import Console
 
 from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.config.recipe import Recipe
-from sqap_vla_ros.policies.cogact.checkpoint import Checkpoint, load_cogact, open_checkpoint
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames
 from sqap_vla_ros.tools.compression.compress import compress
@@ -28,6 +28,7 @@ from sqap_vla_ros.tools.compression.fidelity import (
     topk_overlaps,
 )
 from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table, write_json, write_plot
+from sqap_vla_ros.vlm.checkpoint import Checkpoint, open_checkpoint
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer
 
 NO_RING = np.zeros(0, np.int64)

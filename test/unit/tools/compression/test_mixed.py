@@ -8,22 +8,23 @@ import torch
 from compressions import INSTRUCTION, Stopped, compressed, drawn_frames, hashes, named_recipe, stop_before
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_product import reference_products
 
-from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
 from sqap_vla_ros.policies.cogact.model import CogACT, Prediction
-from sqap_vla_ros.policies.cogact.store import read_manifest, read_weights
+from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.tools.compression.compress import Step
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.lowbit.integers import absmax_scales
-from sqap_vla_ros.vlm.lowbit.mixed import BITS, mixed_weight
-from sqap_vla_ros.vlm.lowbit.products import Execution, exact_on_cpu
+from sqap_vla_ros.vlm.lowbit.products import Backend, exact_on_cpu
+from sqap_vla_ros.vlm.lowbit.store import read_weights
+from sqap_vla_ros.vlm.lowbit.weight import CHANNEL_BITS, mixed_weight
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer
 from sqap_vla_ros.vlm.weights import CheckpointError
 
 FRAMES = drawn_frames(2)
-EXECUTIONS: tuple[Execution, ...] = (
-    ("reference", "onednn", "float_sums") if exact_on_cpu(8) == "onednn" else ("reference", "float_sums")
-)
+BACKENDS: tuple[Backend, ...] = ("onednn", "float_sums") if exact_on_cpu(8) == "onednn" else ("float_sums",)
 STEPS = 4 + 3 * 3  # towers, projector, embedding and head; three times through the layers
 BITS_CHOSEN = 4 + 2 + 2 * 3  # calls before the first layer is rounded: frames and bits have one each more
 
@@ -54,7 +55,7 @@ def channel_bits(directory: Path) -> dict[str, torch.Tensor]:
 # --- one weight
 
 
-@given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(BITS), min_size=1, max_size=12))
+@given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(CHANNEL_BITS), min_size=1, max_size=12))
 def test_each_row_errs_by_half_a_step_of_its_own_width(seed: int, bits: list[int]) -> None:
     weight = torch.randn(len(bits), 8, generator=torch.Generator().manual_seed(seed))
     rounded = mixed_weight(weight, torch.tensor(bits, dtype=torch.uint8)).dequantised()
@@ -90,9 +91,11 @@ def test_more_than_one_width_is_used(mixed: Path) -> None:
     assert len(torch.cat(list(channel_bits(mixed).values())).unique()) > 2
 
 
-def test_executions_agree_on_the_plan(mixed: Path, random_run: Path) -> None:
+def test_backends_agree_on_the_plan(mixed: Path, random_run: Path) -> None:
     manifest = read_manifest(mixed)
-    plans = [plan(load_compressed(mixed, manifest, execution=execution), random_run) for execution in EXECUTIONS]
+    with reference_products():
+        plans = [plan(load_compressed(mixed, manifest), random_run)]
+    plans += [plan(load_compressed(mixed, manifest, backend=backend), random_run) for backend in BACKENDS]
     # An input halfway between two codes may fall to either side.
     assert all(apart(other, plans[0]) < 0.02 for other in plans[1:])
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from sqap_vla_ros.config.recipe import ActivationRecipe, Recipe, Rotation, WeightRecipe
 from sqap_vla_ros.tools.compression.gptq import InputStatistics
 from sqap_vla_ros.tools.compression.rounding import SeenInputs, round_linear
-from sqap_vla_ros.vlm.lowbit.layer import LINEARS, NORMS, StoredLinear
-from sqap_vla_ros.vlm.lowbit.linear import InputFormat, quantise_tokens
+from sqap_vla_ros.vlm.lowbit.layer import LINEARS, NORMS
+from sqap_vla_ros.vlm.lowbit.linear import InputFormat, StoredLinear, quantise_tokens
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, prepare
 
 COLUMNS = 128

@@ -10,17 +10,18 @@ import torch
 from compressions import named_recipe
 from torch import Tensor
 
-from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, sample
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.tools.compression import sensitivity
 from sqap_vla_ros.tools.compression.allocation import WIDTHS, ChannelCosts, allocate_layers
 from sqap_vla_ros.tools.compression.observed_layer import ObservedLayer
 from sqap_vla_ros.tools.compression.sensitivity import action_sensitivities, frame_noises
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.layers import run_layers
 from sqap_vla_ros.vlm.lowbit.layer import LINEARS, NORMS
-from sqap_vla_ros.vlm.lowbit.mixed import mixed_weight
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, prepare
+from sqap_vla_ros.vlm.lowbit.weight import mixed_weight
 
 Costs = dict[tuple[int, str], ChannelCosts]
 

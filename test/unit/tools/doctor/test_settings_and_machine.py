@@ -11,7 +11,6 @@ from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.requirements import Requirement
-from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
 from sqap_vla_ros.policies.cogact.policy import CogACTPolicy
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.tools.doctor import machine, speed
@@ -25,6 +24,7 @@ from sqap_vla_ros.tools.doctor.settings import (
 )
 from sqap_vla_ros.tools.doctor.speed import check_policies
 from sqap_vla_ros.tools.doctor.topics import check_topics
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
 OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import ActionConvention, Robot
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.token_selection import Reason, keep_all, selection_of
+from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import rotation_from_vector, transform_from
 from sqap_vla_ros.tools.replay.metrics import (
     Motion,
@@ -24,7 +24,6 @@ from sqap_vla_ros.tools.replay.metrics import (
     planned_motion,
 )
 
-Array = NDArray[np.float64]
 HORIZON = 8
 STEP_S = 0.1
 START_NS = 1_700_000_000_000_000_000

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.published import layouts
 from sqap_vla_ros.testing.small_tokenizer import write_small_tokenizer
 from sqap_vla_ros.tools.training.batches import Text
 from sqap_vla_ros.tools.training.export import VOCABULARY, export_parts, write_run
 from sqap_vla_ros.tools.training.network import SIZES, fresh_network, network_shapes, sine_cosine_positions
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.statistics import ActionStatistics
 from sqap_vla_ros.vlm.tokenizer import PAD_ID, load_tokenizer
 

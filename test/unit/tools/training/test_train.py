@@ -15,7 +15,7 @@ from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.robot import Configuration, load_configuration
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.run_directory import RunDirectoryError
-from sqap_vla_ros.policies.cogact.policy import load_cogact_policy
+from sqap_vla_ros.policies.cogact.load import load_cogact_policy
 from sqap_vla_ros.tools.training.dataset import DemonstrationSet, decode
 from sqap_vla_ros.tools.training.optimisers import learning_rate
 from sqap_vla_ros.tools.training.settings import TrainingError, TrainingSettings

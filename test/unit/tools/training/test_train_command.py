@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sqap_vla_ros.cli import main
-from sqap_vla_ros.policies.cogact.checkpoint import open_checkpoint
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
 
 def test_the_command_trains_and_says_what_comes_next(

@@ -11,16 +11,15 @@ from torch import Tensor
 from sqap_vla_ros.config.recipe import Granularity
 from sqap_vla_ros.vlm.lowbit.hadamard import rotate
 from sqap_vla_ros.vlm.lowbit.linear import InputFormat, QuantLinear, quantise_tokens
-from sqap_vla_ros.vlm.lowbit.mixed import mixed_weight
-from sqap_vla_ros.vlm.lowbit.products import Execution, exact_on_cpu
-from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, concatenate, round_to_nearest
+from sqap_vla_ros.vlm.lowbit.products import Backend, exact_on_cpu
+from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, concatenate, mixed_weight, round_to_nearest
 
 # Without VNNI a CPU has no exact sums but these; beside a GPU its kernels are not interpreted, and do not run on a CPU.
-EXECUTIONS: list[Execution] = ["reference", "float_sums"]
+BACKENDS: list[Backend] = ["float_sums"]
 if not torch.cuda.is_available():
-    EXECUTIONS += ["triton"]
+    BACKENDS += ["triton"]
 if exact_on_cpu(8) == "onednn":
-    EXECUTIONS += ["onednn"]
+    BACKENDS += ["onednn"]
 COLUMNS = 96
 
 
@@ -75,38 +74,38 @@ def written_out(
 
 @pytest.mark.parametrize("make_weight", WEIGHTS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize(("tokens", "bits", "block"), [(1, 4, 1), (17, 8, 32), (154, 4, 32)])
-@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_outputs_are_those_written_out(
-    execution: Execution, tokens: int, bits: int, block: int, make_weight: Callable[[], QuantisedWeight]
+    backend: Backend, tokens: int, bits: int, block: int, make_weight: Callable[[], QuantisedWeight]
 ) -> None:
     weight, values = make_weight(), drawn(tokens, COLUMNS, seed=1)
     input_format, bias = InputFormat(bits, block, clip=0.8), drawn(weight.rows, seed=2)
-    layer = QuantLinear(weight, input_format, bias, execution=execution)
+    layer = QuantLinear(weight, input_format, bias, backend=backend)
     wanted = written_out(weight, input_format, values, bias, None)
     assert (layer(values) - wanted).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("granularity", ["token", "tensor", "channel"])
-@pytest.mark.parametrize("execution", EXECUTIONS)
-def test_outputs_of_each_granularity_are_those_written_out(execution: Execution, granularity: Granularity) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_outputs_of_each_granularity_are_those_written_out(backend: Backend, granularity: Granularity) -> None:
     weight, values = four_and_eight(), drawn(17, COLUMNS, seed=1)
     divisor = values.abs().amax(0) / 7 if granularity == "channel" else None
     input_format = InputFormat(4, granularity=granularity)
-    layer = QuantLinear(weight, input_format, divisor=divisor, execution=execution)
+    layer = QuantLinear(weight, input_format, divisor=divisor, backend=backend)
     assert (layer(values) - written_out(weight, input_format, values, None, divisor)).abs().max() < 2e-4
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
-def test_dropped_rows_answer_their_bias(execution: Execution) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropped_rows_answer_their_bias(backend: Backend) -> None:
     bits = torch.tensor([4, 0, 8, 0], dtype=torch.uint8)
     bias = torch.arange(4.0)
-    layer = QuantLinear(mixed_weight(drawn(4, COLUMNS), bits), InputFormat(), bias, execution=execution)
+    layer = QuantLinear(mixed_weight(drawn(4, COLUMNS), bits), InputFormat(), bias, backend=backend)
     assert torch.equal(layer(drawn(5, COLUMNS))[:, [1, 3]], bias[[1, 3]].expand(5, 2))
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
-def test_batches_keep_their_shape_and_number_format(execution: Execution) -> None:
-    layer = QuantLinear(four(), InputFormat(block=32), torch.zeros(40), execution=execution)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_batches_keep_their_shape_and_number_format(backend: Backend) -> None:
+    layer = QuantLinear(four(), InputFormat(block=32), torch.zeros(40), backend=backend)
     values = drawn(2, 5, COLUMNS).bfloat16()
     output = layer(values)
     assert output.shape == (2, 5, 40) and output.dtype == torch.bfloat16
@@ -114,11 +113,11 @@ def test_batches_keep_their_shape_and_number_format(execution: Execution) -> Non
     assert (output.flatten(0, 1) - wanted).norm() < 1e-2 * wanted.norm()
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
-def test_inputs_are_left_as_they_were(execution: Execution) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inputs_are_left_as_they_were(backend: Backend) -> None:
     values = drawn(5, COLUMNS)
     before = values.clone()
-    QuantLinear(four_and_eight(), InputFormat(8), torch.ones(63), execution=execution)(values)
+    QuantLinear(four_and_eight(), InputFormat(8), torch.ones(63), backend=backend)(values)
     assert torch.equal(values, before)
 
 
@@ -174,33 +173,33 @@ def test_unsigned_codes_are_the_signed_ones_moved_by_the_offset() -> None:
 
 @pytest.mark.parametrize("granularity", ["token", "tensor", "channel"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_token_that_is_not_finite_gives_nothing_finite(
-    execution: Execution, value: float, granularity: Granularity
+    backend: Backend, value: float, granularity: Granularity
 ) -> None:
     values = drawn(3, COLUMNS)
     values[1, 7] = value
     divisor = torch.ones(COLUMNS) if granularity == "channel" else None
-    output = QuantLinear(four(), InputFormat(4, granularity=granularity), None, divisor, execution=execution)(values)
+    output = QuantLinear(four(), InputFormat(4, granularity=granularity), None, divisor, backend=backend)(values)
     assert not output[1].isfinite().any()
     assert granularity == "tensor" or bool(output[[0, 2]].isfinite().all())
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
-def test_a_token_of_zeros_gives_zeros(execution: Execution) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_token_of_zeros_gives_zeros(backend: Backend) -> None:
     values = torch.cat((torch.zeros(1, COLUMNS), drawn(1, COLUMNS)))
-    assert not QuantLinear(four(), InputFormat(), execution=execution)(values)[0].any()
+    assert not QuantLinear(four(), InputFormat(), backend=backend)(values)[0].any()
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("granularity", ["token", "tensor", "channel"])
-@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_an_input_that_is_not_finite_gives_no_finite_output(
-    execution: Execution, granularity: Granularity, value: float
+    backend: Backend, granularity: Granularity, value: float
 ) -> None:
     weight = round_to_nearest(torch.randn(8, 32), 4)
     divisor = torch.ones(32) if granularity == "channel" else None
-    linear = QuantLinear(weight, InputFormat(4, granularity=granularity), divisor=divisor, execution=execution)
+    linear = QuantLinear(weight, InputFormat(4, granularity=granularity), divisor=divisor, backend=backend)
     values = torch.randn(3, 32)
     values[1, 5] = value
     assert not linear(values)[1].isfinite().any()

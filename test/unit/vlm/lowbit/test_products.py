@@ -1,18 +1,17 @@
-"""The executions of the integer product give the same sums, to the last bit."""
+"""The backends of the integer product give the same sums, to the last bit."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from sqap_vla_ros.vlm.lowbit.integers import largest_code
-from sqap_vla_ros.vlm.lowbit.mixed import mixed_weight
-from sqap_vla_ros.vlm.lowbit.products import Execution, FloatSums, OneDnn, exact_on_cpu, make_product
-from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, concatenate, weight_from_codes
+from sqap_vla_ros.vlm.lowbit.products import Backend, FloatSums, OneDnn, exact_on_cpu, make_product
+from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, concatenate, mixed_weight, weight_from_codes
 
 # Those that a machine without VNNI has too, and all that this one multiplies 8-bit codes with exactly.
-ON_CPU: list[Execution] = list(dict.fromkeys(("float_sums", exact_on_cpu(8))))
+ON_CPU: list[Backend] = list(dict.fromkeys(("float_sums", exact_on_cpu(8))))
 INTERPRETED = not torch.cuda.is_available()
-ALL: list[Execution] = [*ON_CPU, "triton"] if INTERPRETED else ON_CPU
+ALL: list[Backend] = [*ON_CPU, "triton"] if INTERPRETED else ON_CPU
 WIDTHS = [(4,), (8,), (4, 8), (8, 4, 8)]
 COLUMNS, ROWS = 96, 40
 
@@ -31,8 +30,8 @@ def weight_of_widths(widths: tuple[int, ...]) -> QuantisedWeight:
     return concatenate([weight_of(drawn_codes(ROWS, bits, seed), bits) for seed, bits in enumerate(widths)])
 
 
-def sums(weight: QuantisedWeight, codes: Tensor, bits: int, execution: Execution) -> Tensor:
-    product = make_product(weight, bits, execution)
+def sums(weight: QuantisedWeight, codes: Tensor, bits: int, backend: Backend) -> Tensor:
+    product = make_product(weight, bits, backend)
     shifted = (codes.short() + product.offset).to(torch.uint8) if product.offset else codes
     return product.accumulate(shifted).double()
 
@@ -44,12 +43,10 @@ def exact(weight: QuantisedWeight, codes: Tensor) -> Tensor:
 @pytest.mark.parametrize("tokens", [1, 17, 154])
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
-@pytest.mark.parametrize("execution", ["reference", *ON_CPU])
-def test_sums_equal_those_of_64_bit_integers(
-    execution: Execution, widths: tuple[int, ...], bits: int, tokens: int
-) -> None:
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_sums_equal_those_of_64_bit_integers(backend: Backend, widths: tuple[int, ...], bits: int, tokens: int) -> None:
     weight, codes = weight_of_widths(widths), drawn_codes(tokens, bits, 7)
-    assert torch.equal(sums(weight, codes, bits, execution), exact(weight, codes))
+    assert torch.equal(sums(weight, codes, bits, backend), exact(weight, codes))
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="a GPU's kernels do not run on a CPU")
@@ -65,31 +62,31 @@ def test_sums_of_the_gpus_kernels_equal_those_of_64_bit_integers(
 
 @pytest.mark.parametrize("signs", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
 @pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("execution", ALL)
-def test_sums_of_the_largest_codes_do_not_saturate(execution: Execution, bits: int, signs: tuple[int, int]) -> None:
+@pytest.mark.parametrize("backend", ALL)
+def test_sums_of_the_largest_codes_do_not_saturate(backend: Backend, bits: int, signs: tuple[int, int]) -> None:
     columns = 1024  # 1024 · 127² is still a whole number in float32, which oneDNN answers in
     codes = torch.full((3, columns), signs[0] * largest_code(bits), dtype=torch.int8)
     weight = weight_of(torch.full((32, columns), signs[1] * 127, dtype=torch.int8), 8)
     wanted = signs[0] * signs[1] * largest_code(bits) * 127 * columns
-    assert bool((sums(weight, codes, bits, execution) == wanted).all())
+    assert bool((sums(weight, codes, bits, backend) == wanted).all())
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("execution", ON_CPU)
-def test_sums_over_the_longest_row_of_the_network_are_rounded_once_at_most(execution: Execution, bits: int) -> None:
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_sums_over_the_longest_row_of_the_network_are_rounded_once_at_most(backend: Backend, bits: int) -> None:
     codes, weight = drawn_codes(17, bits, columns=11008), weight_of(drawn_codes(8, 8, 1, columns=11008), 8)
     codes[0], codes[1] = largest_code(bits), -largest_code(bits)
     weight.wide[0], weight.wide[1] = 127, -127
-    assert torch.equal(sums(weight, codes, bits, execution).float(), exact(weight, codes).float())
+    assert torch.equal(sums(weight, codes, bits, backend).float(), exact(weight, codes).float())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("execution", ALL)
-def test_scaled_products_agree_with_the_reference(execution: Execution, bits: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("backend", ALL)
+def test_scaled_products_agree_with_the_reference(backend: Backend, bits: int, dtype: torch.dtype) -> None:
     weight, codes = weight_of_widths((4, 8)), drawn_codes(17, bits, 7)
     token_scales = torch.rand(17, 1, generator=torch.Generator().manual_seed(2))
-    product = make_product(weight, bits, execution)
+    product = make_product(weight, bits, backend)
     shifted = (codes.short() + product.offset).to(torch.uint8) if product.offset else codes
     outputs = product(shifted, token_scales, dtype)
     wanted = exact(weight, codes) * token_scales.double() * weight.scales.double().T
@@ -100,10 +97,10 @@ def test_scaled_products_agree_with_the_reference(execution: Execution, bits: in
 
 
 @pytest.mark.parametrize("channel_bits", [0, 16])
-@pytest.mark.parametrize("execution", ["reference", *ALL])
-def test_a_weight_without_any_codes_has_a_product_of_no_rows(execution: Execution, channel_bits: int) -> None:
+@pytest.mark.parametrize("backend", ALL)
+def test_a_weight_without_any_codes_has_a_product_of_no_rows(backend: Backend, channel_bits: int) -> None:
     weight = mixed_weight(torch.randn(6, COLUMNS), torch.full((6,), channel_bits, dtype=torch.uint8))
-    assert sums(weight, drawn_codes(3, 4), 4, execution).shape == (3, 0)
+    assert sums(weight, drawn_codes(3, 4), 4, backend).shape == (3, 0)
 
 
 @pytest.mark.skipif(exact_on_cpu(4) != "onednn", reason="this CPU's oneDNN saturates")
@@ -119,5 +116,5 @@ def test_float_sums_are_exact_beyond_what_float32_holds() -> None:
 
 def test_on_a_cpu_each_code_takes_a_byte() -> None:
     weight = weight_of_widths((4,))
-    for execution in ON_CPU:
-        assert make_product(weight, 4, execution).nbytes == ROWS * COLUMNS + ROWS * 4
+    for backend in ON_CPU:
+        assert make_product(weight, 4, backend).nbytes == ROWS * COLUMNS + ROWS * 4

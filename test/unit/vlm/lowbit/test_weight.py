@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sqap_vla_ros.vlm.lowbit.integers import absmax_scales
-from sqap_vla_ros.vlm.lowbit.mixed import mixed_weight
-from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, concatenate, round_to_nearest, weight_from_tensors
+from sqap_vla_ros.vlm.lowbit.weight import (
+    QuantisedWeight,
+    concatenate,
+    mixed_weight,
+    round_to_nearest,
+    weight_from_tensors,
+)
 
 CHANNEL_BITS = st.lists(st.sampled_from([0, 2, 4, 8, 16]), min_size=1, max_size=12)
 

@@ -14,12 +14,13 @@ from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.core import gpu_failures
 from sqap_vla_ros.core.gpu_failures import advice
 from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.policies.cogact import policy as policies
-from sqap_vla_ros.policies.cogact.policy import choose_device
+from sqap_vla_ros.policies.cogact import load as policies
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.vlm import kernels
 from sqap_vla_ros.vlm.kernels import kernels_run_on, probe
 from sqap_vla_ros.vlm.lowbit.products import fastest_exact
+from sqap_vla_ros.vlm.runtime import device
+from sqap_vla_ros.vlm.runtime.device import choose_device
 
 GPU = torch.device("cuda", 0)
 OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040)."
@@ -27,7 +28,7 @@ OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040).
 
 @pytest.fixture(autouse=True)
 def _nothing_said_yet() -> Iterator[None]:
-    said = (kernels._proved, gpu_failures.why_torch_has_no_gpu, policies._say_once)
+    said = (kernels._proved, gpu_failures.why_torch_has_no_gpu, device._warn_once)
     for function in said:
         function.cache_clear()
     yield

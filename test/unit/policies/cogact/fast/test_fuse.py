@@ -9,15 +9,17 @@ import torch
 from sqap_vla_ros.config.files import named_file, read_yaml
 from sqap_vla_ros.config.recipe import Recipe
 from sqap_vla_ros.config.settings import validate
-from sqap_vla_ros.policies.cogact.checkpoint import load_cogact, open_checkpoint
+from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, sample
-from sqap_vla_ros.policies.cogact.fast.blocks import FusedDecoderLayer, FusedTowerBlock
-from sqap_vla_ros.policies.cogact.fast.fuse import fuse, fuse_action_head, halved_action_head
+from sqap_vla_ros.policies.cogact.fast.fast_head import fuse_action_head, halved_action_head
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.tools.compression.compress import compress
+from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.lowbit.layer import QuantDecoderLayer
+from sqap_vla_ros.vlm.runtime.fuse import fuse
+from sqap_vla_ros.vlm.runtime.fused_blocks import FusedDecoderLayer, FusedTowerBlock
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's kernels do not run on a CPU")
 
@@ -29,7 +31,7 @@ NOISE = torch.randn(1, 16, 7, generator=torch.Generator().manual_seed(0))
 def quantised(run: Path, directory: Path, recipe: str, **changes: object) -> CogACT:
     settings = validate(Recipe, {**read_yaml(named_file("recipes", recipe)), **changes}, recipe)
     manifest = compress(open_checkpoint(run), settings, directory)
-    return load_compressed(directory, manifest, execution="triton")
+    return load_compressed(directory, manifest, backend="triton")
 
 
 def difference(model: CogACT, wanted: np.ndarray) -> float:
@@ -48,7 +50,7 @@ def fused_blocks(model: CogACT) -> tuple[int, int]:
 def test_a_float_network_is_the_same_to_the_last_digits(random_run: Path) -> None:
     model = load_cogact(open_checkpoint(random_run))
     wanted = model.plan(IMAGE, IDS, NOISE).cognition
-    fuse(model)
+    fuse(model.language, model.vision)
     assert fused_blocks(model) == (len(model.language.layers), 2 * len(model.vision.dino.blocks))
     assert difference(model, wanted) < 1e-5
 
@@ -61,7 +63,7 @@ def test_a_network_of_8_bits_stays_as_it_was(random_run: Path, tmp_path: Path, r
     model = quantised(random_run, tmp_path / "compressed", recipe, smoothing=None, **changes)
     settings = read_manifest(tmp_path / "compressed")
     wanted = load_compressed(tmp_path / "compressed", settings).plan(IMAGE, IDS, NOISE).cognition
-    fuse(model)
+    fuse(model.language, model.vision)
     assert fused_blocks(model) == (len(model.language.layers), 2 * len(model.vision.dino.blocks))
     # Rounding once where it was twice flips codes.
     assert difference(model, wanted) < 2e-2
@@ -70,7 +72,7 @@ def test_a_network_of_8_bits_stays_as_it_was(random_run: Path, tmp_path: Path, r
 def test_layers_that_no_kernel_computes_stay_as_they_are(random_run: Path, tmp_path: Path) -> None:
     activations = {"bits": 8, "granularity": "tensor", "clip": 1.0}
     model = quantised(random_run, tmp_path / "compressed", "rtn-w4a4", activations=activations, towers="float")
-    fuse(model)
+    fuse(model.language, model.vision)
     assert all(isinstance(layer, QuantDecoderLayer) for layer in model.language.layers)
     assert fused_blocks(model) == (0, 2 * len(model.vision.dino.blocks))
 

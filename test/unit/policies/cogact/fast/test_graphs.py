@@ -11,7 +11,7 @@ from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.core.errors import GpuLost
 from sqap_vla_ros.policies.cogact.diffusion import Ddim
 from sqap_vla_ros.policies.cogact.fast import graphs
-from sqap_vla_ros.policies.cogact.fast.fuse import make_fast
+from sqap_vla_ros.policies.cogact.fast.fast_head import make_fast
 from sqap_vla_ros.policies.cogact.fast.graphs import BUCKET, GraphedPlans
 from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward
 from sqap_vla_ros.vlm.preprocessing import resize

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sqap_vla_ros.vlm.kernels.gemm import pack_halves
-from sqap_vla_ros.vlm.lowbit.fused_linears import GELU, NOTHING, SWIGLU, FloatLinear, IntegerLinear, Prologue
 from sqap_vla_ros.vlm.lowbit.hadamard import rotate
 from sqap_vla_ros.vlm.lowbit.integers import absmax_scales, pack_nibbles, quantise
 from sqap_vla_ros.vlm.lowbit.linear import InputFormat
+from sqap_vla_ros.vlm.runtime.fused_linears import GELU, NOTHING, SWIGLU, FloatLinear, IntegerLinear, Prologue
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # Inputs of the language model's and of the towers' linear layers.

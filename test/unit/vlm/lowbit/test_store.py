@@ -10,18 +10,10 @@ import torch
 from file_size_limit import largest_file
 
 from sqap_vla_ros.core.files import write_whole
-from sqap_vla_ros.policies.cogact.compressed_parts import describe
-from sqap_vla_ros.policies.cogact.store import (
-    FileEntry,
-    linear_tensors,
-    read_linear,
-    read_manifest,
-    read_weights,
-    write_weights,
-)
-from sqap_vla_ros.vlm.lowbit.layer import StoredLinear
-from sqap_vla_ros.vlm.lowbit.linear import InputFormat
-from sqap_vla_ros.vlm.lowbit.mixed import mixed_weight
+from sqap_vla_ros.policies.cogact.store import read_manifest
+from sqap_vla_ros.vlm.lowbit.linear import InputFormat, StoredLinear
+from sqap_vla_ros.vlm.lowbit.store import FileEntry, describe, linear_tensors, read_linear, read_weights, write_weights
+from sqap_vla_ros.vlm.lowbit.weight import mixed_weight
 from sqap_vla_ros.vlm.weights import CheckpointError
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.arange(5, dtype=torch.int8)}

@@ -1,6 +1,8 @@
-"""A linear layer with what comes before it and after it in the same launches: norm or activation in, residual out.
+"""Linear layers that include the norm or activation before them and the residual sum after them.
 
-The float and the integer linear layer are called alike, so that a block of a network is written once for both.
+    y = residual + layer_scale · (W · prologue(x) + b)
+
+`FloatLinear` and `IntegerLinear` are called in the same way, so that each fused block is written once for both.
 """
 
 from collections.abc import Sequence
@@ -16,13 +18,13 @@ from sqap_vla_ros.vlm.lowbit.linear import InputFormat
 
 @dataclass(frozen=True, eq=False)
 class Prologue:
-    """What happens to an input before the product.
+    """What is applied to an input before the product.
 
     Attributes:
-        epsilon: Of a norm; None: no norm.
-        gain: (channels,), of the norm; None where it is in the weights.
-        shift: (channels,), of a LayerNorm; None: the norm is an RMSNorm.
-        function: Exact GELU, or "swiglu": SiLU of the first half of the channels times the second.
+        epsilon: Epsilon of a norm; None: no norm.
+        gain: (channels,), gain of the norm; None where it is folded into the weights.
+        shift: (channels,), bias of a LayerNorm; None: the norm is an RMSNorm.
+        function: Exact GELU, or "swiglu": SiLU of the first half of the channels times the second half.
     """
 
     epsilon: float | None = None
@@ -31,7 +33,7 @@ class Prologue:
     function: Literal["gelu", "swiglu"] | None = None
 
     def __call__(self, values: Tensor) -> Tensor:
-        """The same in torch: (..., channels) -> the same, or half as many channels."""
+        """Apply it in torch: (..., channels) -> the same shape, or half as many channels."""
         if self.function == "gelu":
             return functional.gelu(values)
         if self.function == "swiglu":
@@ -51,10 +53,10 @@ SWIGLU = Prologue(function="swiglu")
 
 
 class FloatLinear(nn.Module):
-    """Linear layers of one input as one product.
+    """Float linear layers with one input, computed as one product.
 
     Args:
-        linears: In the order of the outputs; all with a bias, or none.
+        linears: The linear layers, in the order of the outputs; all have a bias, or none has.
         layer_scale: (rows,), factor of the output before the residual is added; None: 1.
     """
 
@@ -66,7 +68,7 @@ class FloatLinear(nn.Module):
         self.layer_scale = nn.Parameter(layer_scale, requires_grad=False) if layer_scale is not None else None
 
     def forward(self, values: Tensor, prologue: Prologue = NOTHING, residual: Tensor | None = None) -> Tensor:
-        """(..., columns) -> (..., rows), added to `residual` (..., rows) where there is one."""
+        """(..., columns) -> (..., rows), added to `residual` (..., rows) if there is one."""
         inputs = prologue(values)
         if residual is None:
             return functional.linear(inputs, self.weight, self.bias)
@@ -78,14 +80,14 @@ class FloatLinear(nn.Module):
 
 
 class IntegerLinear(nn.Module):
-    """y = x Wᵀ + b with x and W in integers, in two launches: one makes the codes, one multiplies them.
+    """y = x Wᵀ + b with x and W in integers, in two launches: one quantises, one multiplies.
 
     Args:
         weights: Rows of 4-bit codes as `gemm.pack_halves` arranges them, uint8, or of 8-bit codes, int8 (rows,
             columns).
         scales: float32 (rows, 1).
         bias: (rows,), or None.
-        input_format: How inputs are quantised; with one dynamic scale per token.
+        input_format: How inputs are quantised; it has one dynamic scale per token.
     """
 
     def __init__(self, weights: Tensor, scales: Tensor, bias: Tensor | None, input_format: InputFormat) -> None:
@@ -98,18 +100,13 @@ class IntegerLinear(nn.Module):
         self.register_buffer("bias", bias, persistent=False)
         self.input_format = input_format
 
-    @property
-    def weight_bytes(self) -> int:
-        """Memory that the weights take."""
-        return sum(buffer.nbytes for buffer in self.buffers())
-
     def quantise_input(self, values: Tensor, prologue: Prologue = NOTHING) -> tuple[Tensor, Tensor]:
         """Codes int8 (tokens, columns) and scales float32 (tokens, 1) of inputs (..., columns)."""
         from sqap_vla_ros.vlm.kernels.activations import rotate_quantise
 
         form = self.input_format
         return rotate_quantise(
-            # The first block of a tower gets its tokens as the convolution lays them.
+            # The first block of a vision tower gets its tokens in the strides of the convolution.
             values.reshape(-1, values.shape[-1]).contiguous(),
             form.block,
             form.bits,
@@ -121,7 +118,7 @@ class IntegerLinear(nn.Module):
         )
 
     def forward(self, values: Tensor, prologue: Prologue = NOTHING, residual: Tensor | None = None) -> Tensor:
-        """As `FloatLinear.forward`."""
+        """See `FloatLinear.forward`."""
         from sqap_vla_ros.vlm.kernels.gemm import int8_gemm, packed_gemm
 
         codes, token_scales = self.quantise_input(values, prologue)
@@ -132,7 +129,7 @@ class IntegerLinear(nn.Module):
 
 
 class Fused(Protocol):
-    """Any of them: a block of a network does not ask which."""
+    """A fused linear layer of either kind."""
 
     def __call__(self, values: Tensor, prologue: Prologue = NOTHING, residual: Tensor | None = None) -> Tensor:
-        """As `FloatLinear.forward`."""
+        """See `FloatLinear.forward`."""

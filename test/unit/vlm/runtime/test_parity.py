@@ -5,16 +5,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sqap_vla_ros.policies.cogact.fast.blocks import FusedDecoderLayer
-from sqap_vla_ros.policies.cogact.fast.fuse import fuse
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.vlm.kernels.gemm import int8_gemm, packed_gemm
 from sqap_vla_ros.vlm.language import EPSILON
-from sqap_vla_ros.vlm.lowbit.fused_linears import NOTHING, SWIGLU, IntegerLinear, Prologue
 from sqap_vla_ros.vlm.lowbit.hadamard import block_size, rotate
-from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_OUTPUT, LINEARS, MLP_OUTPUT, NORMS, QuantDecoderLayer, StoredLinear
-from sqap_vla_ros.vlm.lowbit.linear import InputFormat, QuantLinear
+from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_OUTPUT, LINEARS, MLP_OUTPUT, NORMS, QuantDecoderLayer
+from sqap_vla_ros.vlm.lowbit.linear import InputFormat, QuantLinear, StoredLinear
 from sqap_vla_ros.vlm.lowbit.weight import round_to_nearest
+from sqap_vla_ros.vlm.runtime.fuse import fuse
+from sqap_vla_ros.vlm.runtime.fused_blocks import FusedDecoderLayer
+from sqap_vla_ros.vlm.runtime.fused_linears import NOTHING, SWIGLU, IntegerLinear, Prologue
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -30,7 +30,7 @@ def quantised_layer(model: CogACT, bits: int) -> QuantDecoderLayer:
         weight = round_to_nearest(torch.randn(rows, columns) / columns**0.5, bits)
         linears[name] = StoredLinear(weight, InputFormat(bits, block, 0.8))
     gains = dict.fromkeys(NORMS, torch.rand(shape.width) + 0.5)
-    return QuantDecoderLayer(linears, gains, execution="triton", device=DEVICE).eval()
+    return QuantDecoderLayer(linears, gains, backend="triton", device=DEVICE).eval()
 
 
 @pytest.fixture(params=[4, 8])
@@ -42,7 +42,7 @@ def layers(random_model: CogACT, request: pytest.FixtureRequest) -> list[tuple[Q
     assert shape.heads == shape.kv_heads
     plain = [quantised_layer(model, request.param) for _ in model.language.layers]
     model.language.layers = nn.ModuleList(plain)
-    fuse(model)
+    fuse(model.language, model.vision)
     pairs = []
     for layer, fused in zip(plain, model.language.layers, strict=True):
         assert isinstance(fused, FusedDecoderLayer)

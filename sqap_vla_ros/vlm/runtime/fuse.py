@@ -1,34 +1,26 @@
-"""Replace the blocks of a network by fused ones, in place and one at a time: no two copies of the weights exist."""
+"""Replaces the blocks of a network by fused ones, in place and one at a time: weights never exist twice."""
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sqap_vla_ros.policies.cogact.action_head import ActionHead, Block
-from sqap_vla_ros.policies.cogact.diffusion import Ddim, sample
-from sqap_vla_ros.policies.cogact.fast.blocks import FusedDecoderLayer, FusedHeadBlock, FusedTowerBlock
-from sqap_vla_ros.policies.cogact.model import CogACT
-from sqap_vla_ros.vlm.kernels import kernels_run_on
-from sqap_vla_ros.vlm.language import EPSILON, FloatDecoderLayer
-from sqap_vla_ros.vlm.lowbit.fused_linears import FloatLinear, Fused, IntegerLinear, Prologue
-from sqap_vla_ros.vlm.lowbit.layer import FusedLinears, QuantDecoderLayer
-from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
-
-# What the action head in half precision may differ from itself in float32, relative: that of a chunk's parity.
-_HEAD_TOLERANCE = 1e-2
+from sqap_vla_ros.vlm.language import EPSILON, FloatDecoderLayer, LanguageModel
+from sqap_vla_ros.vlm.lowbit.layer import QuantDecoderLayer
+from sqap_vla_ros.vlm.lowbit.linear import QuantLinear, SharedInputLinears
+from sqap_vla_ros.vlm.runtime.fused_blocks import FusedDecoderLayer, FusedTowerBlock
+from sqap_vla_ros.vlm.runtime.fused_linears import FloatLinear, Fused, IntegerLinear, Prologue
+from sqap_vla_ros.vlm.vision import VisionBackbone
 
 
-def fuse(model: CogACT) -> None:
-    """Fuse all that can be fused; what cannot (mixed precision, static scales, scales per tensor) stays as it is.
+def fuse(language: LanguageModel, vision: VisionBackbone) -> None:
+    """Fuse every block that the kernels can run; mixed precision and other than token-wise scales stay as they are.
 
-    Integer layers must run the GPU's product. The network computes the same, rounded in other places.
+    Integer layers must have the Triton backend. The network computes the same function, with rounding in other places.
     """
-    layers = model.language.layers
-    for index in range(len(layers)):
-        layers[index] = _fused_decoder_layer(layers[index])
-    for tower in (model.vision.dino, model.vision.siglip):
+    for index in range(len(language.layers)):
+        language.layers[index] = _fused_decoder_layer(language.layers[index])
+    for tower in (vision.dino, vision.siglip):
         for index in range(len(tower.blocks)):
             tower.blocks[index] = _fused_tower_block(tower.blocks[index], tower.shape.heads)
 
@@ -82,12 +74,12 @@ def _fused(linears: list[Any], layer_scale: Tensor | None = None) -> Fused | Non
     return _integer(linears, layer_scale)
 
 
-def _integer_group(group: FusedLinears) -> Fused | None:
+def _integer_group(group: SharedInputLinears) -> Fused | None:
     return _integer(list(group.parts)) if len(group.parts) == 1 else None
 
 
 def _integer(linears: list[Any], layer_scale: Tensor | None = None) -> IntegerLinear | None:
-    """Quantised linear layers of one input as one; None where a kernel cannot do what they do."""
+    """Quantised linear layers with one input as one layer; None where the kernels cannot compute it."""
     if not all(isinstance(linear, QuantLinear) and _is_plain(linear) for linear in linears):
         return None
     first: QuantLinear = linears[0]
@@ -107,52 +99,7 @@ def _integer(linears: list[Any], layer_scale: Tensor | None = None) -> IntegerLi
 
 
 def _is_plain(linear: QuantLinear) -> bool:
-    """One width of rows, all of them there, one dynamic scale per token: what the kernels compute."""
+    """Whether the kernels can compute a layer: all rows of one width, and one dynamic scale per token."""
     groups = getattr(linear.product, "groups", ())
     unusual = linear.full is not None or linear.order is not None or linear.divisor is not None
     return len(groups) == 1 and not unusual and linear.input_format.granularity == "token"
-
-
-def halved_action_head(head: ActionHead) -> tuple[ActionHead, float]:
-    """The action head in float16, where that changes its chunks by less than 1 %; else the one that was given.
-
-    Returns:
-        The head, and the largest relative difference of three chunks, each from its own random condition.
-    """
-    generator = torch.Generator().manual_seed(0)
-    shape, device = head.shape, head.positional_embedding.device
-    noise = torch.randn(3, shape.horizon, shape.action_dim, generator=generator).to(device)
-    condition = torch.randn(3, 1, shape.token_size, generator=generator).to(device)
-    with torch.inference_mode():
-        exact = sample(Ddim(), head, noise, condition)
-    try:
-        # Away from the device: both at once would be the most memory that a compressed network ever takes there.
-        halved = copy.deepcopy(head.cpu()).half().to(device)
-        with torch.inference_mode():
-            found = sample(Ddim(), halved, noise, condition)
-    except Exception:
-        head.to(device)  # the caller plans with it
-        raise
-    difference = float(((found - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)).max())
-    return halved if difference < _HEAD_TOLERANCE else head.to(device), difference
-
-
-def fuse_action_head(head: ActionHead) -> None:
-    """Fuse the blocks of an action head in half precision, on a device where the kernels run."""
-    for index, block in enumerate(head.blocks):
-        if isinstance(block, Block):
-            head.blocks[index] = FusedHeadBlock(block).eval()
-
-
-def make_fast(model: CogACT) -> float:
-    """All of the above on a GPU.
-
-    Returns:
-        As `halved_action_head`.
-    """
-    fuse(model)
-    model.action_head, difference = halved_action_head(model.action_head)
-    halved = model.action_head.positional_embedding.dtype == torch.float16
-    if halved and kernels_run_on(model.device):
-        fuse_action_head(model.action_head)
-    return difference

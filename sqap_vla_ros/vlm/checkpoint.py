@@ -1,0 +1,181 @@
+"""Checkpoints in the published layout: found, hashed, and read without executing anything in them.
+
+A run directory holds `config.json`, `dataset_statistics.json` and `checkpoints/<name>.pt`, a dictionary of parts under
+the key `model`. A `.safetensors` file may take its place; its tensors are named `<part>.<name in the part>`. In a
+compressed checkpoint, `compressed.json` and `weights/` take the place of `checkpoints/`.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import safetensors
+import torch
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import Tensor
+
+from sqap_vla_ros.config.files import named_checkpoint
+from sqap_vla_ros.vlm.statistics import STATISTICS_FILE, ActionStatistics, read_statistics
+from sqap_vla_ros.vlm.weights import CheckpointError, Part, check_architecture
+
+COMPRESSED = "compressed.json"
+UNFINISHED = "unfinished.json"
+BASE_VLM = "prism-dinosiglip-224px+7b"
+_SUFFIXES = (".pt", ".safetensors")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found; its weights are not read yet.
+
+    Attributes:
+        directory: The run directory, which may hold a tokenizer too.
+        weights: The weights file; of a compressed checkpoint its JSON, which lists its files and their hashes.
+        architecture: Numbers of attention heads from config.json (`architecture`); empty for the published sizes.
+        statistics: Action statistics by data set key.
+    """
+
+    directory: Path
+    weights: Path
+    architecture: Mapping[str, int]
+    statistics: Mapping[str, ActionStatistics]
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether `sqap-vla compress` made it."""
+        return self.weights.name == COMPRESSED
+
+    def sha256(self) -> str:
+        """SHA-256 of the weights file, hexadecimal; it is computed again only when the file changes."""
+        status = self.weights.stat()
+        return _sha256(self.weights, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
+    """Find a checkpoint, and read its configuration and statistics.
+
+    Args:
+        source: A run directory, its weights file, a name in config/checkpoints, or a Hub id (`owner/name`, downloaded
+            when online).
+
+    Raises:
+        CheckpointError: There is no checkpoint, or some of its files are missing or cannot be read.
+    """
+    path = Path(named_checkpoint(str(source))).expanduser()
+    if path.is_file():
+        if path.suffix not in _SUFFIXES or path.parent.name != "checkpoints":
+            raise CheckpointError(f"{path}: expected a .pt or .safetensors file in a directory named 'checkpoints'")
+        return _open(path.parent.parent, path)
+    if not path.is_dir():
+        if not _HUB_ID.fullmatch(str(source)):
+            raise CheckpointError(f"{source}: no such run directory or weights file")
+        path = _download(str(source))
+    if (path / COMPRESSED).is_file():
+        return _open(path, path / COMPRESSED)
+    if (path / UNFINISHED).is_file():
+        raise CheckpointError(f"{path}: its compression is unfinished; run the same `sqap-vla compress` again")
+    weights = sorted(file for file in path.glob("checkpoints/*") if file.suffix in _SUFFIXES)
+    if len(weights) != 1:
+        found = ", ".join(file.name for file in weights) or "none"
+        raise CheckpointError(
+            f"{path}: expected one .pt or .safetensors file in checkpoints/, found {found}; name the file"
+        )
+    return _open(path, weights[0])
+
+
+def _download(hub_id: str) -> Path:
+    patterns = ["*.json", "checkpoints/*", "weights/*.safetensors"]
+    try:
+        # The local cache answers when the Hub is switched off or cannot be reached.
+        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise CheckpointError(
+            f"{hub_id}: neither a run directory here nor available from the Hub ({_first_line(error)}); "
+            "give a local path"
+        ) from None
+
+
+def _open(directory: Path, weights: Path) -> Checkpoint:
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; it belongs to the checkpoint, copy it there") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("vla"), dict):
+        raise CheckpointError(f"{path}: expected the configuration of a policy, with a section 'vla'")
+    base = config["vla"].get("base_vlm")
+    if base != BASE_VLM:
+        raise CheckpointError(
+            f"{path}: vla.base_vlm = {base!r}, expected '{BASE_VLM}'; other base models preprocess images differently"
+        )
+    architecture = config.get("architecture", {})
+    if not isinstance(architecture, dict):
+        raise CheckpointError(f"{path}: architecture = {architecture!r}, expected names with numbers of heads")
+    check_architecture(architecture)
+    return Checkpoint(directory, weights, architecture, read_statistics(directory / STATISTICS_FILE))
+
+
+def read_parts(path: Path, names: Collection[str]) -> dict[str, Part]:
+    """Map the parts of a weights file; nothing is copied yet.
+
+    Args:
+        path: The weights file.
+        names: The parts that it must have.
+
+    Raises:
+        CheckpointError: The file is truncated, would execute code, or lacks a part.
+    """
+    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    missing = [name for name in names if not isinstance(tensors.get(name), dict)]
+    if missing:
+        raise CheckpointError(f"{path}: the part '{missing[0]}' is missing; expected {', '.join(names)}")
+    try:
+        return {name: Part(name, tensors[name], mapped=True) for name in names}
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _read_torch(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    # Unpickling a file that is truncated, of another kind or made to run code raises many kinds of errors.
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: refused, because it is damaged or holds more than tensors ({_first_line(error)}); "
+            "download it again, and compare its size and hash"
+        ) from None
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise CheckpointError(f"{path}: not a checkpoint of a policy: expected a dictionary with an entry 'model'")
+    return content["model"]
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    parts: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                part, _, rest = name.partition(".")
+                parts.setdefault(part, {})[rest] = file.get_tensor(name)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error}); download it again") from None
+    return parts
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
