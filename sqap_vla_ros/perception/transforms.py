@@ -1,7 +1,7 @@
 """Rigid transforms: float64 (4, 4) matrices, metres and radians.
 
-`T_a_b` is the pose of frame b in frame a; it takes coordinates in b to coordinates in a. Quaternions are in ROS order
-(x, y, z, w). Roll, pitch and yaw turn about the fixed x, y and z axes in that order: R = Rz(yaw) Ry(pitch) Rx(roll).
+`T_a_b` is the pose of frame b in frame a; it transforms coordinates in b to coordinates in a. Quaternions are in ROS
+order (x, y, z, w). Roll, pitch, yaw turn about the fixed x, y and z axes in that order: R = Rz(yaw) Ry(pitch) Rx(roll).
 """
 
 import math
@@ -15,12 +15,12 @@ from sqap_vla_ros.core.types import Array
 
 Quaternion = tuple[float, float, float, float]
 
-# The two do the same: ROS workstations have the first, which wraps the second.
+# ROS workstations have tf_transformations, which wraps transforms3d: both give the same bits, which scipy does not.
 try:
     import tf_transformations
 
     def rotation_from_quaternion(quaternion: Sequence[float]) -> Array:
-        """Rotation float64 (3, 3) of a quaternion (x, y, z, w)."""
+        """Rotation matrix, float64 (3, 3), of a unit quaternion (x, y, z, w)."""
         return tf_transformations.quaternion_matrix(quaternion)[:3, :3]
 
     def _quaternion(rotation: Array) -> Sequence[float]:
@@ -37,7 +37,7 @@ except ImportError:
     from transforms3d.quaternions import mat2quat, quat2mat
 
     def rotation_from_quaternion(quaternion: Sequence[float]) -> Array:
-        """Rotation float64 (3, 3) of a quaternion (x, y, z, w)."""
+        """Rotation matrix, float64 (3, 3), of a unit quaternion (x, y, z, w)."""
         x, y, z, w = quaternion
         return quat2mat((w, x, y, z))
 
@@ -53,7 +53,7 @@ except ImportError:
 
 
 def transform_from(translation: ArrayLike, rotation: ArrayLike) -> Array:
-    """Transform float64 (4, 4) of a translation (3,) and a rotation (3, 3)."""
+    """Transform, float64 (4, 4), of a translation (3,) and a rotation matrix (3, 3)."""
     T = np.eye(4)
     T[:3, :3] = rotation
     T[:3, 3] = translation
@@ -61,30 +61,30 @@ def transform_from(translation: ArrayLike, rotation: ArrayLike) -> Array:
 
 
 def inverse(T: Array) -> Array:
-    """T_b_a of a rigid T_a_b."""
+    """Inverse T_b_a of a rigid transform T_a_b."""
     R_transposed = T[:3, :3].T
     return transform_from(-R_transposed @ T[:3, 3], R_transposed)
 
 
 def quaternion_from_matrix(matrix: Array) -> Quaternion:
-    """Unit quaternion (x, y, z, w) with w >= 0, of a rotation (3, 3) or of a transform's rotation (4, 4)."""
+    """Unit quaternion (x, y, z, w) with w >= 0, of a rotation matrix (3, 3) or of a transform (4, 4)."""
     x, y, z, w = (float(value) for value in _quaternion(matrix[:3, :3]))
     return x, y, z, w
 
 
 def rotation_from_rpy(rpy: ArrayLike) -> Array:
-    """Rotation float64 (3, 3) of roll, pitch and yaw (3,)."""
+    """Rotation matrix, float64 (3, 3), of roll, pitch and yaw (3,)."""
     roll, pitch, yaw = np.asarray(rpy, np.float64)
     return _rotation_from_rpy(roll, pitch, yaw)
 
 
 def rpy_from_rotation(rotation: Array) -> Array:
-    """Roll, pitch and yaw float64 (3,) of a rotation (3, 3); pitch within +-pi/2."""
+    """Roll, pitch and yaw, float64 (3,), of a rotation matrix (3, 3); pitch is within +-pi/2."""
     return np.array(_rpy(rotation))
 
 
 def rotation_from_vector(vector: ArrayLike) -> Array:
-    """Rotation float64 (3, 3) of a rotation vector (3,): axis times angle."""
+    """Rotation matrix, float64 (3, 3), of a rotation vector (3,): axis times angle."""
     x, y, z = np.asarray(vector, np.float64)
     angle = math.sqrt(x * x + y * y + z * z)
     # sin(angle / 2) / angle, whose limit is 1/2
@@ -93,10 +93,10 @@ def rotation_from_vector(vector: ArrayLike) -> Array:
 
 
 def vector_from_rotation(rotation: Array) -> Array:
-    """Rotation vector float64 (3,) of a rotation (3, 3); its length, the angle, is at most pi."""
+    """Rotation vector, float64 (3,), of a rotation matrix (3, 3); its length, the angle, is at most pi."""
     x, y, z, w = quaternion_from_matrix(rotation)
     sine = math.sqrt(x * x + y * y + z * z)
-    # Through atan2 the angle keeps its precision near 0, where an arc cosine loses half of the digits.
+    # atan2 keeps the precision of the angle near 0, where an arc cosine loses half of the digits.
     scale = 2 * math.atan2(sine, w) / sine if sine > 1e-12 else 2.0
     return scale * np.array((x, y, z))
 
@@ -104,7 +104,7 @@ def vector_from_rotation(rotation: Array) -> Array:
 def slerp(start: Sequence[float], end: Sequence[float], fraction: float) -> Quaternion:
     """Unit quaternion at `fraction` of the shorter way from `start` to `end` (Shoemake 1985).
 
-    On plain floats, since the transform tree does this for every edge of every look-up.
+    It works on plain floats, since the transform tree calls it for every edge of every look-up.
     """
     x0, y0, z0, w0 = start
     x1, y1, z1, w1 = end
@@ -119,15 +119,8 @@ def slerp(start: Sequence[float], end: Sequence[float], fraction: float) -> Quat
     return a * x0 + b * x1, a * y0 + b * y1, a * z0 + b * z1, a * w0 + b * w1
 
 
-def interpolate(T_start: Array, T_end: Array, fraction: float) -> Array:
-    """Transform at `fraction` of the way: the translation on a line, the rotation at constant rate (as tf2 does)."""
-    translation = (1 - fraction) * T_start[:3, 3] + fraction * T_end[:3, 3]
-    quaternion = slerp(quaternion_from_matrix(T_start), quaternion_from_matrix(T_end), fraction)
-    return transform_from(translation, rotation_from_quaternion(quaternion))
-
-
 def transform_from_message(message: Any) -> Array:
-    """Transform float64 (4, 4) of a geometry_msgs Transform or Pose.
+    """Transform, float64 (4, 4), of a geometry_msgs Transform or Pose.
 
     Raises:
         ValueError: A number is not finite, or the quaternion is not of unit length.
