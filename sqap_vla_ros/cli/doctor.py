@@ -98,10 +98,10 @@ class Doctor:
         out = result_directory(self.out, "doctor")
         with progress_bar(console) as progress:
             if self.bag is None:
-                from sqap_vla_ros.tools.doctor.live_topics import listen
+                from sqap_vla_ros.tools.doctor.live_topics import read_live
 
                 task = progress.add_task("seconds listened", total=self.seconds)
-                evidence = listen(
+                evidence = read_live(
                     configuration,
                     self.seconds,
                     self.use_sim_time,
