@@ -11,5 +11,5 @@ DATA = {f"sqap_vla_ros.data.{folder}": folder for folder in ("config", "msg")}
 setup(
     packages=[*find_packages(include=["sqap_vla_ros", "sqap_vla_ros.*"]), *DATA],
     package_dir=DATA,
-    package_data={"sqap_vla_ros.tools.replay": ["report.html"], **{package: ["**/*"] for package in DATA}},
+    package_data={"sqap_vla_ros.tools.replay.report": ["report.html"], **{package: ["**/*"] for package in DATA}},
 )

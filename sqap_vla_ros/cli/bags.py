@@ -73,8 +73,8 @@ class Replay:
         from sqap_vla_ros.config.policy import read_policy
         from sqap_vla_ros.config.robot import load_configuration
         from sqap_vla_ros.config.settings import validate
+        from sqap_vla_ros.tools.replay.console import default_workers, replay_many, replay_one
         from sqap_vla_ros.tools.replay.jobs import ReplayJob, find_bags, run_names
-        from sqap_vla_ros.tools.replay.session import default_workers, replay_many, replay_one
 
         overrides = {
             "checkpoint": self.checkpoint,

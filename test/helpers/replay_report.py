@@ -11,8 +11,8 @@ from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.tools.replay.annotate import write_annotated
-from sqap_vla_ros.tools.replay.report import write_report
-from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.report.page import write_report
+from sqap_vla_ros.tools.replay.results_reader import Run
 
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
 PLOTS = {

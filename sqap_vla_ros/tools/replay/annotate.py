@@ -28,7 +28,7 @@ from sqap_vla_ros.bags.topics import CAMERA_INFO_TYPE, CHUNK_TYPE, MASK_TYPE, TR
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.perception.images import ImageError, decode
 from sqap_vla_ros.reporting.overlay import BASELINE_COLOUR, PATH_COLOURS, TRUTH_COLOUR, draw_overlay
-from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.results_reader import Run
 from sqap_vla_ros.tools.replay.scene import Scene, SceneReader, paths_m
 
 ANNOTATED = "annotated"  # in the directory of a run

@@ -1,4 +1,9 @@
-"""Columns of a replay's tables. Each is empty where a tick has no value for it."""
+"""Columns of a replay's tables, and the names of its metrics on a page. A column is empty where a tick has no value.
+
+`truth_*` compares with the recorded motion of the tool, `baseline_*` with the plan of another policy.
+"""
+
+from math import degrees, isnan
 
 import pyarrow as pa
 
@@ -51,9 +56,48 @@ TICKS = pa.schema(
 TIMINGS = pa.schema(
     [("stamp_ns", pa.int64()), ("policy", pa.string()), ("stage", pa.string()), ("seconds", pa.float64())]
 )
-# The columns that the summary counts up; True where more is better, and the worst tick the one with the least.
+# The columns that the summary averages. True where more is better: the worst tick is then the one with the least.
 METRICS = {
     name: name.endswith(("_cosine", "_agreement", "kept_overlap"))
     for name in TICKS.names[TICKS.get_field_index("truth_mean_displacement_m") :]
     if TICKS.field(name).type == pa.float64()
 }
+
+_REFERENCES = {"truth": "to the recorded motion", "baseline": "to the baseline"}
+_RELATIVE = {
+    "mean_displacement_m": "mean displacement",
+    "final_displacement_m": "final displacement",
+    "rotation_rad": "final rotation",
+    "direction_cosine": "direction cosine",
+    "gripper_agreement": "gripper agreement",
+}
+METRIC_NAMES = {
+    f"{reference}_{column}": f"{_RELATIVE[column]} {_REFERENCES[reference]}"
+    for reference in _REFERENCES
+    for column in _RELATIVE
+} | {
+    "jerk_m_s3": "jerk of the plan",
+    "overlap_m": "distance to the previous plan",
+    "kept_overlap": "token-selection agreement with the baseline",
+    "baseline_truth_mean_displacement_m": "the baseline's mean displacement to the recorded motion",
+    "baseline_truth_final_displacement_m": "the baseline's final displacement to the recorded motion",
+}
+
+# The references that a plan is measured against: the column with its displacement, and a name.
+AGAINST = {
+    "baseline": ("baseline_mean_displacement_m", "the baseline's plan"),
+    "truth": ("truth_mean_displacement_m", "the recorded motion"),
+}
+
+
+def with_unit(column: str, value: float) -> str:
+    """A value of a metric with its unit; a dash for NaN."""
+    if isnan(value):
+        return "–"
+    if column.endswith("_m"):
+        return f"{1e3 * value:.1f} mm"
+    if column.endswith("_rad"):
+        return f"{degrees(value):.1f}°"
+    if column.endswith(("_agreement", "kept_overlap")):
+        return f"{100 * value:.0f} %"
+    return f"{value:.1f} m/s³" if column == "jerk_m_s3" else f"{value:.3f}"

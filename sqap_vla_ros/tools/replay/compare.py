@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from sqap_vla_ros.tools.replay.metric_words import METRIC_WORDS, as_text
-from sqap_vla_ros.tools.replay.run_files import Run, RunError, find_runs
+from sqap_vla_ros.tools.replay.columns import METRIC_NAMES, with_unit
+from sqap_vla_ros.tools.replay.results_reader import Run, RunError, find_runs
 
 Values = NDArray[np.float64]
 
@@ -125,7 +125,7 @@ def _common(a: Run, b: Run) -> _Part | None:
         distances=np.linalg.norm((paths_a - paths_b).reshape(len(stamps), paths_a.shape[1] // 3, 3), axis=2),
         kept_overlap=(kept_a & kept_b).sum(axis=1) / np.maximum(kept_a.sum(axis=1), 1),
         seconds=(a.planning_seconds()[ticks_a], b.planning_seconds()[ticks_b]),
-        columns={name: (a.column(name)[ticks_a], b.column(name)[ticks_b]) for name in METRIC_WORDS},
+        columns={name: (a.column(name)[ticks_a], b.column(name)[ticks_b]) for name in METRIC_NAMES},
     )
 
 
@@ -162,7 +162,7 @@ def _paths_and_kept(run: Run, ticks: NDArray[np.int64]) -> tuple[Values, NDArray
 
 def _metrics(parts: Sequence[_Part]) -> dict[str, tuple[float, float]]:
     means = {}
-    for name in METRIC_WORDS:
+    for name in METRIC_NAMES:
         of_a, of_b = (np.concatenate([part.columns[name][side] for part in parts]) for side in (0, 1))
         both = np.isfinite(of_a) & np.isfinite(of_b)
         if both.any():
@@ -227,7 +227,7 @@ def comparison_table(comparison: Comparison) -> Table:
         of_a, of_b = (f"{1e3 * np.percentile(seconds, q):.1f} ms" for seconds in comparison.seconds)
         table.add_row("median plan" if q == 50 else f"plan, {q} %", of_a, of_b)
     for name, (of_a_mean, of_b_mean) in comparison.metrics.items():
-        table.add_row(METRIC_WORDS[name], as_text(name, of_a_mean), as_text(name, of_b_mean))
+        table.add_row(METRIC_NAMES[name], with_unit(name, of_a_mean), with_unit(name, of_b_mean))
     table.add_row("ticks planned in both", "", str(comparison.ticks))
     table.add_row("ticks planned in A only", str(comparison.missing_ticks), "")
     return table

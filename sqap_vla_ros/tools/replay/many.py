@@ -20,10 +20,10 @@ from sqap_vla_ros.core.worker_pool import run_jobs
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.tools.replay.annotate import write_annotated
 from sqap_vla_ros.tools.replay.jobs import ERROR_FILE, PolicyState, ReplayJob, begin_results, file_states, policy_state
-from sqap_vla_ros.tools.replay.report import write_report
+from sqap_vla_ros.tools.replay.planner import replay
+from sqap_vla_ros.tools.replay.report.page import write_report
 from sqap_vla_ros.tools.replay.results import ReplayResults
-from sqap_vla_ros.tools.replay.run import replay
-from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.results_reader import Run
 from sqap_vla_ros.tools.replay.video import write_overlay
 
 OnProgress = Callable[[str, float, float], None]

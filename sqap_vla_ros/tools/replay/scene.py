@@ -20,7 +20,7 @@ from sqap_vla_ros.core.clock import STAMP_BACK_NS, JumpDetector, stamp_ns
 from sqap_vla_ros.perception.camera import CameraError, CameraModel
 from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
 from sqap_vla_ros.reporting.overlay import Overlay
-from sqap_vla_ros.tools.replay.run_files import Laps, Run
+from sqap_vla_ros.tools.replay.results_reader import Laps, Run
 
 WAIT_NS = 10**9
 

@@ -14,7 +14,7 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.perception.images import ImageError, decode
 from sqap_vla_ros.reporting.overlay import add_caption, draw_overlay
 from sqap_vla_ros.reporting.video_writer import write_mp4
-from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.results_reader import Run
 from sqap_vla_ros.tools.replay.scene import Scene, SceneReader
 
 OVERLAY = "overlay.mp4"  # in the directory of a run

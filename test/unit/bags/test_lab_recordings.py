@@ -30,7 +30,7 @@ from sqap_vla_ros.reporting.overlay import Overlay
 from sqap_vla_ros.tools.replay import many
 from sqap_vla_ros.tools.replay.jobs import ReplayJob, begin_results, find_bags
 from sqap_vla_ros.tools.replay.many import replay_bag
-from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.results_reader import Run
 from sqap_vla_ros.tools.replay.scene import Scene
 
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")

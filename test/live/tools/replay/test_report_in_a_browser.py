@@ -6,7 +6,7 @@ import pytest
 from headless_browser import load
 from replay_report import PLOTS, ReportPage, write_full_report
 
-from sqap_vla_ros.tools.replay.plots import POLICY
+from sqap_vla_ros.tools.replay.report.svg import POLICY
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core import clock as stamps
 from sqap_vla_ros.perception.images import decode
 from sqap_vla_ros.tools.replay.annotate import CHUNK_TOPIC, MASK_TOPIC, OVERLAY_TOPIC, PATH_TOPIC, write_annotated
-from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.results_reader import Run
 
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
 OFFSET_M = 0.1

@@ -10,7 +10,7 @@ from replayed_runs import OTHER_KEPT, write_run, write_runs
 
 from sqap_vla_ros import cli
 from sqap_vla_ros.tools.replay.compare import compare, failures
-from sqap_vla_ros.tools.replay.run_files import RunError
+from sqap_vla_ros.tools.replay.results_reader import RunError
 
 
 def run_compare(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

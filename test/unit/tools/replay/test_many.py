@@ -17,7 +17,7 @@ from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.tools.replay import many
 from sqap_vla_ros.tools.replay.jobs import ReplayJob, find_bags, run_names
 from sqap_vla_ros.tools.replay.many import replay_bag, replay_bags
-from sqap_vla_ros.tools.replay.run_files import find_runs
+from sqap_vla_ros.tools.replay.results_reader import find_runs
 
 
 @pytest.fixture(autouse=True)

@@ -24,8 +24,8 @@ from sqap_vla_ros.core.token_selection import Reason, selection_of
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.testing.stub_policies import HORIZON, TIME_STEP_S, SleepingPolicy
+from sqap_vla_ros.tools.replay.planner import replay
 from sqap_vla_ros.tools.replay.results import ReplayResults
-from sqap_vla_ros.tools.replay.run import replay
 
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
 FINAL_S = HORIZON * TIME_STEP_S

@@ -18,8 +18,8 @@ from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.testing.stub_policies import SleepingPolicy
+from sqap_vla_ros.tools.replay.planner import replay
 from sqap_vla_ros.tools.replay.results import ReplayResults
-from sqap_vla_ros.tools.replay.run import replay
 
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
 

@@ -8,11 +8,10 @@ import pytest
 from replay_report import PLOTS, ReportPage, write_full_report
 from replayed_runs import write_run, write_runs
 
-from sqap_vla_ros.tools.replay.columns import METRICS
-from sqap_vla_ros.tools.replay.metric_words import METRIC_WORDS
-from sqap_vla_ros.tools.replay.plots import binned
-from sqap_vla_ros.tools.replay.report import write_report
-from sqap_vla_ros.tools.replay.run_files import RunError
+from sqap_vla_ros.tools.replay.columns import METRIC_NAMES, METRICS
+from sqap_vla_ros.tools.replay.report.page import write_report
+from sqap_vla_ros.tools.replay.report.svg import binned
+from sqap_vla_ros.tools.replay.results_reader import RunError
 
 
 def page(path: Path) -> ReportPage:
@@ -104,4 +103,4 @@ def test_a_long_series_keeps_its_extremes() -> None:
 
 
 def test_every_metric_of_the_results_has_words() -> None:
-    assert set(METRIC_WORDS) == set(METRICS)
+    assert set(METRIC_NAMES) == set(METRICS)

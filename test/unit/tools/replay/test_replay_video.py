@@ -13,7 +13,7 @@ from sqap_vla_ros.bags.reader import Bag
 from sqap_vla_ros.bags.topics import find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
-from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.results_reader import Run
 from sqap_vla_ros.tools.replay.video import write_overlay
 
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sqap_vla_ros.bags.reader import Bag
 from sqap_vla_ros.core.clock import stamp_ns
 from sqap_vla_ros.tools.replay.annotate import ANNOTATED, CHUNK_TOPIC, OVERLAY_TOPIC
-from sqap_vla_ros.tools.replay.metric_words import AGAINST
-from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.columns import AGAINST
+from sqap_vla_ros.tools.replay.results_reader import Run
 
 _WORST_PER_METRIC = 4
 _APART_NS = 10**9  # between two worst ticks: neighbours look the same
@@ -21,7 +21,7 @@ _PICTURE_WIDTH, _JPEG_QUALITY = 480, 78
 
 
 @dataclass(frozen=True)
-class Tick:
+class ShownTick:
     """A tick to look at; `picture` is a JPEG in base64, empty where there is none."""
 
     tick: int
@@ -45,7 +45,7 @@ def worst_ticks(run: Run, columns: Iterable[str]) -> dict[str, list[int]]:
     return worst
 
 
-def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequence[int]]) -> list[Tick]:
+def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequence[int]]) -> list[ShownTick]:
     """What there is to see and to know of some ticks.
 
     Args:
@@ -66,7 +66,7 @@ def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequen
         time_s = (row["stamp_ns"] - run.begin_ns) * 1e-9
         lines = [*distances, row["no_ring_reason"], f"“{row['instruction']}” · stamp {row['stamp_ns']} ns"]
         picture = pictures.get(tick, "")
-        shown.append(Tick(tick, f"{time_s:.2f} s", [line for line in lines if line], picture))
+        shown.append(ShownTick(tick, f"{time_s:.2f} s", [line for line in lines if line], picture))
     return shown
 
 

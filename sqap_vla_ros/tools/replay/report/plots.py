@@ -9,10 +9,10 @@ from markupsafe import Markup
 
 from sqap_vla_ros.core.token_selection import Reason
 from sqap_vla_ros.reporting.overlay import REASON_NAMES
-from sqap_vla_ros.tools.replay import plots
-from sqap_vla_ros.tools.replay.metric_words import AGAINST
-from sqap_vla_ros.tools.replay.plots import Values
-from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.columns import AGAINST
+from sqap_vla_ros.tools.replay.report import svg
+from sqap_vla_ros.tools.replay.report.svg import Values
+from sqap_vla_ros.tools.replay.results_reader import Run
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,25 @@ def plots_of_run(run: Run, against: Sequence[str], chosen: Mapping[str, Sequence
     for name in against:
         column, words = AGAINST[name]
         values = 1e3 * run.column(column)
-        series = {"policy": (values, plots.POLICY)}
-        steps = {"policy": (_distances(run, "path_m", f"{name}_path_m"), plots.POLICY)}
+        series = {"policy": (values, svg.POLICY)}
+        steps = {"policy": (_distances(run, "path_m", f"{name}_path_m"), svg.POLICY)}
         # How far the baseline itself is from the truth: a policy need not be nearer than what it was made from.
         if name == "truth" and "baseline" in against:
-            series["baseline"] = 1e3 * run.column("baseline_truth_mean_displacement_m"), plots.BASELINE
-            steps["baseline"] = _distances(run, "baseline_path_m", "truth_path_m"), plots.BASELINE
+            series["baseline"] = 1e3 * run.column("baseline_truth_mean_displacement_m"), svg.BASELINE
+            steps["baseline"] = _distances(run, "baseline_path_m", "truth_path_m"), svg.BASELINE
         marks = [(float(times_s[tick]), float(values[tick]), f"tick-{tick}") for tick in chosen[column]]
-        svg = plots.over_time(f"displacement-{name}", times_s, series, "mean over the horizon [mm]", marks)
-        shown.append(Plot(f"Displacement from {words}", Markup(svg), "Circles: the ticks that are shown below."))
-        svg = plots.per_step(f"steps-{name}", steps, float(np.nanmedian(run.column("time_step_s"))))
+        drawing = svg.over_time(f"displacement-{name}", times_s, series, "mean over the horizon [mm]", marks)
+        shown.append(Plot(f"Displacement from {words}", Markup(drawing), "Circles: the ticks that are shown below."))
+        drawing = svg.per_step(f"steps-{name}", steps, float(np.nanmedian(run.column("time_step_s"))))
         caption = "Line: median over the ticks; band: up to 95 %."
-        shown.append(Plot(f"Per step, from {words}", Markup(svg), caption))
+        shown.append(Plot(f"Per step, from {words}", Markup(drawing), caption))
     if run.summary["seconds"]:
-        shown.append(Plot("Where the time goes", Markup(plots.latency("latency", run.summary["seconds"]))))
+        shown.append(Plot("Where the time goes", Markup(svg.latency("latency", run.summary["seconds"]))))
     if run.planned.any():
         counts, kept, share = _kept(run)
-        svg = plots.kept_by_reason("kept-by-reason", times_s[run.planned], counts, kept)
-        shown.append(Plot("Kept tokens", Markup(svg), "A token may be kept for several reasons."))
-        shown.append(Plot("Where tokens were kept", Markup(plots.kept_tokens("kept-tokens", share))))
+        drawing = svg.kept_by_reason("kept-by-reason", times_s[run.planned], counts, kept)
+        shown.append(Plot("Kept tokens", Markup(drawing), "A token may be kept for several reasons."))
+        shown.append(Plot("Where tokens were kept", Markup(svg.kept_tokens("kept-tokens", share))))
         coverage = run.summary["ring_coverage"]
         shown.append(ring_plot(coverage["used"], coverage["reasons"]))
     return shown
@@ -63,8 +63,8 @@ def plots_of_run(run: Run, against: Sequence[str], chosen: Mapping[str, Sequence
 
 def ring_plot(used: int, reasons: Mapping[str, int]) -> Plot:
     """On how many ticks the ring was used, and why not on the others."""
-    svg = plots.ring_coverage("ring", {"ring used": used, **reasons})
-    return Plot("Ring around the tool", Markup(svg), "Used, or why not.")
+    drawing = svg.ring_coverage("ring", {"ring used": used, **reasons})
+    return Plot("Ring around the tool", Markup(drawing), "Used, or why not.")
 
 
 def _distances(run: Run, column: str, other_column: str) -> Values:

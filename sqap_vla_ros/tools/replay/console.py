@@ -12,7 +12,7 @@ from rich.text import Text
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.tools.replay.jobs import ReplayJob, begin_results
 from sqap_vla_ros.tools.replay.many import Outcome, replay_bag, replay_bags, write_overview
-from sqap_vla_ros.tools.replay.report import write_report
+from sqap_vla_ros.tools.replay.report.page import write_report
 
 
 def default_workers(configuration: Configuration, bags: int) -> int:

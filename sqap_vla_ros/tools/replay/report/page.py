@@ -15,13 +15,13 @@ from markupsafe import Markup
 
 from sqap_vla_ros.config.files import flatten
 from sqap_vla_ros.core.reasons import ReasonCounter
-from sqap_vla_ros.tools.replay import plots
 from sqap_vla_ros.tools.replay.annotate import ANNOTATED
-from sqap_vla_ros.tools.replay.metric_words import AGAINST, as_text
-from sqap_vla_ros.tools.replay.report_plots import Plot, plots_of_run, ring_plot
-from sqap_vla_ros.tools.replay.report_tables import bag_table, metric_table, reason_table
-from sqap_vla_ros.tools.replay.report_ticks import ticks_to_look_at, worst_ticks
-from sqap_vla_ros.tools.replay.run_files import Run, find_runs, read_summary
+from sqap_vla_ros.tools.replay.columns import AGAINST, with_unit
+from sqap_vla_ros.tools.replay.report import svg
+from sqap_vla_ros.tools.replay.report.plots import Plot, plots_of_run, ring_plot
+from sqap_vla_ros.tools.replay.report.tables import bag_table, metric_table, reason_table
+from sqap_vla_ros.tools.replay.report.ticks import ticks_to_look_at, worst_ticks
+from sqap_vla_ros.tools.replay.results_reader import Run, find_runs, read_summary
 from sqap_vla_ros.tools.replay.video import OVERLAY
 
 REPORT = "report.html"  # in the directory of a run
@@ -43,7 +43,9 @@ def write_report(directory: Path) -> Path:
     one = runs[0].directory == directory
     content = _of_one(runs[0]) if one else _of_several(directory, runs)
     # Markup of the page's own only: whatever comes from a bag is escaped.
-    template = Environment(loader=PackageLoader("sqap_vla_ros.tools.replay", ""), autoescape=True, trim_blocks=True)
+    template = Environment(
+        loader=PackageLoader("sqap_vla_ros.tools.replay.report", ""), autoescape=True, trim_blocks=True
+    )
     path = directory / REPORT
     path.write_text(template.get_template(REPORT).render(content), encoding="utf-8")
     return path
@@ -92,8 +94,8 @@ def _of_several(directory: Path, runs: Sequence[Run]) -> dict[str, Any]:
     for name, (column, words) in AGAINST.items():
         means = np.array([run.mean(column) for run in runs])
         if np.isfinite(means).any():
-            svg = plots.per_bag(f"bags-{name}", [run.directory.name for run in runs], means)
-            shown.append(Plot(f"Displacement from {words}, mean of each bag", Markup(svg)))
+            drawing = svg.per_bag(f"bags-{name}", [run.directory.name for run in runs], means)
+            shown.append(Plot(f"Displacement from {words}, mean of each bag", Markup(drawing)))
     used = sum(run.summary["ring_coverage"]["used"] for run in runs)
     shown.append(ring_plot(used, unused.most_common()))
     damaged = [run.directory.name for run in runs if run.summary["bag_damage"]]
@@ -132,7 +134,7 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
         tiles.append((f"{100 * summary['ring_coverage']['used'] / planned:.0f} %", "of the plans used the ring"))
     for column, words in AGAINST.values():
         if np.isfinite(run.mean(column)):
-            tiles.append((as_text(column, run.mean(column)), f"mean displacement from {words}"))
+            tiles.append((with_unit(column, run.mean(column)), f"mean displacement from {words}"))
     if overlap := summary["metrics"].get("kept_overlap"):
         tiles.append((f"{100 * overlap['mean']:.0f} %", "of the kept tokens, the baseline keeps too"))
     seconds = {policy: stages["total"]["p50"] for policy, stages in summary["seconds"].items() if "total" in stages}

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from sqap_vla_ros.tools.replay.metric_words import AGAINST, as_text, metric_words
-from sqap_vla_ros.tools.replay.run_files import Run
+from sqap_vla_ros.tools.replay.columns import AGAINST, METRIC_NAMES, with_unit
+from sqap_vla_ros.tools.replay.results_reader import Run
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def bag_table(runs: Sequence[Run], report: str = "") -> Table:
                 Cell(str(planned)),
                 Cell(str(summary["ticks_refused"])),
                 Cell(f"{100 * summary['ring_coverage']['used'] / planned:.0f} %" if planned else "–"),
-                *(Cell(as_text(column, run.mean(column))) for column, _ in AGAINST.values()),
+                *(Cell(with_unit(column, run.mean(column))) for column, _ in AGAINST.values()),
                 Cell(f"{1e3 * plan['p50']:.0f} ms" if plan else "–"),
                 Cell("yes" if summary["bag_damage"] else "no"),
             ]
@@ -59,8 +59,8 @@ def metric_table(run: Run, shown: Sequence[int]) -> list[Table]:
         tick = at.get(values["worst_stamp_ns"])
         rows.append(
             [
-                Cell(metric_words(column)),
-                *(Cell(as_text(column, values[name])) for name in ("mean", "p50", "p95", "worst")),
+                Cell(METRIC_NAMES[column]),
+                *(Cell(with_unit(column, values[name])) for name in ("mean", "p50", "p95", "worst")),
                 Cell(f"{worst_s:.2f} s", "" if tick is None else f"#tick-{tick}"),
             ]
         )
