@@ -18,7 +18,7 @@ _ARRAYS = ("frame_steps", "T_base_tool", "gripper", "intended", "points_px", "po
 
 
 class DemonstrationError(ValueError):
-    """A file that is not a demonstration; the message names it."""
+    """A file that is not a complete demonstration; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Demonstration:
 
     Attributes:
         task: Short name of the task.
-        instruction: The task in words.
-        seed: That the episode was drawn with.
+        instruction: Instruction of the task.
+        seed: Seed of the episode.
         rate_hz: States per second.
         images: JPEG files, 224x224, RGB, one per frame.
         frame_steps: int64 (frames,), index of the state that each frame shows.
-        T_base_tool: float32 (steps + 1, 4, 4), tool poses that were reached [m].
+        T_base_tool: float32 (steps + 1, 4, 4), measured tool poses [m].
         gripper: float32 (steps + 1,), the gripper's command in effect at each state; 1 open, 0 closed.
-        intended: bool (steps,), whether the move from state k to k + 1 is to be imitated; others are disturbances.
+        intended: bool (steps,), whether the motion from state k to k + 1 is to be imitated; others are disturbances.
         points_px: float32 (frames, 3, 2), pixels (u, v) of `POINTS`; NaN outside the image.
         points_m: float32 (frames, 3, 3), the same points in the base frame [m].
         phase: int64 (frames,), index into `PHASES`.
@@ -54,7 +54,7 @@ class Demonstration:
     phase: NDArray[np.int64]
 
     def write(self, path: Path) -> None:
-        """Write a safetensors file, whole or not at all."""
+        """Write a safetensors file, completely or not at all."""
         arrays: dict[str, NDArray[np.generic]] = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
         arrays["frames"] = np.frombuffer(b"".join(self.images), np.uint8)
         arrays["frame_ends"] = np.cumsum([len(image) for image in self.images])
@@ -73,7 +73,7 @@ class Demonstration:
         """Read a file.
 
         Raises:
-            DemonstrationError: It is not a demonstration, or not whole.
+            DemonstrationError: It is not a complete demonstration.
         """
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
@@ -96,7 +96,7 @@ class Demonstration:
 
 
 def find_demonstrations(directory: Path) -> dict[str, tuple[Path, ...]]:
-    """Files of a folder of demonstrations by task, in the order of their seeds.
+    """Find the files of a folder of demonstrations by task, in the order of their seeds.
 
     Raises:
         DemonstrationError: There are none.

@@ -1,6 +1,6 @@
-"""ROS messages without ROS: what a replay writes into a bag, with definitions that go into the bag.
+"""ROS messages without ROS: what a replay writes into a bag, with the definitions that are stored in it.
 
-The same messages as the node publishes; there they are made with rclpy's classes, here with those of rosbags.
+The node publishes the same messages; it makes them with the classes of rclpy, this module with those of rosbags.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _LINE_STRIP, _ADD, _DELETE = 4, 0, 2  # visualization_msgs/Marker
 def message_types() -> Typestore:
     """The message definitions of ROS 2 Jazzy and of this package."""
     typestore = get_typestore(Stores.ROS2_JAZZY)
-    # In a checkout and in an installed package alike, the definitions lie beside the settings.
+    # In a checkout and in an installed package alike, the definitions are next to the settings.
     for file in sorted((config_directory().parent / "msg").glob("*.msg")):
         definition = file.read_text(encoding="utf-8")
         typestore.register(get_types_from_msg(definition, f"sqap_vla/msg/{file.stem}"))
@@ -39,7 +39,7 @@ def _make(kind: str, **fields: Any) -> Any:
 
 
 def header(stamp_ns: int, frame: str) -> Any:
-    """A std_msgs Header."""
+    """Make a std_msgs Header."""
     stamp = _make("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
     return _make("std_msgs/msg/Header", stamp=stamp, frame_id=frame)
 
@@ -56,7 +56,7 @@ def _pose(T: NDArray[np.float64]) -> Any:
 
 
 def static_transform_message(parent: str, child: str, T_parent_child: NDArray[np.float64], stamp_ns: int) -> Any:
-    """A tf2_msgs TFMessage with one transform."""
+    """Make a tf2_msgs TFMessage with one transform."""
     x, y, z = (float(value) for value in T_parent_child[:3, 3])
     transform = _make(
         "geometry_msgs/msg/Transform",
@@ -75,7 +75,7 @@ def static_transform_message(parent: str, child: str, T_parent_child: NDArray[np
 def chunk_message(
     row: Mapping[str, Any], base_frame: str, policy_id: str, epoch: int, sequence: int, inference_s: float
 ) -> Any:
-    """A sqap_vla ActionChunk of a planned row of `ticks.parquet`."""
+    """Make a sqap_vla ActionChunk from a planned row of `ticks.parquet`."""
     actions = np.array(row["actions"], np.float64)
     return _make(
         "sqap_vla/msg/ActionChunk",
@@ -96,13 +96,13 @@ def chunk_message(
 
 
 def token_grid(row: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """Why each visual token was kept, uint8 (rows, columns); the model's image is a square of patches."""
+    """Reasons why each visual token was kept, uint8 (rows, columns); the model's image is a square of patches."""
     reasons = np.array(row["token_reasons"], np.uint8)
     return reasons.reshape(isqrt(len(reasons)), -1)
 
 
 def token_mask_message(row: Mapping[str, Any], camera_frame: str) -> Any:
-    """A sqap_vla TokenMask of a planned row of `ticks.parquet`."""
+    """Make a sqap_vla TokenMask from a planned row of `ticks.parquet`."""
     grid = token_grid(row)
     seen = row["tool_u_px"] is not None
     return _make(
@@ -119,7 +119,7 @@ def token_mask_message(row: Mapping[str, Any], camera_frame: str) -> Any:
 
 
 def jpeg_message(picture: NDArray[np.uint8], stamp_ns: int, frame: str) -> Any:
-    """A sensor_msgs CompressedImage of a picture, uint8 (height, width, 3), RGB."""
+    """Make a sensor_msgs CompressedImage of a picture, uint8 (height, width, 3), RGB."""
     encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[
         1
     ]
@@ -132,14 +132,14 @@ def jpeg_message(picture: NDArray[np.uint8], stamp_ns: int, frame: str) -> Any:
 
 
 def path_marker(name: str, points_m: NDArray[np.float64] | None, colour: Colour, stamp_ns: int, frame: str) -> Any:
-    """A visualization_msgs Marker that is a line; without points it takes the line of that name away.
+    """Make a visualization_msgs Marker that is a line; without points it deletes the line of that name.
 
     Args:
         name: Namespace of the marker.
         points_m: float64 (N, 3), in `frame`; NaN rows are left out.
         colour: RGB.
-        stamp_ns: Of the plan.
-        frame: That the points are given in.
+        stamp_ns: Stamp of the plan.
+        frame: Frame of the points.
     """
     visible = points_m[np.isfinite(points_m).all(axis=1)] if points_m is not None else np.empty((0, 3))
     red, green, blue = (value / 255 for value in colour)
@@ -169,5 +169,5 @@ def path_marker(name: str, points_m: NDArray[np.float64] | None, colour: Colour,
 
 
 def marker_array(markers: list[Any]) -> Any:
-    """A visualization_msgs MarkerArray."""
+    """Make a visualization_msgs MarkerArray."""
     return _make("visualization_msgs/msg/MarkerArray", markers=markers)

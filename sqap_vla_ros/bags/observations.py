@@ -1,8 +1,8 @@
-"""What the node would have planned on, from a bag: at every camera frame, or as often as it could have.
+"""Observations of a bag: what the node would have planned on, at every camera frame or as often as it could have.
 
-The bag's images, calibration, transforms and instructions go through the observation assembly as they would live, in
-the order in which they were recorded. Recording time is the clock: an image waits for its transforms as long as the
-node would have waited.
+The bag's images, calibration, transforms and instructions pass through the observation assembly as in the live node, in
+the order in which they were recorded. Recording time is the clock: an image waits for its transforms as long as in the
+node.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,13 +29,17 @@ from sqap_vla_ros.perception.transforms import (
 
 
 class Extrinsic(Group):
-    """Where the camera is, for a bag that does not say: one static transform, as a calibration gives it."""
+    """Pose of the camera for a bag without it: one static transform, the result of a hand-eye calibration."""
 
-    parent: str = Field(min_length=1, description="Frame of the bag that the camera is fixed to, as base_link")
+    parent: str = Field(min_length=1, description="Frame of the bag that the camera is fixed to, for example base_link")
     child: str = Field(min_length=1, description="Optical frame of the camera")
     xyz: Point = Field(description="Origin of the camera's frame in the parent [m]")
-    rpy: Point | None = Field(None, description="Its roll, pitch and yaw about the parent's x, y and z axes [rad]")
-    quaternion: tuple[float, float, float, float] | None = Field(None, description="Its rotation as (x, y, z, w)")
+    rpy: Point | None = Field(
+        None, description="Roll, pitch and yaw of the camera's frame about the parent's x, y and z axes [rad]"
+    )
+    quaternion: tuple[float, float, float, float] | None = Field(
+        None, description="Rotation of the camera's frame as a quaternion (x, y, z, w)"
+    )
 
     @model_validator(mode="after")
     def _one_rotation(self) -> "Extrinsic":
@@ -58,7 +62,7 @@ def read_extrinsic(path: Path) -> Extrinsic:
     """Read a YAML file with parent, child, xyz, and rpy or quaternion.
 
     Raises:
-        ConfigurationError: The file is missing, or says something else.
+        ConfigurationError: The file is missing, or it has other content.
     """
     return validate(Extrinsic, read_yaml(path), str(path))
 
@@ -67,7 +71,7 @@ class Rate:
     """Lets images through at most so many times per second of their stamps.
 
     Args:
-        rate_hz: How many; 0: all of them.
+        rate_hz: Largest rate; 0 lets all images through.
     """
 
     def __init__(self, rate_hz: float) -> None:
@@ -82,7 +86,7 @@ class Rate:
             self._due_ns = at_ns
         if at_ns < self._due_ns:
             return False
-        # On a grid, so that a camera that jitters does not lose every other frame; after a pause, from there on.
+        # Due times form a grid, so that a camera with jitter does not lose every other frame. A pause restarts it.
         late_ns = at_ns - self._due_ns
         self._due_ns = (self._due_ns if late_ns < self._period_ns else at_ns) + self._period_ns
         return True
@@ -98,20 +102,20 @@ def observations(
     extrinsic: Extrinsic | None = None,
     on_progress: Callable[[int], None],
 ) -> Iterator[Observation | tuple[int, str]]:
-    """What the node would have planned on.
+    """Yield what the node would have planned on.
 
     Args:
-        bag: Where the messages come from.
-        topics: Which of its topics matter.
-        configuration: Frames, how long images wait, and an instruction that replaces the bag's.
-        rate_hz: At most so many images per second of the bag; 0: every image.
-        delay: How long the plan took that was made of the last observation [s], asked for when the next one is wanted.
-            Until then all images but the newest are lost, as on the robot. None: plans take no time.
-        extrinsic: Where the camera is, unless the bag says so.
-        on_progress: Told the recording time of each message, nanoseconds.
+        bag: The recording.
+        topics: The topics to read.
+        configuration: Frames, the time that images wait, and an instruction that replaces the bag's.
+        rate_hz: Largest number of images per second of the bag; 0: every image.
+        delay: Returns the time that the plan of the last observation took [s]; called when the next observation is
+            wanted. All images but the newest that arrive in that time are lost, as on the robot. None: no time.
+        extrinsic: Pose of the camera, if the bag does not have it.
+        on_progress: Called with the recording time of each message, nanoseconds.
 
     Yields:
-        An observation, or (stamp_ns, reason) for a refused image.
+        An observation, or (stamp_ns, reason) for a rejected image.
 
     Raises:
         BagError: The bag has no instruction, and the configuration none either.
@@ -123,7 +127,7 @@ def observations(
         assembler.tree.add(extrinsic.parent, extrinsic.child, 0, extrinsic.T_parent_child, static=True)
     rate = Rate(rate_hz)
     planned_until_ns = last_ns = 0
-    wake_ns: int | None = None  # when there is something to do although no message comes
+    wake_ns: int | None = None  # next time at which something is due without a message
 
     def ready(now_ns: int) -> Iterator[Observation | tuple[int, str]]:
         nonlocal planned_until_ns, wake_ns
@@ -149,7 +153,7 @@ def observations(
         if recorded_ns < last_ns - STAMP_BACK_NS:
             planned_until_ns, wake_ns = 0, None
         last_ns = recorded_ns
-        # A plan or a wait ended before this message: what was there by then counts, not what comes now.
+        # A plan or a wait ended before this message: only what was there by then counts.
         while wake_ns is not None and wake_ns <= recorded_ns:
             yield from ready(wake_ns)
         if topic == topics.image:

@@ -1,4 +1,4 @@
-"""The ticks of a live recording, with the inputs that they were planned on: image, instruction, tool pose and ring."""
+"""Ticks of a live recording, with the inputs that they were planned on: image, instruction, tool pose and ring."""
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -20,7 +20,7 @@ from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.perception.images import decode
 from sqap_vla_ros.perception.transforms import transform_from_message
 
-# Actions that went through float32 and back [m, rad].
+# Tolerance for actions that were converted to float32 and back [m, rad].
 _SAME = 1e-5
 
 
@@ -29,13 +29,13 @@ class RecordedTick:
     """A tick of a live recording.
 
     Attributes:
-        observation: What was planned on.
-        actions: float64 (horizon, 7), what was published.
-        policy_id: Policy and checkpoint that published it.
-        epoch: Changes where the policy forgot what it had carried along.
-        sequence: Counts the published chunks.
+        observation: The inputs of the plan.
+        actions: float64 (horizon, 7), the published actions.
+        policy_id: Policy and checkpoint that published them.
+        epoch: Number of the instruction or episode; the policy was reset where it changes.
+        sequence: Number of the published chunk.
         time_step_s: Time between two actions.
-        committed_steps: How many of them were held fixed.
+        committed_steps: Number of leading actions that were committed before.
     """
 
     observation: Observation
@@ -48,7 +48,7 @@ class RecordedTick:
 
 
 def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> Counter[int]:
-    """Stamps of the chunks that were published in a live recording, up to its damage, and how often each was.
+    """Count the chunks that were published in a live recording, up to its damage, by stamp.
 
     Raises:
         BagError: The bag holds no chunks and masks.
@@ -56,7 +56,7 @@ def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> Counter[int]:
     if not (topics.chunk and topics.token_mask):
         raise BagError(f"{bag.path}: no ActionChunk and TokenMask topics in it: replay without --as-recorded")
     stamps_ns = Counter[int]()
-    with suppress(BagDamage):  # whoever reads the ticks meets it again
+    with suppress(BagDamage):  # reported when the ticks are read
         for _, _, chunk in bag.messages({topics.chunk}):
             stamps_ns[stamp_ns(chunk)] += 1
     return stamps_ns
@@ -65,7 +65,13 @@ def recorded_stamps_ns(bag: Bag, topics: BagTopics) -> Counter[int]:
 def recorded_ticks(
     bag: Bag, topics: BagTopics, planned: Container[int], on_progress: Callable[[int], None]
 ) -> Iterator[RecordedTick | tuple[int, str]]:
-    """The ticks of a live recording that has image, chunk and token mask of them; `planned` are the chunks' stamps.
+    """Yield the ticks of a live recording whose image, chunk and token mask were recorded.
+
+    Args:
+        bag: The recording.
+        topics: Its topics.
+        planned: Stamps of the published chunks.
+        on_progress: Called with the recording time of each message, nanoseconds.
 
     Yields:
         A tick, or (stamp_ns, reason) for one whose messages cannot be used.
@@ -83,7 +89,7 @@ def recorded_ticks(
                 yield _recorded_tick(at_ns, tick[topics.image], tick[topics.chunk], tick[topics.token_mask])
             except ValueError as error:
                 yield at_ns, f"the recorded tick cannot be planned again: {error}"
-            # Older ticks that still lack a part will not get it: the recording lost an image, or began in between.
+            # Older ticks that still lack a part will not get it: the recording lost a message, or began in between.
             parts = {other_ns: rest for other_ns, rest in parts.items() if other_ns > at_ns}
 
 
@@ -105,14 +111,14 @@ def _recorded_tick(at_ns: int, image: Any, chunk: Any, mask: Any) -> RecordedTic
 def committed_actions(
     tick: RecordedTick, before: Sequence[RecordedTick], configuration: Configuration
 ) -> CommittedActions | None:
-    """What a tick was planned on from (real-time chunking): the rest of the chunk that was being followed.
+    """Find the committed actions of a tick (real-time chunking): the rest of the chunk that was being followed.
 
-    That is not always the last one published, since its command may have been refused; but the first actions of the
-    tick are that chunk's own, held fixed (those that the statistics clip aside), so it is the one with most of them.
+    This is not always the last published chunk, since its command may have been rejected. But the first actions of the
+    tick are those of the followed chunk (except where the statistics clip them), so the chunk that shares most is it.
 
     Args:
-        tick: With `committed_steps`.
-        before: The ticks before it, oldest first; of several that fit as well, the last.
+        tick: A tick with `committed_steps`.
+        before: The ticks before it, oldest first; of several that fit equally well, the last is taken.
         configuration: Action convention and frames of the recording.
     """
     held = tick.actions[: tick.committed_steps, :6]  # the gripper's value is rounded
@@ -130,7 +136,7 @@ def committed_actions(
 
 
 def _rest(before: RecordedTick, tick: RecordedTick, configuration: Configuration) -> CommittedActions | None:
-    """What is left of a chunk at a later tick; None when it covers less than was held fixed there."""
+    """The rest of a chunk at a later tick; None if it covers less than the committed steps."""
     observed, seen = before.observation, tick.observation
     running = ActionChunk(
         stamp_ns=observed.stamp_ns,

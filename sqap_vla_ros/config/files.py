@@ -1,6 +1,6 @@
-"""Where the settings lie: the files of `config/`, by short name or path.
+"""Files of `config/`, by short name or path.
 
-Launch files use this, and they run in ROS's own Python: nothing here imports more than YAML.
+Launch files use this module in ROS's own Python, so it imports nothing but YAML.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class ConfigurationError(ValueError):
 
 
 def named_file(kind: str, name: str) -> Path:
-    """The file behind a short name: `config/<kind>/<name>.yaml`, or `name` itself when it is a path.
+    """Find the file behind a short name: `config/<kind>/<name>.yaml`, or `name` itself if it is a path.
 
     Raises:
         ConfigurationError: There is no such file; the message lists those there are.
@@ -53,7 +53,7 @@ def named_checkpoint(name: str) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's top-level mapping (safe loader: nothing in it is executed).
+    """Read the top-level mapping of a YAML file (with the safe loader: nothing in it is executed).
 
     Raises:
         ConfigurationError: The file is missing, not YAML, or not a mapping.
@@ -70,7 +70,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def robot_parameters(path: Path) -> dict[str, Any]:
-    """The parameters in a robot YAML, nested as written.
+    """Read the parameters of a robot YAML, nested as in the file.
 
     Raises:
         ConfigurationError: The file is not a ROS parameter file for any node name (`/**`).
@@ -86,7 +86,7 @@ def robot_parameters(path: Path) -> dict[str, Any]:
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one mapping with dotted names."""
+    """Flatten nested mappings to one mapping with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
         if isinstance(value, Mapping):

@@ -1,12 +1,12 @@
-"""From messages to observations: the same for the live node, bag replay and simulation.
+"""Messages become observations: the live node, bag replay and simulation share this module.
 
-The newest image has the slot. An image's transforms usually arrive after it, so it waits until the transform tree
-brackets its stamp or `freshness.transform_wait` has passed. Images that arrive meanwhile take the slot, and win if
-their transforms are there; but the one that waits keeps its turn, or a camera faster than the wait would put every
-image off for ever. Nothing here blocks, starts threads or reads a clock: times come as arguments.
+The newest image takes the slot. Its transforms usually arrive later, so it waits until the transform tree brackets its
+stamp or `freshness.transform_wait` has passed. Images that arrive meanwhile take the slot and are used if their
+transforms are there; but the waiting image keeps its turn, or a camera faster than the wait would postpone every image
+for ever. Nothing here blocks, starts threads or reads a clock: times are arguments.
 
-After the wait, a missing camera transform or calibration costs the protected ring, and the observation says why. A
-missing tool transform costs the observation: without the pose that the deltas start from, nothing can be commanded.
+After the wait, an observation without camera transform or calibration has no ring, and it carries the reason. Without
+tool transform there is no observation: the deltas have no pose to start from, and nothing can be commanded.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class Waiting:
     """The image waits for its transforms.
 
     Attributes:
-        until_ns: When it will be used or refused without them; on the clock of `arrived_ns`.
-        reason: What it waits for, in words.
+        until_ns: Time at which it is used or rejected without them, on the clock of `arrived_ns`.
+        reason: A sentence about the transforms that are missing.
     """
 
     until_ns: int
@@ -43,8 +43,8 @@ class RejectedImage:
     """The image was taken from the slot and cannot be planned on.
 
     Attributes:
-        stamp_ns: Of the image.
-        rejection: Why.
+        stamp_ns: Stamp of the image.
+        rejection: The cause, the response and a sentence.
     """
 
     stamp_ns: int
@@ -63,7 +63,7 @@ class ObservationAssembler:
     """Joins image, calibration, transforms and instruction of one moment.
 
     Args:
-        configuration: Names of frames, and how long an image waits.
+        configuration: Names of frames, and the time that an image waits.
 
     Attributes:
         tree: The transforms received.
@@ -87,11 +87,11 @@ class ObservationAssembler:
         self.dropped = 0
 
     def add_transforms(self, message: Any, static: bool = False) -> tuple[str, ...]:
-        """Take a tf2_msgs TFMessage from /tf or /tf_static; returns what was refused, a sentence each."""
+        """Take a tf2_msgs TFMessage from /tf or /tf_static; returns a sentence about each rejected transform."""
         return self.tree.add_message(message, static)
 
     def set_camera_info(self, message: Any) -> None:
-        """Take a sensor_msgs CameraInfo; an unusable one leaves observations without ring, with its reason."""
+        """Take a sensor_msgs CameraInfo; an unusable one leaves observations without ring, and with the reason."""
         self._camera_stamp_ns = stamps.stamp_ns(message)
         try:
             self._camera = CameraModel.from_camera_info(message)
@@ -104,7 +104,7 @@ class ObservationAssembler:
         return self._camera
 
     def set_instruction(self, text: str) -> None:
-        """What to do, from the next observation on."""
+        """Set the instruction of the next observations."""
         self._instruction = text.strip()
 
     def offer(self, message: Any, arrived_ns: int) -> None:
@@ -112,7 +112,7 @@ class ObservationAssembler:
 
         Args:
             message: sensor_msgs Image or CompressedImage.
-            arrived_ns: When it arrived, on the same clock as `poll`'s time.
+            arrived_ns: Time of arrival, on the same clock as the time of `poll`.
 
         Raises:
             ImageError: Its description is unusable, it has no stamp, it is not newer than one already taken, or its
@@ -143,8 +143,8 @@ class ObservationAssembler:
             now_ns: Time, on the same clock as the images' arrival.
 
         Returns:
-            The observation, or why there is none; None when there is no image. What was taken, and what is older, is
-            gone afterwards.
+            The observation, or the reason why there is none; None without an image. An image that was taken, and older
+            ones, are not given again.
         """
         frame = self._slot
         if frame is None:
@@ -188,7 +188,7 @@ class ObservationAssembler:
         return self._frames.camera or frame.frame_id
 
     def _missing_transform(self, frame: _Frame) -> str:
-        """The transform, in words, that does not bracket the image's stamp yet; empty: all are there."""
+        """Names of the transform that does not bracket the image's stamp yet; empty if all do."""
         base = self._frames.base
         for name in (self._frames.tool, self._camera_frame(frame)):
             if name and not self.tree.brackets(base, name, frame.stamp_ns):
@@ -198,7 +198,7 @@ class ObservationAssembler:
     def _project_tool(
         self, T_base_tool: NDArray[np.float64], camera_frame: str, stamp_ns: int, image: NDArray[np.uint8]
     ) -> NDArray[np.float64] | str:
-        """Pixel of the point that the ring is drawn around, float64 (2,), or in words why there is none."""
+        """Pixel of the centre of the ring, float64 (2,), or the reason why there is none."""
         if self._camera is None:
             return self._no_camera_reason
         older_s = (stamp_ns - self._camera_stamp_ns) * 1e-9

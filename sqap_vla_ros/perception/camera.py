@@ -1,4 +1,4 @@
-"""The camera of a sensor_msgs/CameraInfo: points in its optical frame (x right, y down, z forward) to pixels.
+"""Camera model of a sensor_msgs/CameraInfo: it projects points of the optical frame (x right, y down, z forward).
 
 Pixel coordinates are those of the raw image as delivered, after region of interest and binning, with pixel centres at
 whole numbers (the convention of ROS and OpenCV): the image covers -0.5 <= u < width - 0.5.
@@ -22,7 +22,7 @@ NEAREST_M = 1e-6
 
 
 class CameraError(ValueError):
-    """A CameraInfo that nothing can be projected with; the message says what to do."""
+    """A CameraInfo that cannot be used to project; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class CameraModel:
     """Intrinsics of the image as delivered.
 
     Attributes:
-        width: Of the image, pixels.
-        height: Of the image, pixels.
+        width: Width of the image, pixels.
+        height: Height of the image, pixels.
         K: float64 (3, 3), camera matrix of the image, pixels.
         distortion_model: `plumb_bob`, `rational_polynomial`, `equidistant`, or empty for none.
-        distortion: float64 (n,), its coefficients.
+        distortion: float64 (n,), coefficients of the distortion model.
     """
 
     width: int
@@ -45,13 +45,13 @@ class CameraModel:
 
     @classmethod
     def from_camera_info(cls, message: Any) -> "CameraModel":
-        """The camera that a sensor_msgs/CameraInfo describes.
+        """Build the model that a sensor_msgs/CameraInfo describes.
 
         K belongs to the full resolution; region of interest and binning are applied as image_geometry does:
         u = (u_full - roi.x_offset) / binning_x.
 
         Raises:
-            CameraError: Uncalibrated, inconsistent, or of an unknown distortion model.
+            CameraError: The camera is uncalibrated, the message is inconsistent, or the distortion model is unknown.
         """
         full_width, full_height = int(message.width), int(message.height)
         if full_width <= 0 or full_height <= 0:
@@ -82,14 +82,14 @@ class CameraModel:
         return cls(width // binning_x, height // binning_y, K, model, distortion)
 
     def project(self, points: Array) -> tuple[Array, NDArray[np.bool_]]:
-        """Pixels of points.
+        """Project points to pixels.
 
         Args:
             points: float64 (N, 3), in the camera's optical frame, metres.
 
         Returns:
-            float64 (N, 2), pixels (u, v), NaN where invalid, and bool (N,), whether a point is valid: in front of the
-            camera and where its distortion polynomial still maps further out to further out (beyond that, points far
+            float64 (N, 2), pixels (u, v), NaN where invalid, and bool (N,), whether a point is valid: it is in front
+            of the camera, and within the radius up to which the distortion polynomial grows (beyond it, points far
             outside the field of view would fold back into the image). A valid pixel may lie off the image.
         """
         points = np.asarray(points, np.float64).reshape(-1, 3)

@@ -1,7 +1,7 @@
-"""What a delta action means, as data: from actions to tool poses, and from tool poses to actions.
+"""Action conventions: from actions to tool poses, and from tool poses to actions.
 
-Nothing fails visibly when a convention is wrong, the arm just moves wrongly. So both directions live here, and a
-property test sends random paths through `label` and `integrate` and gets them back for every convention.
+Nothing fails visibly when a convention is wrong; the arm just moves wrongly. So both directions are in this module, and
+a property test sends random paths through `label` and `integrate` and gets them back for every convention.
 
 A delta acts on the policy's tool frame (`T_tool_policy` of the robot's frames), whose origin p and axes R change as
 
@@ -28,18 +28,18 @@ from sqap_vla_ros.perception.transforms import (
 
 
 def tool_policy_transform(frames: Frames) -> Array:
-    """T_tool_policy, float64 (4, 4)."""
+    """T_tool_policy, float64 (4, 4): the policy's tool frame in the tool frame."""
     return transform_from(frames.tool_policy_xyz, rotation_from_rpy(frames.tool_policy_rpy))
 
 
 def integrate(actions: Array, T_base_tool: Array, convention: ActionConvention, frames: Frames) -> Array:
-    """Absolute tool poses that a chunk of deltas leads to.
+    """Integrate a chunk of deltas to absolute tool poses.
 
     Args:
         actions: float64 (horizon, 7): translation [m], rotation [rad] (3), gripper (not used here).
         T_base_tool: float64 (4, 4), the pose that the first delta is added to.
         convention: What the deltas mean.
-        frames: Where the policy's tool frame sits in the tool frame.
+        frames: Frames of the robot, for `T_tool_policy`.
 
     Returns:
         float64 (horizon, 4, 4), tool poses in the base frame; row k is reached by actions 0..k.
@@ -57,14 +57,14 @@ def integrate(actions: Array, T_base_tool: Array, convention: ActionConvention, 
 
 
 def label(poses: Array, gripper: Array, convention: ActionConvention, frames: Frames) -> Array:
-    """Actions that lead from each tool pose to the next: the inverse of `integrate`.
+    """Compute the actions that lead from each tool pose to the next: the inverse of `integrate`.
 
     Args:
         poses: float64 (N, 4, 4), tool poses in the base frame: states reached, or targets, as the convention's
             `increment` says.
         gripper: float64 (N,), gripper value at each pose.
         convention: What the deltas mean.
-        frames: Where the policy's tool frame sits in the tool frame.
+        frames: Frames of the robot, for `T_tool_policy`.
 
     Returns:
         float64 (N - 1, 7), actions; the gripper value is the next one, or the change to it.

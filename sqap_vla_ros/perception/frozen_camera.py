@@ -1,15 +1,15 @@
-"""A camera that has frozen: identical images with fresh stamps, while the arm moves.
+"""Detection of a frozen camera: identical images with fresh stamps, while the arm moves.
 
-A driver that hangs often sends its last frame again, properly stamped; nothing that looks at ages notices. Two images
-of a real camera are never equal to the last bit, and those of a simulated one are not when an arm has moved in them.
+A driver that hangs often repeats its last frame with fresh stamps, which no check of ages notices. Two images of a real
+camera are never equal to the last bit, and those of a simulated one differ once an arm has moved in them.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-# The tool has moved as far as its origin or one of these points in its frame, so that turning counts too [m].
+# The motion of the tool is the largest of these points in its frame, so that rotations count too [m].
 _TOOL_POINTS = np.array([[0, 0, 0, 1], [0.1, 0, 0, 1], [0, 0.1, 0, 1], [0, 0, 0.1, 1]]).T
-# Every so many rows and columns are compared first: images that differ almost always differ there.
+# A sparse grid of pixels is compared first: images that differ almost always differ there.
 _SPARSE = 16
 
 
@@ -17,7 +17,7 @@ class FrozenCamera:
     """Watches images and tool poses of successive observations.
 
     Args:
-        motion_m: How far the tool may move under identical images [m].
+        motion_m: Largest motion of the tool under identical images [m].
     """
 
     def __init__(self, motion_m: float) -> None:
@@ -29,11 +29,11 @@ class FrozenCamera:
         """Compare an image with the last one that differed from its predecessor.
 
         Args:
-            image: uint8 (height, width, 3); kept until a different one comes, and not to be written to.
+            image: uint8 (height, width, 3). It is kept until a different one comes, and must not be written to.
             T_base_tool: float64 (4, 4), the tool pose at its stamp.
 
         Returns:
-            In words, that the camera has frozen; empty: it has not, as far as one can tell.
+            A sentence if the camera is frozen, else empty.
         """
         if self._image is None or not _identical(image, self._image):
             self._image, self._T_base_tool = image, T_base_tool

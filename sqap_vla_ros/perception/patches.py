@@ -1,7 +1,7 @@
-"""From a camera pixel to the patches of the model image: where the tool is, and the protected ring around it.
+"""Patches of the model image: the patch of the tool, and the protected ring around it.
 
-The model sees the camera image resized (and perhaps cropped) to its own square. Its preprocessing gives that map for
-edge-based coordinates, in which pixel i covers i <= x < i + 1; ROS puts pixel centres at whole numbers, so x = u + 0.5.
+The model sees the camera image resized to its own square. Its preprocessing gives that map for edge-based coordinates,
+in which pixel i covers i <= x < i + 1; ROS puts pixel centres at whole numbers, so x = u + 0.5.
 """
 
 import numpy as np
@@ -11,15 +11,15 @@ PATCH_PX = 14
 
 
 def patch_coordinates(pixel: NDArray[np.float64], model_image_affine: NDArray[np.float64]) -> tuple[int, int]:
-    """The patch under a camera pixel, t_c = (floor(u / P_w), floor(v / P_h)) of SQAP-VLA (arXiv 2509.09090).
+    """Patch under a camera pixel, t_c = (floor(u / P_w), floor(v / P_h)) of SQAP-VLA (arXiv 2509.09090).
 
     Args:
         pixel: float64 (2,), pixel (u, v) of the camera image, pixel centres at whole numbers.
         model_image_affine: float64 (2, 3), from the camera image to the model image, edge-based pixels
-            (`cogact.preprocessing.model_image_affine`).
+            (`vlm.preprocessing.model_image_affine`).
 
     Returns:
-        (column, row); outside the grid when the pixel is not on the model image.
+        (column, row); they lie outside the grid if the pixel is not on the model image.
     """
     u, v = pixel
     x, y = model_image_affine @ (u + 0.5, v + 0.5, 1.0)
@@ -29,7 +29,7 @@ def patch_coordinates(pixel: NDArray[np.float64], model_image_affine: NDArray[np
 def ring_centre(
     tool_px: NDArray[np.float64] | None, model_image_affine: NDArray[np.float64], rows: int = 16, columns: int = 16
 ) -> tuple[int, int] | None:
-    """The tool's patch (column, row), or None when there is no tool on the model image; arguments as `ring_tokens`."""
+    """Patch (column, row) of the tool, or None if no tool is on the model image; arguments as for `ring_tokens`."""
     if tool_px is None or not np.isfinite(tool_px).all():
         return None
     column, row = patch_coordinates(tool_px, model_image_affine)
@@ -43,17 +43,17 @@ def ring_tokens(
     rows: int = 16,
     columns: int = 16,
 ) -> NDArray[np.int64]:
-    """The protected ring K_ring = {t : max-norm of (t - t_c) <= radius}, clipped at the image edge.
+    """Tokens of the protected ring, K_ring = {t : max-norm of (t - t_c) <= radius}, clipped at the image edge.
 
     Args:
         tool_px: float64 (2,), projected tool in the camera image, or None without one.
         model_image_affine: As for `patch_coordinates`.
         radius: R_t, patches.
-        rows: Of the patch grid.
-        columns: Of the patch grid.
+        rows: Rows of the patch grid.
+        columns: Columns of the patch grid.
 
     Returns:
-        int64 (n,), ascending indices into the row-major grid; empty when the tool is not on the model image.
+        int64 (n,), ascending indices into the row-major grid; empty if the tool is not on the model image.
     """
     centre = ring_centre(tool_px, model_image_affine, rows, columns)
     if centre is None:

@@ -1,7 +1,7 @@
 """The one time-stamped transform tree, fed from /tf and /tf_static, live and from bags.
 
-It answers only what it was told: it interpolates between the two transforms that bracket a time and refuses
-everything else, since a stale transform puts the tool, and with it the command, in the wrong place.
+It never extrapolates: it interpolates between the two transforms that bracket a time and rejects everything else, since
+a stale transform puts the tool, and with it the command, in the wrong place.
 """
 
 import math
@@ -30,7 +30,7 @@ MAX_SAMPLES = 20_000
 
 
 class TransformError(Exception):
-    """The tree cannot give, or take, a transform; the message names frames and times."""
+    """A transform cannot be looked up, or added; the message names frames and times."""
 
 
 class UnknownFrameError(TransformError):
@@ -50,17 +50,17 @@ class GapError(TransformError):
 
 
 class InvalidTransformError(TransformError):
-    """A transform that cannot enter the tree."""
+    """A transform that cannot be added to the tree."""
 
 
 class _Edge:
-    """The transforms from one frame to its parent, by time; a static edge has one, for all times."""
+    """The transforms from one frame to its parent, by time; a static edge has a single one, for all times."""
 
     def __init__(self, parent: str, static: bool) -> None:
         self.parent = parent
         self.static = static
         self.samples: list[tuple[int, Point, Quaternion]] = []
-        self._leap_ns: int | None = None  # the last stamp, where it was too far ahead to be believed
+        self._leap_ns: int | None = None  # the last stamp, if it was too far ahead to be accepted
 
     def insert(self, stamp_ns: int, translation: Point, quaternion: Quaternion, cache_ns: int) -> None:
         sample = stamp_ns, translation, quaternion
@@ -69,7 +69,7 @@ class _Edge:
             self.samples = [sample]
             return
         if stamp_ns > samples[-1][0] + cache_ns:
-            # One stamp from the future would push out all that there is, and all that comes: two of them are a jump.
+            # A single stamp from the future would displace all samples, and all that follow: two in a row are a jump.
             if self._leap_ns is None or abs(stamp_ns - self._leap_ns) > cache_ns:
                 self._leap_ns = stamp_ns
                 return
@@ -90,7 +90,7 @@ class _Edge:
         return self.static or self.samples[0][0] <= stamp_ns <= self.samples[-1][0]
 
     def bracket(self, stamp_ns: int) -> tuple[tuple[int, Point, Quaternion], tuple[int, Point, Quaternion]]:
-        """The samples at or around a time that the edge brackets."""
+        """The samples that bracket a time, which the edge must bracket."""
         if self.static:
             return self.samples[0], self.samples[0]
         index = bisect_left(self.samples, (stamp_ns,))
@@ -106,7 +106,7 @@ class TransformTree:
     """Transforms between frames, by time.
 
     Args:
-        cache_s: How far the transforms of an edge reach back from its newest one.
+        cache_s: Time that the transforms of an edge reach back from its newest one.
         max_gap_s: Largest time between two transforms that are interpolated between.
     """
 
@@ -119,8 +119,8 @@ class TransformTree:
         """Add one transform.
 
         A second transform with the same stamp replaces the first; one older than the cache is dropped; one that leaps
-        ahead by more than the cache is believed when the next one does so, too; a child that comes with another parent
-        (or turns static, or dynamic) starts anew under that parent.
+        ahead by more than the cache is accepted once the next one does so, too; a child that comes with another parent
+        (or becomes static, or dynamic) starts anew under that parent.
 
         Raises:
             InvalidTransformError: It is not a finite rigid transform, a frame has no name, or it would close a loop.
@@ -140,7 +140,7 @@ class TransformTree:
             static: Whether it came from /tf_static.
 
         Returns:
-            What was refused, a sentence each; one bad transform does not keep the others out.
+            A sentence about each rejected transform; the others are added.
         """
         refused = []
         for transform in message.transforms:
@@ -159,7 +159,7 @@ class TransformTree:
         return tuple(refused)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Array:
-        """The pose of `source` in `target` at a time.
+        """Look up the pose of `source` in `target` at a time.
 
         Returns:
             T_target_source, float64 (4, 4), metres.
@@ -168,7 +168,7 @@ class TransformTree:
             UnknownFrameError: A frame was never received.
             DisconnectedFramesError: The frames belong to different trees.
             ExtrapolationError: The time is not bracketed by the transforms of an edge between the frames.
-            GapError: It is, by transforms more than `max_gap_s` apart.
+            GapError: The transforms that bracket the time are more than `max_gap_s` apart.
         """
         try:
             to_target, to_source = self._paths(target, source)
@@ -204,7 +204,7 @@ class TransformTree:
         return min((edge.samples[-1][0] for edge in edges if not edge.static), default=None)
 
     def clear(self) -> None:
-        """Forget everything dynamic, as after a jump of the clock; static transforms are sent only once and stay."""
+        """Forget all dynamic transforms, as after a jump of the clock; static ones are sent only once and stay."""
         self._edges = {child: edge for child, edge in self._edges.items() if edge.static}
 
     def _insert(

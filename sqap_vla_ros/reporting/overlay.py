@@ -1,7 +1,7 @@
-"""What the policy saw and wants, drawn on the camera image: kept tokens by reason, ring, projected tool, planned path.
+"""Overlay on the camera image: kept tokens by reason, ring, projected tool, planned path.
 
-Coordinates are pixels of the camera image with pixel centres at whole numbers, as ROS has them; drawing happens at the
-scale of the picture that is made, so that lines stay thin.
+Coordinates are pixels of the camera image with pixel centres at whole numbers, as in ROS. Lines are drawn at the scale
+of the output picture, so that they stay thin.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ REASON_NAMES = {
     Reason.OTHER: "other",
 }
 _TOOL_COLOUR: Colour = (255, 255, 255)
-PATH_COLOURS: tuple[Colour, Colour] = ((255, 235, 60), (225, 30, 90))  # its first and its last pose
+PATH_COLOURS: tuple[Colour, Colour] = ((255, 235, 60), (225, 30, 90))  # first and last pose of the plan
 TRUTH_COLOUR: Colour = (0, 220, 255)
 BASELINE_COLOUR: Colour = (190, 150, 255)
 _TEXT_COLOUR: Colour = (235, 235, 235)
@@ -41,14 +41,14 @@ _SUBPIXEL_BITS = 4
 
 @dataclass(frozen=True)
 class Overlay:
-    """What to draw; None leaves it out.
+    """What to draw; None leaves a part out.
 
     Attributes:
         reasons: uint8 (rows, columns), why each patch was kept (`Reason` bits), 0 where it was pruned.
         tool_px: float64 (2,), the projected tool.
         path_px: float64 (N, 2), projected tool poses of the plan, in order; NaN rows are left out.
-        truth_px: The same of what the tool did.
-        baseline_px: The same of another policy's plan.
+        truth_px: float64 (N, 2), likewise the recorded motion of the tool.
+        baseline_px: float64 (N, 2), likewise the plan of the baseline.
     """
 
     reasons: NDArray[np.uint8] | None = None
@@ -59,13 +59,13 @@ class Overlay:
 
 
 def draw_overlay(image: NDArray[np.uint8], overlay: Overlay, width: int = 640) -> NDArray[np.uint8]:
-    """A picture of the image with the overlay.
+    """Draw an overlay on an image.
 
     Args:
         image: uint8 (height, width, 3), RGB. The patch grid covers all of it, as the model sees it (stretched to its
             own square).
         overlay: What to draw.
-        width: Of the picture (px); the height keeps the aspect ratio.
+        width: Width of the picture, pixels; the height keeps the aspect ratio.
 
     Returns:
         uint8 (picture height, width, 3), RGB.
@@ -90,16 +90,16 @@ def draw_overlay(image: NDArray[np.uint8], overlay: Overlay, width: int = 640) -
 
 
 def add_caption(picture: NDArray[np.uint8], lines: list[str], reasons: bool = True) -> NDArray[np.uint8]:
-    """The picture with lines of text below it, and the legend of the reasons' colours.
+    """Add lines of text below a picture, and the legend of the reasons' colours.
 
     Args:
         picture: uint8 (height, width, 3), RGB.
-        lines: One or more, cut where the picture ends.
+        lines: One or more lines of text, cut where the picture ends.
         reasons: Whether to add the legend.
 
     Returns:
-        uint8, higher than `picture` by a number of rows that depends on the number of lines only; even, as video
-        encoders want it.
+        uint8 (greater height, width, 3). The added rows depend on the number of lines alone; the height is even, as
+        video encoders need it.
     """
     size = max(0.36, picture.shape[1] / 1400)
     line_px = round(44 * size)
@@ -127,10 +127,10 @@ def _draw_legend(picture: NDArray[np.uint8], x: int, baseline: int, size: float)
 
 
 def _tint(picture: NDArray[np.uint8], reasons: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Kept patches in their reason's colour, pruned ones darker, a token that was never up for pruning as it is."""
+    """Tint kept patches in the colour of their reason and darken pruned ones; others do not change."""
     colours = np.zeros((*reasons.shape, 3), np.float32)
     weights = np.zeros((*reasons.shape, 1), np.float32)
-    # The ring is drawn over attention, attention over farthest points: the rarer reason shows.
+    # The ring is drawn over attention, attention over farthest points: the rarer reason is visible.
     for reason in (Reason.OTHER, Reason.SPATIAL, Reason.ATTENTION, Reason.RING):
         has = (reasons & reason) > 0
         colours[has], weights[has] = REASON_COLOURS[reason], _TINT
@@ -174,6 +174,6 @@ def _draw_tool(picture: NDArray[np.uint8], tool_px: NDArray[np.float64]) -> None
 
 
 def _point(pixel: NDArray[np.float64]) -> tuple[int, int]:
-    """OpenCV's fixed-point coordinates; kept within what its 16-bit line clipping can take."""
+    """OpenCV's fixed-point coordinates, within the range of its 16-bit line clipping."""
     x, y = np.clip(pixel, -4000, 4000) * (1 << _SUBPIXEL_BITS)
     return round(float(x)), round(float(y))

@@ -1,4 +1,4 @@
-"""The camera's calibration: is there one, does it fit the images, and does it look like that of a real camera."""
+"""Is there a calibration of the camera, does it fit the images, and is it plausible?"""
 
 import math
 
@@ -11,16 +11,16 @@ _FIELD_OF_VIEW_DEG = (20.0, 140.0)
 
 
 def check_camera(evidence: Evidence, ring_level: Level) -> list[Finding]:
-    """Sanity of camera_info.
+    """Check that camera_info is present, usable and plausible.
 
     Args:
-        evidence: What was received.
-        ring_level: How much it matters when the ring around the tool cannot be drawn.
+        evidence: The messages received.
+        ring_level: Level of a finding that prevents the ring around the tool.
     """
     topic = evidence.configuration.topics.camera_info
     camera, info = evidence.camera, evidence.camera_info
     if info is None:
-        advice = "let the camera's driver publish its calibration: without it there is no ring around the tool"
+        advice = "let the camera's driver publish its calibration; without it there is no ring around the tool"
         return [Finding(ring_level, "camera_info", f"no camera_info on {topic}", advice)]
     if isinstance(camera, str):
         advice = "calibrate the camera (camera_calibration) and give the result to its driver"
@@ -41,29 +41,29 @@ def check_camera(evidence: Evidence, ring_level: Level) -> list[Finding]:
 
     if info.header.frame_id and evidence.image_frames and info.header.frame_id not in evidence.image_frames:
         frame = next(iter(dict(evidence.image_frames.most_common(1))))
-        words = f"it is of frame '{info.header.frame_id}', the images are of '{frame}'"
-        doubt(Level.WARNING, words, f"is {topic} the calibration of another camera? Then the ring is wrong")
+        words = f"its frame is '{info.header.frame_id}', that of the images is '{frame}'"
+        doubt(Level.WARNING, words, f"if {topic} is the calibration of another camera, the ring is wrong")
     sizes = {observation.image.shape[1::-1] for observation in evidence.observations}
     sizes |= {(width, height) for _, width, height in evidence.formats if width}
     if wrong := sorted(size for size in sizes if size != (camera.width, camera.height)):
         width, height = wrong[0]
-        words = f"it is for {camera.width}x{camera.height} images, those that come are {width}x{height}"
+        words = f"it is for {camera.width}x{camera.height} images, but the images are {width}x{height}"
         doubt(ring_level, words, "calibrate at the images' resolution, or let the driver scale its camera_info too")
     if abs(fx / fy - 1) > _ASPECT_TOLERANCE:
         words = f"fx {fx:.1f} and fy {fy:.1f} differ by {abs(fx / fy - 1):.0%}; pixels of real cameras are square"
-        doubt(Level.WARNING, words, "was the image stretched after the calibration? Calibrate again")
+        doubt(Level.WARNING, words, "if the image was stretched after the calibration, calibrate again")
     if not camera.contains(camera.K[:2, 2]):
-        doubt(ring_level, f"the principal point ({cx:.0f}, {cy:.0f}) lies off the image", "calibrate again")
+        doubt(ring_level, f"the principal point ({cx:.0f}, {cy:.0f}) lies outside the image", "calibrate again")
     elif max(abs(cx / camera.width - 0.5), abs(cy / camera.height - 0.5)) > _CENTRE_TOLERANCE:
-        words = f"the principal point ({cx:.0f}, {cy:.0f}) is far from the middle"
-        doubt(Level.WARNING, words, "right only for a cropped image; else calibrate again")
+        words = f"the principal point ({cx:.0f}, {cy:.0f}) is far from the centre"
+        doubt(Level.WARNING, words, "correct only for a cropped image; otherwise calibrate again")
     low, high = _FIELD_OF_VIEW_DEG
     if not low <= fields_of_view[0] <= high:
         words = f"a field of view of {fields_of_view[0]:.0f}° is unusual"
-        doubt(Level.WARNING, words, "compare with the camera's data sheet: is K in pixels, of this resolution?")
+        doubt(Level.WARNING, words, "compare with the camera's data sheet; K must be in pixels of this resolution")
     if _is_rectified(evidence) and camera.distortion.any():
-        words = "the images are rectified by the topic's name, but camera_info has distortion: the ring will be off"
-        doubt(Level.WARNING, words, "take the raw image topic, or a camera_info without distortion")
+        words = "the topic's name says that images are rectified, but camera_info has distortion: the ring is off"
+        doubt(Level.WARNING, words, "use the raw image topic, or a camera_info without distortion")
     return findings
 
 

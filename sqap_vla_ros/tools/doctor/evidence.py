@@ -1,7 +1,7 @@
-"""What the messages of a bag, or of a few live seconds, say: their times, and what the node would have made of them.
+"""Evidence from the messages of a bag, or of a few live seconds: their times, and what the node would make of them.
 
-Only times are kept of every message, so that a long bag needs little memory. When the clock was set back (a bag played
-over again), what came before is forgotten: the last stretch is judged.
+Of every message only its times are kept, so that a long bag needs little memory. If the clock is set back (a bag played
+in a loop), earlier evidence is dropped and the last stretch is judged.
 """
 
 from array import array
@@ -22,17 +22,17 @@ from sqap_vla_ros.perception.images import ImageError
 from sqap_vla_ros.perception.transform_tree import TransformError
 from sqap_vla_ros.perception.transforms import Array, transform_from_message, vector_from_rotation
 
-# The instruction is examined on its own: an image is to be judged, and a plan's time measured, also without one.
+# The instruction is examined separately: images are judged, and plans timed, also without one.
 _ANY_INSTRUCTION = "pick up the object and put it down"
 KEPT_OBSERVATIONS = 4
 
-# Faster than any arm that a policy at a few hertz can drive; and by more than what noise of a calibration does.
+# Faster than any arm that a policy at a few hertz can drive, and farther than the noise of a calibration.
 _JUMP_M_S, _JUMP_M = 5.0, 0.02
 _JUMP_RAD_S, _JUMP_RAD = 20.0, 0.2
 
 
 class Times:
-    """When messages were stamped and received, nanoseconds."""
+    """Times at which messages were stamped and received, nanoseconds."""
 
     def __init__(self) -> None:
         self._stamps = array("q")
@@ -42,18 +42,18 @@ class Times:
         return len(self._stamps)
 
     def add(self, stamp_ns: int, received_ns: int) -> None:
-        """Note one message."""
+        """Add the times of one message."""
         self._stamps.append(stamp_ns)
         self._received.append(received_ns)
 
     @property
     def stamps_ns(self) -> NDArray[np.int64]:
-        """int64 (n,), in the order in which they were received."""
+        """Stamps, int64 (n,), in the order of arrival."""
         return np.array(self._stamps, np.int64)
 
     @property
     def received_ns(self) -> NDArray[np.int64]:
-        """int64 (n,)."""
+        """Times of arrival, int64 (n,)."""
         return np.array(self._received, np.int64)
 
 
@@ -62,11 +62,11 @@ class Edge:
     """The transforms of one child frame.
 
     Attributes:
-        parents: Frames that it was said to hang below; more than one is a conflict.
+        parents: Parent frames and how often each was sent; more than one is a conflict.
         static: Whether it came on /tf_static.
-        times: Of its messages.
-        jumps: How often it moved faster than any arm does.
-        farthest_jump_m: The longest of these moves.
+        times: Times of its messages.
+        jumps: Number of moves that are faster than any arm.
+        farthest_jump_m: Length of the longest of these moves.
     """
 
     parents: Counter[str] = field(default_factory=Counter)
@@ -77,14 +77,14 @@ class Edge:
     _last: tuple[int, Array] | None = None
 
     def add(self, message: Any, static: bool, received_ns: int) -> None:
-        """Take a geometry_msgs TransformStamped."""
+        """Add a geometry_msgs TransformStamped."""
         at_ns = stamps.stamp_ns(message)
         self.parents[message.header.frame_id.lstrip("/")] += 1
         self.static = static
         self.times.add(at_ns, received_ns)
         try:
             T_parent_child = transform_from_message(message.transform)
-        except ValueError:  # refused by the tree, which counts it
+        except ValueError:  # the tree rejects it, and it is counted there
             return
         if self._last is not None and at_ns > self._last[0]:
             seconds = (at_ns - self._last[0]) * 1e-9
@@ -98,13 +98,13 @@ class Edge:
 
 @dataclass(frozen=True)
 class PlannedMotion:
-    """A recorded action chunk: what was to happen.
+    """A recorded action chunk: the motion that was planned.
 
     Attributes:
-        stamp_ns: Of its observation.
-        time_step_s: Between two actions.
+        stamp_ns: Stamp of its observation.
+        time_step_s: Time between two actions.
         actions: float64 (horizon, 7).
-        T_base_tool: float64 (4, 4), where it starts.
+        T_base_tool: float64 (4, 4), the tool pose at which it starts.
     """
 
     stamp_ns: int
@@ -114,36 +114,36 @@ class PlannedMotion:
 
 
 class Evidence:
-    """Collects messages.
+    """Collects messages and what follows from them.
 
     Args:
-        configuration: Topics, frames and limits that they are judged by.
+        configuration: Topics, frames and limits by which the evidence is judged.
 
     Attributes:
         images: Times of the images.
-        formats: How many images of each (encoding or format, width, height); no size of compressed ones.
-        image_frames: How many images with each frame_id.
-        refused_images: Why images could not be taken.
-        camera_infos: How many came.
-        camera: Of the newest usable CameraInfo, or in words why there is none.
+        formats: Number of images by (encoding or format, width, height); the size of compressed ones is 0.
+        image_frames: Number of images by frame_id.
+        refused_images: Reasons why images were rejected.
+        camera_infos: Number of CameraInfo messages.
+        camera: Camera model of the newest CameraInfo, or the reason why it cannot be used.
         camera_info: The newest CameraInfo message.
-        edges: By child frame.
-        refused_transforms: Why transforms could not be taken.
-        observations: The newest ones, as the node would have had them.
-        planned: How many images the node could have planned on.
-        refusals: Why the node would have refused images.
-        no_ring: Why the ring would have been left out.
+        edges: Transforms by child frame.
+        refused_transforms: Reasons why transforms were rejected.
+        observations: The newest observations that the node would have planned on.
+        planned: Number of images that the node could have planned on.
+        refusals: Reasons why the node would not have planned on the others.
+        no_ring: Reasons why the ring would have been left out.
         tool_path: Stamps int64 (ns) and positions float64 (x, y, z in the base frame, metres) at the images.
-        T_camera_base: float64 (4, 4), base in the camera's frame at the newest observation; None when unknown.
-        instructions: What the policy was told, in order.
+        T_camera_base: float64 (4, 4), base in the camera's frame at the newest observation; None if unknown.
+        instructions: Instructions to the policy, in order.
         motions: Recorded chunks.
-        clock_jumps: How often the clock was set back.
-        damage: Where reading a bag had to end, in words; empty: nowhere.
-        joint_problem: Live: in words, why there are no joint states of the arm; empty when there are. None: not looked.
-        robot_problem: Live: in words, why the robot's model cannot be used; empty when it can. None: not looked.
-        other_topics: Of a bag: settings that name another topic than was read, with the name that they have.
-        bag_topics: Names of all topics of a bag; None: it is none.
-        listeners: Live: how many listen to arm and gripper, by the setting that names their topic. None: not looked.
+        clock_jumps: Number of times that the clock was set back.
+        damage: Message about the damage at which reading a bag ended; empty if there is none.
+        joint_problem: Live: reason why there are no joint states of the arm; empty if there are. None: not examined.
+        robot_problem: Live: reason why the robot's model cannot be used; empty if it can. None: not examined.
+        other_topics: Bag: settings with another topic than the one that was read, and the topic that they name.
+        bag_topics: Names of all topics of the bag; None: live.
+        listeners: Live: subscribers of arm and gripper, by the setting that names their topic. None: not examined.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -182,7 +182,7 @@ class Evidence:
         self.motions: list[PlannedMotion] = []
 
     def add_image(self, message: Any, received_ns: int) -> None:
-        """Take an Image or CompressedImage."""
+        """Add an Image or CompressedImage."""
         at_ns = stamps.stamp_ns(message)
         if self._image_stamps.jump_ns(at_ns):
             self.clock_jumps += 1
@@ -200,7 +200,7 @@ class Evidence:
             self.refused_images.add(str(error))
 
     def add_camera_info(self, message: Any) -> None:
-        """Take a CameraInfo."""
+        """Add a CameraInfo."""
         self.camera_infos += 1
         self.camera_info = message
         self._assembler.set_camera_info(message)
@@ -210,24 +210,24 @@ class Evidence:
             self.camera = str(error)
 
     def add_transforms(self, message: Any, static: bool, received_ns: int) -> None:
-        """Take a TFMessage."""
+        """Add a TFMessage."""
         for transform in message.transforms:
             self.edges.setdefault(transform.child_frame_id.lstrip("/"), Edge()).add(transform, static, received_ns)
         for refusal in self._assembler.add_transforms(message, static):
             self.refused_transforms.add(refusal)
 
     def add_extrinsic(self, parent: str, child: str, T_parent_child: Array) -> None:
-        """Place a camera that nobody publishes, float64 (4, 4), metres."""
+        """Add the pose of a camera that nothing publishes, float64 (4, 4), metres."""
         self.edges[child] = Edge(Counter([parent]), static=True)
         self.tree.add(parent, child, 0, T_parent_child, static=True)
 
     def add_instruction(self, text: str) -> None:
-        """Take what the policy was told; the same again is no news."""
+        """Add an instruction; one that is repeated is added once."""
         if text.strip() and text.strip() not in self.instructions[-1:]:
             self.instructions.append(text.strip())
 
     def add_chunk(self, message: Any) -> None:
-        """Take a recorded ActionChunk."""
+        """Add a recorded ActionChunk."""
         self.add_instruction(message.instruction)
         actions = np.asarray(message.data, np.float64)
         try:
@@ -240,7 +240,7 @@ class Evidence:
             self.motions.append(motion)
 
     def poll(self, now_ns: int) -> None:
-        """Let the node's own assembly take the image that waits, if it is ready; after every message."""
+        """Let the observation assembly take the waiting image, if it is ready; to be called after every message."""
         outcome = self._assembler.poll(now_ns)
         if isinstance(outcome, RejectedImage):
             self.refusals.add(outcome.rejection.sentence)
@@ -259,5 +259,5 @@ class Evidence:
 
     @property
     def camera_frame(self) -> str:
-        """The camera's optical frame: as set, or as most images say."""
+        """The camera's optical frame: the configured one, or the frame_id of most images."""
         return self.configuration.frames.camera or next(iter(dict(self.image_frames.most_common(1))), "")

@@ -36,19 +36,19 @@ def read_bag(
     extrinsic: Extrinsic | None,
     on_progress: Callable[[int], None],
 ) -> Evidence:
-    """What a bag says; as if its messages came in live.
+    """Collect the evidence of a bag, as if its messages arrived live.
 
     Args:
         bag: The recording.
-        configuration: The robot's; topics are those found in the bag.
-        image_topic: Image topic to read instead of the configured one.
-        camera_info_topic: Calibration to read instead of the one beside the images.
-        tf_namespace: Where the transforms are, if the bag has those of several robots.
-        extrinsic: Where the camera is, unless the bag says so.
-        on_progress: Told the recording time of each message, nanoseconds.
+        configuration: The robot's settings; the topics are chosen among those of the bag.
+        image_topic: Image topic to read in place of the configured one.
+        camera_info_topic: Calibration to read in place of the one in the images' namespace.
+        tf_namespace: Namespace of the transforms, if the bag has those of several robots.
+        extrinsic: Pose of the camera, if the bag does not have it.
+        on_progress: Called with the recording time of each message, nanoseconds.
 
     Raises:
-        BagError: It has no images, or of several topics none is configured.
+        BagError: The bag has no images, or several image topics of which none is configured.
     """
     topics = find_topics(bag, configuration, image_topic, camera_info_topic, tf_namespace)
     evidence = Evidence(configured_for(configuration, topics, image_topic))
@@ -81,17 +81,17 @@ def read_bag(
 def examine(
     evidence: Evidence, policies: Sequence[str], out: Path, source: str, on_progress: Callable[[str], None]
 ) -> list[Finding]:
-    """Judge what was collected; writes the picture and the findings.
+    """Judge the evidence, and write the picture and the findings.
 
     Args:
-        evidence: Of a bag, or of a few live seconds.
+        evidence: Evidence of a bag, or of a few live seconds.
         policies: Names of policy files; the first is the one that the set-up runs.
-        out: Directory for picture and JSON.
-        source: What was examined, for the JSON.
-        on_progress: Told in words what is going on.
+        out: Directory for the picture and the JSON file.
+        source: Name of what was examined, for the JSON file.
+        on_progress: Called with a sentence about the step that begins.
 
     Raises:
-        ConfigurationError: There is no such policy file, or the directory cannot be made.
+        ConfigurationError: There is no such policy file, or the directory cannot be created.
     """
     make_directory(out)
     configuration = evidence.configuration
@@ -115,7 +115,7 @@ def examine(
         *check_motion(evidence),
     ]
     if evidence.damage:
-        findings.append(Finding(Level.WARNING, "bag", evidence.damage, "what comes before the damage was examined"))
+        findings.append(Finding(Level.WARNING, "bag", evidence.damage, "everything before the damage was examined"))
     if checkpoint is not None and not has_problem(settings):
         age_s = _image_age_s(evidence)
         findings += check_policies(policies, configuration, checkpoint, evidence.observations, age_s, on_progress)
@@ -126,10 +126,15 @@ def examine(
 
 
 def _arm(evidence: Evidence) -> list[Finding]:
-    """Joint states and robot model, which only a live set-up is asked for."""
+    """Findings about joint states and robot model, which only a live set-up has."""
     topics, findings = evidence.configuration.topics, []
     for about, problem, there, advice in (
-        ("joint states", evidence.joint_problem, "of all command.joints", f"see {topics.joint_states}, command.joints"),
+        (
+            "joint states",
+            evidence.joint_problem,
+            "received for all command.joints",
+            f"see {topics.joint_states}, command.joints",
+        ),
         ("robot model", evidence.robot_problem, "can be used", f"see {topics.robot_description}, command.robot_model"),
     ):
         if problem is not None:
@@ -139,7 +144,7 @@ def _arm(evidence: Evidence) -> list[Finding]:
 
 
 def _image_age_s(evidence: Evidence) -> float:
-    """Median age of images on arrival; 0 when it cannot be told."""
+    """Median age of images on arrival; 0 if it is unknown."""
     if not len(evidence.images):
         return 0.0
     age_s = float(np.median(evidence.images.received_ns - evidence.images.stamps_ns)) * 1e-9

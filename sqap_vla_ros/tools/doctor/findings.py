@@ -1,4 +1,4 @@
-"""What was found: each in a sentence, with what to do about it."""
+"""Findings: each is a sentence about the set-up, with advice on what to do."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from rich.text import Text
 
 
 class Level(StrEnum):
-    """How much it matters."""
+    """How much a finding matters."""
 
     OK = "ok"
     WARNING = "warning"
@@ -25,13 +25,13 @@ _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One finding about one part of the set-up.
 
     Attributes:
         level: A problem keeps the set-up from working; a warning is worth a look.
-        about: What was looked at, in a word or two.
-        what: What was found.
-        advice: What to do; empty when nothing is to be done.
+        about: The part of the set-up, in a word or two.
+        what: A sentence about it.
+        advice: What to do; empty if nothing is to be done.
     """
 
     level: Level
@@ -41,21 +41,21 @@ class Finding:
 
 
 def has_problem(findings: Iterable[Finding]) -> bool:
-    """Whether anything keeps the set-up from working."""
+    """Whether a finding keeps the set-up from working."""
     return any(finding.level == Level.PROBLEM for finding in findings)
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """All findings in one line."""
+    """Summarise all findings in one line."""
     counts = {level: sum(finding.level == level for finding in findings) for level in Level}
     words = [f"{count} {level}{'s' * (count != 1)}" for level, count in counts.items() if level != Level.OK and count]
     if has_problem(findings):
-        return f"this will not work as it is: {', '.join(words)}"
+        return f"this will not work: {', '.join(words)}"
     return "this will work" + (f"; {words[0]}" if words else "")
 
 
 def findings_table(title: str, findings: Iterable[Finding]) -> Table:
-    """One row per finding, in the order in which they were looked at."""
+    """A table with one row per finding, in the order of the checks."""
     table = Table(title=Text(title), box=SIMPLE_HEAD, show_lines=False)
     for heading in ("", "about", "what", "what to do"):
         table.add_column(heading, overflow="fold")
@@ -66,7 +66,7 @@ def findings_table(title: str, findings: Iterable[Finding]) -> Table:
 
 
 def write_findings(path: Path, settings: Mapping[str, Any], findings: Sequence[Finding]) -> None:
-    """Write them as JSON, with what was examined."""
+    """Write the findings as JSON, with a description of what was examined."""
     content = {**settings, "verdict": verdict(findings), "findings": [asdict(finding) for finding in findings]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Camera images: do they come, often and fresh enough, and can they be read."""
+"""Do camera images arrive, often enough and fresh enough, and can they be decoded?"""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ from sqap_vla_ros.control.safety.checks import STAMP_TOLERANCE_S
 from sqap_vla_ros.tools.doctor.evidence import Evidence, Times
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 
-# Beyond this, stamps and times of arrival are not of the same clock.
+# Beyond this difference, stamps and times of arrival come from different clocks.
 OTHER_CLOCK_S = 60.0
 
 
 def check_images(evidence: Evidence) -> list[Finding]:
-    """Rate, gaps, age at arrival, size and encoding of the images."""
+    """Check rate, gaps, age on arrival, size and encoding of the images."""
     topic = evidence.configuration.topics.image
     if not len(evidence.images):
-        advice = "start the camera's driver, or name its topic (topics.image in the robot's file)"
+        advice = "start the camera's driver, or correct topics.image in the robot's file"
         return [Finding(Level.PROBLEM, "images", f"no image on {topic}", advice)]
     findings = [_rate(evidence), _format(evidence)]
     findings += age_findings("image age", evidence.images, evidence.configuration.freshness.image, "freshness.image")
@@ -22,40 +22,40 @@ def check_images(evidence: Evidence) -> list[Finding]:
         what, count = next(iter(evidence.refused_images.most_common().items()))
         share = evidence.refused_images.total / len(evidence.images)
         level = Level.PROBLEM if share > 0.5 else Level.WARNING
-        words = f"{share:.0%} of the images cannot be used; {count} times: {what}"
-        findings.append(Finding(level, "images refused", words, "set the driver to rgb8, bgr8, JPEG or PNG"))
+        words = f"{share:.0%} of the images cannot be used; {count} of them: {what}"
+        findings.append(Finding(level, "images rejected", words, "set the driver to rgb8, bgr8, JPEG or PNG"))
     if evidence.clock_jumps:
-        what = f"the clock was set back {evidence.clock_jumps} times; what follows is about the last stretch"
-        findings.append(Finding(Level.WARNING, "clock", what, "play a bag without --loop, or wait for this one's end"))
+        what = f"the clock was set back {evidence.clock_jumps} times; the findings are about the last stretch"
+        findings.append(Finding(Level.WARNING, "clock", what, "play the bag without --loop, or wait for its end"))
     return findings
 
 
 def age_findings(about: str, times: Times, limit_s: float, limit: str) -> list[Finding]:
-    """How old messages are when they arrive.
+    """Check the age of messages on arrival.
 
     Args:
-        about: What the findings are about.
-        times: Of the messages.
-        limit_s: Largest age with which one is of any use.
-        limit: Name of the setting that says so.
+        about: The part of the set-up, for the findings.
+        times: Times of the messages.
+        limit_s: Largest age at which a message is used.
+        limit: Name of that setting.
     """
     ages_s = (times.received_ns - times.stamps_ns) * 1e-9
     median_s, late_s = (float(value) for value in np.percentile(ages_s, (50, 95)))
     what = f"{_duration(median_s)} old on arrival (median), {_duration(late_s)} (95 %)"
     if abs(median_s) > OTHER_CLOCK_S:
-        what = f"stamps and times of arrival are {abs(median_s):.0f} s apart (median): they are of different clocks"
+        what = f"stamps and times of arrival are {abs(median_s):.0f} s apart (median): they come from different clocks"
         advice = (
-            "live: synchronise the clocks, or --use-sim-time for a simulation; in a bag: record with the same clock"
+            "live: synchronise the clocks, or use --use-sim-time for a simulation; in a bag: record with the same clock"
         )
         return [Finding(Level.WARNING, about, what, advice)]
     if median_s < -STAMP_TOLERANCE_S:
         advice = "synchronise the clocks of the computers (chrony), or of the camera with its computer"
         return [Finding(Level.PROBLEM, about, f"{what}: stamped in the future", advice)]
     if median_s > limit_s:
-        advice = "find what holds the messages back, or whether the clocks of two computers differ"
+        advice = "find what delays the messages, or whether the clocks of two computers differ"
         return [Finding(Level.PROBLEM, about, f"{what}; nothing older than {limit} = {limit_s:g} s is used", advice)]
     if late_s > limit_s / 2:
-        advice = f"little of {limit} = {limit_s:g} s is left for planning: use a faster link or smaller images"
+        advice = f"little of {limit} = {limit_s:g} s remains for planning: use a faster link or smaller images"
         return [Finding(Level.WARNING, about, what, advice)]
     return [Finding(Level.OK, about, what)]
 
@@ -65,21 +65,26 @@ def _rate(evidence: Evidence) -> Finding:
     if stamps_ns[0] <= 0:
         return Finding(Level.PROBLEM, "image rate", "images have no stamp", "the camera's driver must stamp its images")
     if len(stamps_ns) < 3:
-        return Finding(Level.WARNING, "image rate", f"only {len(stamps_ns)} images: too few to tell", "look for longer")
+        return Finding(
+            Level.WARNING,
+            "image rate",
+            f"only {len(stamps_ns)} images: too few to measure a rate",
+            "record or listen for longer",
+        )
     intervals_s = np.diff(stamps_ns) * 1e-9
     median_s, longest_s = float(np.median(intervals_s)), float(intervals_s.max())
     if median_s <= 0:
-        advice = "every image needs the time of its own exposure"
-        return Finding(Level.PROBLEM, "image rate", "most images have the stamp of the one before", advice)
+        advice = "every image needs the stamp of its own exposure"
+        return Finding(Level.PROBLEM, "image rate", "most images have the stamp of the previous one", advice)
     what = f"{len(stamps_ns)} images at {1 / median_s:.1f} Hz, longest gap {_duration(longest_s)}"
     action = evidence.configuration.action
     limit_s = evidence.configuration.freshness.image
     if longest_s > limit_s:
-        advice = f"in such a gap the arm stops (freshness.image = {limit_s:g} s): look for load or a lossy link"
+        advice = f"the arm stops in such a gap (freshness.image = {limit_s:g} s): look for load or a lossy link"
         return Finding(Level.WARNING, "image rate", what, advice)
     if median_s > 1.5 / action.rate_hz:
         what += f"; the policy was trained at {action.rate_hz:g} Hz"
-        return Finding(Level.WARNING, "image rate", what, "a faster camera lets the policy look again sooner")
+        return Finding(Level.WARNING, "image rate", what, "a faster camera lets the policy react sooner")
     return Finding(Level.OK, "image rate", what)
 
 
@@ -93,7 +98,7 @@ def _format(evidence: Evidence) -> Finding:
         height, width = evidence.observations[-1].image.shape[:2]
         what += f", {width}x{height}"
     if len(evidence.formats) > 1:
-        advice = "one camera in one mode belongs on this topic; a calibration is for one size"
+        advice = "this topic must carry a single camera in a single mode; a calibration is for one size"
         return Finding(Level.WARNING, "image format", what, advice)
     return Finding(Level.OK, "image format", what)
 

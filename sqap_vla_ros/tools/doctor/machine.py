@@ -1,6 +1,6 @@
-"""What the computer has: system packages, Python packages of a robot, a GPU.
+"""Does the computer have the system packages, the Python packages and the GPU that the node needs?
 
-Imports nothing that a missing system package could break: OpenCV and torch only where they are asked about.
+This module imports nothing that a missing system package could break: OpenCV and torch only where they are checked.
 """
 
 import importlib.util
@@ -9,21 +9,21 @@ from typing import Any
 from sqap_vla_ros.core.requirements import BUILD, OPENCV, RENDERING, Requirement
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 
-# What nothing works without; what only building messages or the simulated cell needs.
+# Packages that everything needs; packages that only building messages or the simulated cell needs.
 _NEEDED, _OPTIONAL = OPENCV, BUILD + RENDERING
 _ROS = ("rclpy", "sqap_vla")
 _KINEMATICS = ("pinocchio", "pink", "daqp")
 
 
 def check_system_packages() -> list[Finding]:
-    """What the operating system lacks."""
+    """Find missing packages of the operating system."""
     findings = [
         Finding(level, "system packages", f"missing: {requirement.purpose}", _install(requirement))
         for level, requirements in ((Level.PROBLEM, _NEEDED), (Level.WARNING, _OPTIONAL))
         for requirement in requirements
         if not requirement.is_met()
     ]
-    return findings or [Finding(Level.OK, "system packages", "all there")]
+    return findings or [Finding(Level.OK, "system packages", "all are installed")]
 
 
 def _install(requirement: Requirement) -> str:
@@ -31,13 +31,13 @@ def _install(requirement: Requirement) -> str:
 
 
 def check_python_packages() -> list[Finding]:
-    """What the live node needs beside the package's own dependencies."""
+    """Find missing packages of the live node, beyond the package's own dependencies."""
     findings = []
     if missing := [name for name in _ROS if importlib.util.find_spec(name) is None]:
-        what = f"missing: {', '.join(missing)}; bags can be read, the live node cannot run"
+        what = f"missing: {', '.join(missing)}; bags can be read, but the live node cannot run"
         findings.append(Finding(Level.WARNING, "ROS", what, "source ROS 2 and this package's workspace"))
     else:
-        findings.append(Finding(Level.OK, "ROS", "rclpy and this package's messages are there"))
+        findings.append(Finding(Level.OK, "ROS", "rclpy and this package's messages are installed"))
     if missing := [name for name in _KINEMATICS if importlib.util.find_spec(name) is None]:
         what = f"missing: {', '.join(missing)}; no joint trajectories without inverse kinematics"
         findings.append(Finding(Level.WARNING, "kinematics", what, "pip install 'sqap-vla-ros[ik]'"))
@@ -45,10 +45,10 @@ def check_python_packages() -> list[Finding]:
 
 
 def check_gpu(wanted: str) -> Finding:
-    """The GPU that torch sees.
+    """Check the GPU that torch finds.
 
     Args:
-        wanted: Setting `device`: "auto", "cpu" or "cuda".
+        wanted: The setting `device`: "auto", "cpu" or "cuda".
     """
     import torch
 

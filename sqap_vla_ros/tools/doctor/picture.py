@@ -1,4 +1,4 @@
-"""The newest image with the projected tool, its axes and the ring: this is how a wrong calibration is seen."""
+"""Picture of the newest image with the projected tool, its axes and the ring: it makes a wrong calibration visible."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ def write_picture(evidence: Evidence, ring_radius: int | None, path: Path) -> bo
     """Write the newest image that could be planned on.
 
     Args:
-        evidence: What was received.
-        ring_radius: Of the ring around the tool, patches; None: the policy has none.
-        path: Of the PNG.
+        evidence: The messages received.
+        ring_radius: Radius of the ring around the tool, patches; None: the policy has no ring.
+        path: Path of the PNG file.
 
     Returns:
-        Whether there was one.
+        Whether there was such an image.
     """
     if not evidence.observations:
         return False
@@ -48,7 +48,7 @@ def write_picture(evidence: Evidence, ring_radius: int | None, path: Path) -> bo
     if tool_px is not None:  # over everything else
         picture = draw_overlay(picture, Overlay(tool_px=(tool_px + 0.5) * scale - 0.5), WIDTH_PX)
     lines = [
-        "cross: where it grips by TF and camera_info (frames.ring_xyz); it must lie there on the real tool",
+        "cross: the gripping point by TF and camera_info (frames.ring_xyz); it must lie on the real tool",
         f"axes of tool ({100 * _AXIS_M:.0f} cm) and base ({200 * _AXIS_M:.0f} cm): x red, y green, z blue",
         *([f"no ring: {observation.no_ring_reason}"] if observation.no_ring_reason else ["square: the ring"]),
     ]
@@ -69,7 +69,7 @@ def _draw_ring(picture: Pixels, tool_px: Array, width: int, height: int, radius:
 
 
 def _draw_axes(picture: Pixels, camera: CameraModel, T_camera_frame: Array, scale: float, length_m: float) -> None:
-    """Axes as far as they can be projected; nothing where the origin cannot."""
+    """Draw the axes that can be projected; none if the origin cannot."""
     ends = np.vstack([np.zeros(3), length_m * np.eye(3)])
     pixels, valid = camera.project(ends @ T_camera_frame[:3, :3].T + T_camera_frame[:3, 3])
     drawn = np.clip((pixels + 0.5) * scale - 0.5, -4000, 4000)

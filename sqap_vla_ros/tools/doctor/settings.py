@@ -1,4 +1,4 @@
-"""What the set-up was told: instruction, action convention, normalisation of the checkpoint."""
+"""Are instruction, action convention and checkpoint set, and do they fit each other?"""
 
 import math
 
@@ -20,21 +20,21 @@ _ROTATIONS = {
 
 
 def check_instruction(evidence: Evidence) -> Finding:
-    """What the policy is told to do."""
-    told = evidence.configuration.instruction
-    if told:
-        return Finding(Level.OK, "instruction", f"'{told}', as set")
+    """Check that there is an instruction."""
+    configured = evidence.configuration.instruction
+    if configured:
+        return Finding(Level.OK, "instruction", f"'{configured}', as set")
     if evidence.instructions:
         more = f" and {len(evidence.instructions) - 1} others" if len(evidence.instructions) > 1 else ""
         return Finding(Level.OK, "instruction", f"'{evidence.instructions[0]}'{more}, as published")
-    advice = "set instruction, or publish it on ~/instruction; in the words of the policy's training data"
+    advice = "set instruction, or publish it on ~/instruction, with the words of the policy's training data"
     return Finding(Level.WARNING, "instruction", "none: nothing is planned without one", advice)
 
 
 def check_convention(configuration: Configuration) -> list[Finding]:
-    """What an action means on this robot, in words to compare with the training data's description."""
+    """State what an action means on this robot, to be compared with the description of the training data."""
     advice = (
-        "compare with the description of the training data: nothing fails when this is wrong, the arm moves wrongly"
+        "compare with the description of the training data: if this is wrong, nothing fails, but the arm moves wrongly"
     )
     return [
         Finding(Level.OK, "actions", action_words(configuration.action, configuration.frames), advice),
@@ -44,7 +44,7 @@ def check_convention(configuration: Configuration) -> list[Finding]:
 
 
 def _other_convention(configuration: Configuration) -> list[Finding]:
-    """A warning where a file that ships says otherwise what the actions of the same data mean."""
+    """Warn if a robot file of this package gives the actions of the same data another meaning."""
     key = configuration.statistics_key
     if not key:
         return []
@@ -52,15 +52,17 @@ def _other_convention(configuration: Configuration) -> list[Finding]:
         other = load_configuration(str(file))
         if other.statistics_key == key and other.action != configuration.action:
             what = f"{file.name} has other settings for '{key}': {action_words(other.action, configuration.frames)}"
-            advice = "copy its action block, and look at its tool_policy_*"
+            advice = "copy its action block, and check its tool_policy_*"
             return [Finding(Level.WARNING, "actions", what, advice)]
     return []
 
 
 def action_words(action: ActionConvention, frames: Frames) -> str:
-    """The action convention as a sentence."""
+    """Describe the action convention in a sentence."""
     axes = f"the axes of '{frames.base}'" if action.frame == "base" else "the tool's own axes"
-    increment = "what the tool did" if action.increment == "achieved" else "what the tool was told to do"
+    increment = (
+        "the motion that the tool achieved" if action.increment == "achieved" else "the motion that was commanded"
+    )
     anchor = "the tool pose at the image" if action.anchor == "measured" else "the last target"
     gripper = f"gripper {action.gripper_open} is open" + (", given as changes" if action.gripper_relative else "")
     return (
@@ -70,7 +72,7 @@ def action_words(action: ActionConvention, frames: Frames) -> str:
 
 
 def tool_frame_words(frames: Frames) -> str:
-    """T_tool_policy as a sentence."""
+    """Describe T_tool_policy in a sentence."""
     if not any(frames.tool_policy_xyz) and not any(frames.tool_policy_rpy):
         return f"the policy's tool frame is '{frames.tool}' itself"
     x, y, z = frames.tool_policy_xyz
@@ -82,7 +84,7 @@ def tool_frame_words(frames: Frames) -> str:
 
 
 def check_checkpoint(configuration: Configuration) -> tuple[list[Finding], Checkpoint | None]:
-    """Whether the checkpoint is there and has the robot's normalisation, and what its actions are like."""
+    """Check that the checkpoint exists and has the robot's action statistics, and that its steps fit the limits."""
     if not configuration.checkpoint:
         advice = "give --checkpoint: statistics key, speed and memory depend on it"
         return [Finding(Level.WARNING, "checkpoint", "none given", advice)], None
@@ -109,8 +111,6 @@ def _statistics(statistics: ActionStatistics, configuration: Configuration) -> F
     )
     if translation_m > limits.step or rotation > limits.step_rotation:
         what += f"; limits.step is {limits.step * 1e3:.0f} mm, .step_rotation {math.degrees(limits.step_rotation):.1f}°"
-        advice = (
-            "longer steps are shortened: is it the right statistics_key, in metres and radians? Else raise the limits"
-        )
+        advice = "longer steps are shortened: correct statistics_key if it is wrong, else raise the limits"
         return Finding(Level.WARNING, "statistics", what, advice)
     return Finding(Level.OK, "statistics", what)

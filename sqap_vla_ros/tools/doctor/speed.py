@@ -1,4 +1,4 @@
-"""How long a plan takes and how much memory the policy needs: measured on the images at hand, or by its files."""
+"""How long does a plan take, and how much memory does the policy need? Measured on the images, or by its files."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -29,15 +29,15 @@ def check_policies(
     image_age_s: float,
     on_progress: Callable[[str], None],
 ) -> list[Finding]:
-    """Expected latency and memory of each policy.
+    """Check latency and memory of each policy.
 
     Args:
         policies: Names of policy files; the first is the one that the set-up runs, the others are for comparison.
-        configuration: Checkpoint, device, and how old an image may become.
-        checkpoint: It is loaded only if it fits into memory.
-        observations: To plan on; without any, only the files are looked at.
-        image_age_s: How old an image is on arrival.
-        on_progress: Told in words what is going on.
+        configuration: Checkpoint, device, and the largest age of an image.
+        checkpoint: The checkpoint; it is loaded only if it fits into memory.
+        observations: Observations to plan on; without any, only the files are examined.
+        image_age_s: Age of an image on arrival.
+        on_progress: Called with a sentence about the step that begins.
     """
     needed, free = _needed_bytes(checkpoint, choose_device(configuration.device)), _free_bytes(configuration)
     size = f"{needed / 2**30:.1f} GiB by the size of its weights"
@@ -53,8 +53,8 @@ def check_policies(
         try:
             policy = load_policy(configuration.model_copy(update={"policy": name}), on_progress)
         except (ConfigurationError, CheckpointError, TokenizerError) as error:
-            # Of the policies for comparison it is no defect of the set-up.
-            level, advice = (Level.PROBLEM, "mend this first") if of_set_up else (Level.OK, "")
+            # A policy for comparison that cannot be loaded is no defect of the set-up.
+            level, advice = (Level.PROBLEM, "correct this first") if of_set_up else (Level.OK, "")
             findings.append(Finding(level, f"policy {name}", str(error), advice))
             continue
         on_progress(f"planning with {policy.metadata.policy_id}")
@@ -70,7 +70,7 @@ def check_policies(
 
 
 def _plan_seconds(policy: Policy, observations: Sequence[Observation]) -> float:
-    """Median time of a plan, the first one apart."""
+    """Median time of a plan, without the first one."""
     seconds = []
     for observation in (observations[0], *observations):
         start_s = time.perf_counter()
@@ -82,7 +82,7 @@ def _plan_seconds(policy: Policy, observations: Sequence[Observation]) -> float:
 def _judge(
     name: str, policy: Policy, seconds: float, image_age_s: float, configuration: Configuration, of_set_up: bool
 ) -> Finding:
-    """A plan's time against what an image may become old, and against what a chunk covers."""
+    """Compare the time of a plan with the largest age of an image, and with the time that a chunk covers."""
     metadata = policy.metadata
     covered_s = metadata.horizon * metadata.time_step_s
     limit_s = configuration.freshness.image
@@ -93,10 +93,10 @@ def _judge(
     if seconds + max(image_age_s, 0.0) > limit_s:
         what += f"; an image is then older than freshness.image = {limit_s:g} s: nothing is commanded"
         level = Level.PROBLEM if of_set_up else Level.WARNING
-        return Finding(level, f"policy {name}", what, "take a GPU, a compressed checkpoint, or more pruning")
+        return Finding(level, f"policy {name}", what, "use a GPU, a compressed checkpoint, or more pruning")
     if seconds > covered_s / 2:
         what += "; the arm waits between chunks"
-        return Finding(Level.WARNING, f"policy {name}", what, "take a GPU, a compressed checkpoint, or more pruning")
+        return Finding(Level.WARNING, f"policy {name}", what, "use a GPU, a compressed checkpoint, or more pruning")
     return Finding(Level.OK, f"policy {name}", what)
 
 
@@ -110,7 +110,7 @@ def _needed_bytes(checkpoint: Checkpoint, device: str) -> int:
 
 
 def _free_bytes(configuration: Configuration) -> int:
-    """Memory that is free where the policy is to run."""
+    """Free memory of the device that the policy is to run on."""
     if choose_device(configuration.device) == "cuda":
         import torch
 

@@ -1,4 +1,4 @@
-"""The tool in the image, and in the workspace: is it where the calibration says, and how does it move."""
+"""Is the tool in the image and in the workspace, and does it move as planned?"""
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -9,19 +9,19 @@ from sqap_vla_ros.perception.transforms import Array
 from sqap_vla_ros.tools.doctor.evidence import Evidence
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 
-COMPARED_S = 0.5  # of a chunk: about what is carried out of it before the next one
-_MOVED_M = 0.005  # in that time; less is noise
+COMPARED_S = 0.5  # part of a chunk that is compared: about what is executed before the next one
+_MOVED_M = 0.005  # smallest motion in that time; less is noise
 _FEW_CHUNKS = 5
 _AGREE = 0.5  # direction cosine
 _TURNED_DEG = 45.0
 
 
 def check_tool(evidence: Evidence, ring_level: Level) -> list[Finding]:
-    """Whether images can be planned on, where the tool projects, and whether it is in the workspace.
+    """Check that images can be planned on, and that the tool is in the image and in the workspace.
 
     Args:
-        evidence: What was received.
-        ring_level: How much it matters when the ring around the tool cannot be drawn.
+        evidence: The messages received.
+        ring_level: Level of a finding that prevents the ring around the tool.
     """
     findings = _planning(evidence)
     if not evidence.planned:
@@ -35,7 +35,7 @@ def check_tool(evidence: Evidence, ring_level: Level) -> list[Finding]:
     if evidence.no_ring.total:
         what += f"; without it: {next(iter(evidence.no_ring.most_common()))}"
         level = ring_level if seen < 0.1 else Level.WARNING
-        advice = "the picture shows what is projected: turn the camera, or mend its calibration, its TF or frames.tool"
+        advice = "the picture shows the projection: turn the camera, or correct its calibration, its TF or frames.tool"
         findings.append(Finding(level, "tool in image", what, advice))
     else:
         findings.append(Finding(Level.OK, "tool in image", what))
@@ -53,8 +53,8 @@ def _planning(evidence: Evidence) -> list[Finding]:
     level = Level.PROBLEM if planned < 0.5 * total else Level.WARNING
     # At either end of a recording an image may lack its transforms.
     level = Level.OK if planned >= 0.95 * total else level
-    what += f"; else: {next(iter(refused.most_common()))}"
-    return [Finding(level, "observations", what, "" if level == Level.OK else "see TF tool")]
+    what += f"; the others: {next(iter(refused.most_common()))}"
+    return [Finding(level, "observations", what, "" if level == Level.OK else "see the findings about TF tool")]
 
 
 def _workspace(evidence: Evidence) -> Finding:
@@ -73,14 +73,14 @@ def _workspace(evidence: Evidence) -> Finding:
 
 
 def check_motion(evidence: Evidence) -> list[Finding]:
-    """Whether the tool moved as recorded chunks said: a wrong convention or frame is seen by their directions."""
+    """Check that the tool moved as recorded chunks planned: other directions reveal a wrong convention or frame."""
     if not evidence.motions or len(evidence.tool_path) < 2:
         return []
     frames, action = evidence.configuration.frames, evidence.configuration.action
     planned, done = _displacements(evidence, action, frames)
     about = "motion"
     if len(planned) < _FEW_CHUNKS:
-        what = f"{len(evidence.motions)} recorded chunks, too few followed by a motion of the tool to compare with"
+        what = f"{len(evidence.motions)} recorded chunks; too few are followed by a motion of the tool"
         return [Finding(Level.OK, about, what)]
     lengths = np.linalg.norm(planned, axis=1) * np.linalg.norm(done, axis=1)
     cosine = float((planned * done).sum() / lengths.sum())
@@ -93,9 +93,11 @@ def check_motion(evidence: Evidence) -> list[Finding]:
         return [Finding(Level.OK, about, what)]
     successive = np.linalg.norm(planned[1:], axis=1) * np.linalg.norm(planned[:-1], axis=1)
     if (planned[1:] * planned[:-1]).sum() < _AGREE * successive.sum():
-        what += "; but each chunk points elsewhere than the one before, so that tells nothing"
+        what += "; but successive chunks point in different directions, so this comparison says nothing"
         return [
-            Finding(Level.WARNING, about, what, "weights without training, or images that the policy does not know")
+            Finding(
+                Level.WARNING, about, what, "the weights are untrained, or the images differ from the training data"
+            )
         ]
     turn, _ = Rotation.align_vectors(done, planned)
     angle_deg = float(np.degrees(turn.magnitude()))
@@ -103,14 +105,14 @@ def check_motion(evidence: Evidence) -> list[Finding]:
     if turned > 0.7 and angle_deg > _TURNED_DEG:
         axis = ", ".join(f"{value:.1f}" for value in turn.as_rotvec() / turn.magnitude())
         what += f"; turned by {angle_deg:.0f}° about ({axis}) they agree ({turned:.2f})"
-        advice = "frames are mixed up: check frames.base, frames.tool_policy_rpy and action.frame"
+        advice = "frames are confused: check frames.base, frames.tool_policy_rpy and action.frame"
         return [Finding(Level.PROBLEM, about, what, advice)]
-    advice = "was the arm driven by these chunks? If it was: check action, frames.base and frames.tool_policy_*"
+    advice = "if the arm was driven by these chunks, check action, frames.base and frames.tool_policy_*"
     return [Finding(Level.WARNING, about, what, advice)]
 
 
 def _displacements(evidence: Evidence, convention: ActionConvention, frames: Frames) -> tuple[Array, Array]:
-    """Of each chunk after which the tool moved: what it planned and what happened, float64 (chunks, 3), metres."""
+    """Planned and real displacement of each chunk after which the tool moved, float64 (chunks, 3), metres."""
     stamps_s = np.array([stamp_ns for stamp_ns, _ in evidence.tool_path]) * 1e-9
     positions = np.array([position for _, position in evidence.tool_path])
     planned, done = [], []

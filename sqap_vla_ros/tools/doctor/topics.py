@@ -1,19 +1,19 @@
-"""Whether the topics that the robot's file names are those of the robot."""
+"""Are the topics in the robot's file those of the robot?"""
 
 from sqap_vla_ros.tools.doctor.evidence import Evidence
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 
 
 def check_topics(evidence: Evidence) -> list[Finding]:
-    """Names in the file that a bag does not have, or that nobody listens to."""
+    """Find topics of the robot's file that a bag lacks, or that have no subscriber."""
     configuration = evidence.configuration
     topics = configuration.topics
     findings = []
     for name, named in evidence.other_topics.items():
-        advice = f"the node listens to what the robot's file says: set topics.{name} there if the robot has the other"
+        advice = f"the node subscribes to what the robot's file names: correct topics.{name} if the robot has the other"
         findings.append(
             Finding(
-                Level.WARNING, "topics", f"the bag has {getattr(topics, name)}, the robot's file says {named}", advice
+                Level.WARNING, "topics", f"the bag has {getattr(topics, name)}, the robot's file names {named}", advice
             )
         )
     bag_topics = evidence.bag_topics
@@ -23,8 +23,8 @@ def check_topics(evidence: Evidence) -> list[Finding]:
     for name, count in (evidence.listeners or {}).items():
         topic = getattr(topics, name)
         if count:
-            findings.append(Finding(Level.OK, "controllers", f"somebody listens on {topic}"))
+            findings.append(Finding(Level.OK, "controllers", f"{topic} has a subscriber"))
         else:
             advice = f"start the controller, or see topics.{name}"
-            findings.append(Finding(Level.WARNING, "controllers", f"nobody listens on {topic}", advice))
+            findings.append(Finding(Level.WARNING, "controllers", f"no subscriber on {topic}", advice))
     return findings

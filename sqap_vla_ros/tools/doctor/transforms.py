@@ -1,4 +1,4 @@
-"""The chains base -> tool and base -> camera: are they there, steady, and in time for the images."""
+"""Are the transforms from base to tool and camera present, steady, and in time for the images?"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,19 +8,19 @@ from sqap_vla_ros.tools.doctor.evidence import Edge, Evidence, Times
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 from sqap_vla_ros.tools.doctor.images import OTHER_CLOCK_S
 
-_LATE_SHARE = 0.05  # of the images, that is no more than a hiccup
+_LATE_SHARE = 0.05  # share of the images up to which late transforms do not matter
 _ADVICE = {
-    "tool": "start what publishes the arm's transforms (robot_state_publisher), or correct frames.base, frames.tool",
-    "camera": "publish the camera's mounting (static_transform_publisher), or name its optical frame in frames.camera",
+    "tool": "start the publisher of the arm's transforms (robot_state_publisher), or correct frames.base, frames.tool",
+    "camera": "publish the camera's pose (static_transform_publisher), or set frames.camera to its optical frame",
 }
 
 
 def check_transforms(evidence: Evidence, ring_level: Level) -> list[Finding]:
-    """Existence, rate, gaps, jumps and delay of the transforms that an image needs.
+    """Check existence, rate, gaps, jumps and delay of the transforms that an image needs.
 
     Args:
-        evidence: What was received.
-        ring_level: How much it matters when the ring around the tool cannot be drawn.
+        evidence: The messages received.
+        ring_level: Level of a finding that prevents the ring around the tool.
     """
     frames = evidence.configuration.frames
     findings = _check_chain(evidence, frames.tool, "tool", Level.PROBLEM)
@@ -31,7 +31,7 @@ def check_transforms(evidence: Evidence, ring_level: Level) -> list[Finding]:
         findings.append(Finding(ring_level, "TF camera", "the images have no frame_id", advice))
     if evidence.refused_transforms.total:
         words = "; ".join(f"{count} times: {what}" for what, count in evidence.refused_transforms.most_common().items())
-        findings.append(Finding(Level.WARNING, "TF refused", words, "mend the node that publishes it"))
+        findings.append(Finding(Level.WARNING, "TF rejected", words, "correct the node that publishes them"))
     return findings
 
 
@@ -55,20 +55,20 @@ def _check_chain(evidence: Evidence, frame: str, name: str, missing: Level) -> l
 
 
 def _steadiness(evidence: Evidence, about: str, chain: str, moving: dict[str, Edge]) -> Finding:
-    """Rate and gaps of the slowest transform."""
+    """Check rate and gaps of the slowest transform."""
     limit_s = evidence.configuration.freshness.transform
     intervals_s = {child: np.diff(np.unique(edge.times.stamps_ns) * 1e-9) for child, edge in moving.items()}
     once = [child for child, intervals in intervals_s.items() if not len(intervals)]
     if once:
-        advice = "a transform that is sent once belongs on /tf_static; one that moves must be sent steadily"
-        return Finding(Level.PROBLEM, about, f"{chain}; '{once[0]}' came once only, on /tf", advice)
+        advice = "publish a fixed transform on /tf_static, and one that moves steadily on /tf"
+        return Finding(Level.PROBLEM, about, f"{chain}; '{once[0]}' came only once, on /tf", advice)
     slowest = max(intervals_s, key=lambda child: float(np.median(intervals_s[child])))
     rate_hz = 1 / float(np.median(intervals_s[slowest]))
     longest_s = max(float(intervals.max()) for intervals in intervals_s.values())
     gaps = sum(int((intervals > limit_s).sum()) for intervals in intervals_s.values())
     what = f"{chain}, at {rate_hz:.0f} Hz, longest gap {longest_s * 1e3:.0f} ms"
     if 1 / rate_hz > limit_s:
-        advice = f"send it at 50 Hz or more: nothing is interpolated over more than {limit_s:g} s (freshness.transform)"
+        advice = f"publish it at 50 Hz or more: no gap over {limit_s:g} s is interpolated (freshness.transform)"
         return Finding(Level.PROBLEM, about, what, advice)
     if gaps:
         what += f"; {gaps} gaps longer than {limit_s:g} s (freshness.transform)"
@@ -79,17 +79,17 @@ def _steadiness(evidence: Evidence, about: str, chain: str, moving: dict[str, Ed
 def _conflicts(about: str, child: str, edge: Edge) -> list[Finding]:
     findings = []
     if len(edge.parents) > 1:
-        what = f"'{child}' is sent with the parents {', '.join(sorted(edge.parents))}"
+        what = f"'{child}' is published with the parents {', '.join(sorted(edge.parents))}"
         findings.append(Finding(Level.PROBLEM, about, what, "two nodes publish it: stop one of them"))
     if edge.jumps:
         what = f"'{child}' jumps {edge.jumps} times, by up to {edge.farthest_jump_m:.2f} m, faster than an arm moves"
-        advice = "two nodes that publish it, a recording with a hole, or a calibration that was changed meanwhile"
+        advice = "look for two publishers, a gap in the recording, or a calibration that changed meanwhile"
         findings.append(Finding(Level.WARNING, about, what, advice))
     return findings
 
 
 def _delay(evidence: Evidence, about: str, moving: dict[str, Edge], missing: Level) -> list[Finding]:
-    """How long after an image its transforms come, against how long an image waits for them."""
+    """Compare the delay of an image's transforms with the time that an image waits for them."""
     if not len(evidence.images):
         return []
     waits_s = np.max([_waits_s(evidence.images, edge.times) for edge in moving.values()], axis=0)
@@ -99,25 +99,25 @@ def _delay(evidence: Evidence, about: str, moving: dict[str, Edge], missing: Lev
         what = "no image has transforms on both sides of its stamp"
         return [Finding(missing, about, what, "images and transforms must be stamped by the same clock")]
     median_s, late_s = (float(value) for value in np.percentile(known, (50, 95)))
-    what = f"an image's transforms are there {median_s * 1e3:.0f} ms after it (median), {late_s * 1e3:.0f} ms (95 %)"
+    what = f"an image's transforms arrive {median_s * 1e3:.0f} ms after it (median), {late_s * 1e3:.0f} ms (95 %)"
     if abs(median_s) > OTHER_CLOCK_S:
         return [Finding(missing, about, what, "images and transforms must be stamped by the same clock")]
     late = float((known > limit_s).mean())
     if late <= _LATE_SHARE:
-        return [Finding(Level.OK, about, what if late_s > 0 else "an image's transforms are there before it")]
+        return [Finding(Level.OK, about, what if late_s > 0 else "an image's transforms arrive before it")]
     what += f"; {late:.0%} of the images wait in vain (freshness.transform_wait = {limit_s:g} s)"
-    advice = "send transforms more often, synchronise the clocks, or raise freshness.transform_wait"
+    advice = "publish transforms more often, synchronise the clocks, or raise freshness.transform_wait"
     return [Finding(missing if late > 0.5 else Level.WARNING, about, what, advice)]
 
 
 def _waits_s(images: Times, transforms: Times) -> NDArray[np.float64]:
-    """For each image, seconds from its arrival to that of the first transform stamped no earlier, float64 (images,).
+    """Time from the arrival of each image to that of the first transform stamped no earlier, seconds (images,).
 
-    NaN for those that no transform follows or none precedes: the recording begins or ends there.
+    It is NaN for images that no transform follows or precedes, where the recording begins or ends.
     """
     order = np.argsort(transforms.stamps_ns, kind="stable")
     stamps_ns = transforms.stamps_ns[order]
-    # The first to arrive of all that are stamped at or after an image.
+    # The first arrival among all transforms that are stamped at or after an image.
     first_ns = np.minimum.accumulate(transforms.received_ns[order][::-1])[::-1]
     place = np.searchsorted(stamps_ns, images.stamps_ns)
     followed = (place < len(stamps_ns)) & (images.stamps_ns >= stamps_ns[0])

@@ -86,7 +86,7 @@ def test_a_recording_that_breaks_off_is_a_sentence_or_examined_up_to_there(
     broken.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     code = doctor(monkeypatch, broken, "--robot", robot_file(tmp_path), "--out", tmp_path / "out")
     printed = capsys.readouterr()
-    assert (code == 2 and "broken.mcap" in printed.err) or (code < 2 and "what comes before the damage" in printed.out)
+    assert (code == 2 and "broken.mcap" in printed.err) or (code < 2 and "everything before the damage" in printed.out)
 
 
 def test_neither_bag_nor_live_is_a_users_mistake(

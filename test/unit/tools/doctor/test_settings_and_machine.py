@@ -44,7 +44,9 @@ def observations() -> tuple[Observation, ...]:
 def test_the_convention_is_told_in_words_that_a_data_sheet_has() -> None:
     told = configuration(action__rotation="euler_difference", action__rate_hz=5.0, action__gripper_open=0)
     words = action_words(told.action, told.frames)
-    assert "what the tool did in 200 ms (5 Hz)" in words and "differences of roll, pitch and yaw" in words
+    assert (
+        "the motion that the tool achieved in 200 ms (5 Hz)" in words and "differences of roll, pitch and yaw" in words
+    )
     assert "along the axes of 'base'" in words and "gripper 0 is open" in words
 
 
@@ -64,8 +66,8 @@ def test_topics_that_the_file_and_the_robot_do_not_share_are_named() -> None:
     collected.listeners = {"command": 0, "gripper_command": 1}
     image, joints, command, gripper = check_topics(collected)
     assert [found.level for found in (image, joints, command, gripper)] == [WARNING, WARNING, WARNING, OK]
-    assert "the robot's file says /wrist/image_raw" in image.what and "joint_states" in joints.what
-    assert command.what.startswith("nobody listens on ")
+    assert "the robot's file names /wrist/image_raw" in image.what and "joint_states" in joints.what
+    assert command.what.startswith("no subscriber on ")
 
 
 def test_the_policys_tool_frame_is_told_in_degrees() -> None:
@@ -166,7 +168,7 @@ def test_only_problems_keep_a_set_up_from_working(tmp_path: Path) -> None:
     fine, doubt = Finding(OK, "a", "fine"), Finding(WARNING, "b", "doubtful", "look")
     assert not has_problem([fine, doubt]) and verdict([fine, doubt]) == "this will work; 1 warning"
     wrong = [fine, doubt, Finding(PROBLEM, "c", "wrong", "mend")]
-    assert verdict(wrong) == "this will not work as it is: 1 warning, 1 problem"
+    assert verdict(wrong) == "this will not work: 1 warning, 1 problem"
     assert findings_table("", wrong).row_count == 3
     write_findings(tmp_path / "x.json", {"robot": "r"}, wrong)
     content = json.loads((tmp_path / "x.json").read_text())
