@@ -66,7 +66,12 @@ def test_nothing_is_wrong_with_a_set_up_in_which_all_is_well() -> None:
         ({"info_spoilt": changed(k=np.zeros(9))}, "camera_info", PROBLEM, "not calibrated"),
         ({"info_spoilt": changed(distortion_model="fisheye9")}, "camera_info", PROBLEM, "fisheye9"),
         ({"info_spoilt": changed(width=640, height=480)}, "camera_info", PROBLEM, "but the images are 160x120"),
-        ({"info_spoilt": of_another_camera}, "camera_info", WARNING, "frame is 'wrist', that of the images is 'camera'"),
+        (
+            {"info_spoilt": of_another_camera},
+            "camera_info",
+            WARNING,
+            "frame is 'wrist', that of the images is 'camera'",
+        ),
         ({"info_spoilt": changed(k=k(fy=160))}, "camera_info", WARNING, "pixels of real cameras are square"),
         ({"info_spoilt": changed(k=k(cx=30))}, "camera_info", WARNING, "far from the centre"),
         ({"info_spoilt": changed(k=k(cx=300))}, "camera_info", PROBLEM, "outside the image"),
