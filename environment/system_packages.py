@@ -1,4 +1,4 @@
-"""What the operating system must bring: looked for, named with the line that installs it, installed by root."""
+"""Checks for packages of the operating system: root installs what is missing, others get the line that does."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from steps import SetUpError
 
-# The list is the package's own; the package itself is not installed yet.
+# The Python package is not installed yet, but its list of requirements is used.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sqap_vla_ros.core.requirements import BUILD, OPENCV, RENDERING, VENV, Requirement  # noqa: E402
 
@@ -17,10 +17,10 @@ __all__ = ["BUILD", "ENVIRONMENT", "RENDERING", "Requirement", "require"]
 
 
 def require(requirements: tuple[Requirement, ...]) -> None:
-    """Installs what is missing when that is possible.
+    """Install what is missing where that is possible.
 
     Raises:
-        SetUpError: naming what is missing and the line that installs it.
+        SetUpError: Something is missing; the message has the line that installs it.
     """
     missing = [requirement for requirement in requirements if not requirement.is_met()]
     if not missing:
@@ -29,7 +29,7 @@ def require(requirements: tuple[Requirement, ...]) -> None:
     purposes = "; ".join(requirement.purpose for requirement in missing)
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"set-up: installs from the system's packages: {' '.join(packages)} ({purposes})", flush=True)
+        print(f"set-up: installing system packages: {' '.join(packages)} ({purposes})", flush=True)
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (["apt-get", "update"], install):
             subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)

@@ -1,4 +1,4 @@
-"""Installs the build of torch that fits the machine: CUDA packages come only where they are wanted."""
+"""Installation of the build of torch that fits the machine: CUDA packages are installed only where they are wanted."""
 
 import json
 from collections.abc import Mapping
@@ -16,15 +16,20 @@ def pinned(constraints: Path, name: str) -> str:
 
 
 def brings_cuda(report: str) -> bool:
-    """Whether pip's installation report names a package of CUDA."""
+    """Whether pip's installation report contains a package of CUDA."""
     names = (item["metadata"]["name"].lower() for item in json.loads(report)["install"])
     return any(name.startswith(CUDA_PREFIXES) for name in names)
 
 
 def install_torch(steps: Steps, venv: Path, constraints: Path, variant: str, environment: Mapping[str, str]) -> None:
-    """Args:
-    constraints: holds the version.
-    variant: "auto" (by the GPU driver), "cpu", or a CUDA version as PyTorch names it ("cu130").
+    """Install the pinned version of torch.
+
+    Args:
+        steps: Runs the commands.
+        venv: The virtual environment.
+        constraints: The file with the version.
+        variant: "auto" (by the GPU driver), "cpu", or a CUDA version as PyTorch names it ("cu130").
+        environment: Environment variables of the commands.
     """
     python = venv / "bin" / "python"
     torch = pinned(constraints, "torch")

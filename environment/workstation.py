@@ -1,6 +1,6 @@
-"""Makes .venv-workstation, a virtual environment over the ROS 2 that is sourced.
+"""Make .venv-workstation, a virtual environment over the ROS 2 that is sourced.
 
-It sees ROS's own Python packages and adds torch and what else the policy needs, with the NumPy that ROS was built
+It sees ROS's own Python packages and adds torch and the other packages of the policy, with the NumPy that ROS was built
 with. A plain `colcon build` then makes executables that run its interpreter.
 """
 
@@ -28,7 +28,7 @@ from torch_build import install_torch
 HERE = Path(__file__).resolve().parent
 VENV = ROOT / ".venv-workstation"  # CMakeLists.txt looks for it here
 
-# A sourced ROS is made of the other ones.
+# The other variables are those of the sourced ROS.
 NOT_OF_ROS = {"PYTHONHOME", "VIRTUAL_ENV", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"} & set(FOREIGN_VARIABLES)
 
 ADVICE = "Check the network and pip's index, then run the same command again."
@@ -40,7 +40,11 @@ DONE = """set-up: {venv} is ready for ROS 2 {distro}: torch {torch}, NumPy {nump
 
 
 def check_ros(environment: Mapping[str, str]) -> None:
-    """Raises: SetUpError: when no ROS is sourced, or this interpreter is not the one of ROS."""
+    """Check that a ROS is sourced and that this interpreter is the one of ROS.
+
+    Raises:
+        SetUpError: One of them is not so.
+    """
     if not environment.get("ROS_DISTRO") or not environment.get("AMENT_PREFIX_PATH"):
         raise SetUpError(
             "no ROS is sourced (ROS_DISTRO and AMENT_PREFIX_PATH are not both set).\n"
@@ -55,7 +59,7 @@ def check_ros(environment: Mapping[str, str]) -> None:
 
 
 def constraints_for(numpy_version: str) -> str:
-    """The pins of constraints.txt, as far as they go with a given NumPy.
+    """The pins of constraints.txt, changed where they do not work with a given NumPy.
 
     The messages of ROS are compiled against one major version of NumPy and crash with another.
     """

@@ -61,6 +61,7 @@ class Evaluate:
     def run(self, console: Console) -> None:
         """Play, with progress and running success rates, and print the tables."""
         from sqap_vla_ros.config.files import ConfigurationError, named_checkpoint
+        from sqap_vla_ros.config.recipe import read_recipe
         from sqap_vla_ros.simulation.tasks import chosen_tasks
         from sqap_vla_ros.tools.evaluation.run import Evaluation, trained_tasks
         from sqap_vla_ros.tools.evaluation.session import run_evaluation
@@ -85,6 +86,9 @@ class Evaluate:
             tokenizer=self.tokenizer,
             device=self.device,
         )
+        for variant in evaluation.variants:
+            if variant.recipe:
+                read_recipe(variant.recipe)  # so that a mistake in a name costs no time
         run_evaluation(evaluation, console, shlex.join(["sqap-vla", *sys.argv[1:]]), self.videos)
 
 

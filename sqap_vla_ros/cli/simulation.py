@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import tyro
@@ -44,8 +45,14 @@ class Demo:
 
     def run(self, console: Console) -> None:
         """Play one episode and print what happened."""
+        from sqap_vla_ros.config.files import ConfigurationError
         from sqap_vla_ros.simulation.demo import Demo as Episode
 
+        if missing := [name for name in ("rclpy", "sqap_vla", "mujoco", "libero") if find_spec(name) is None]:
+            raise ConfigurationError(
+                f"{', '.join(missing)} cannot be imported; the demo needs ROS 2 with the messages of sqap_vla, and the "
+                "simulator; in a checkout, `make demo` sets everything up"
+            )
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both processes are ended then, too
         Episode(
             suite=self.suite,

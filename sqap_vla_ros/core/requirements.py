@@ -1,6 +1,6 @@
-"""What the operating system must bring, for the set-up scripts (which run before anything is installed) and the doctor.
+"""Packages of the operating system that this project needs: for the set-up scripts and for the doctor.
 
-Nothing here imports more than the standard library.
+The set-up scripts run before anything is installed, so this module imports only the standard library.
 """
 
 import ctypes
@@ -17,12 +17,12 @@ _EGL_VENDORS = (Path("/usr/share/glvnd/egl_vendor.d"), Path("/etc/glvnd/egl_vend
 
 @dataclass(frozen=True)
 class Requirement:
-    """Something that pip cannot install.
+    """A requirement that pip cannot install.
 
     Attributes:
-        purpose: What it is, and for what.
-        packages: Its packages in Debian and Ubuntu.
-        is_met: Whether it is there.
+        purpose: What is needed, and for what.
+        packages: Names of the packages in Debian and Ubuntu.
+        is_met: Finds out whether the requirement is met.
     """
 
     purpose: str
