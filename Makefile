@@ -73,5 +73,5 @@ workstation: ## on a robot's computer, with its ROS 2 sourced: what `colcon buil
 
 clean: ## removes what the other targets made; results in out/ stay
 	rm -rf .venv .venv-kilted .venv-workstation build install log *.egg-info
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sqap_vla_ros.cli import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[2]
 _HEAD = """# Command line
 
@@ -19,28 +21,16 @@ be used ends in one sentence and exit code 2.
 def pages() -> dict[str, str]:
     """The page of all commands."""
     overview = help_of()
-    names = command_names(overview)
+    names = list(COMMANDS)
     with ThreadPoolExecutor(2) as pool:
         helps = list(pool.map(help_of, names))
     sections = [f"\n## {name}\n\n```text\n{text}\n```\n" for name, text in zip(names, helps, strict=True)]
     return {"reference/command-line.md": f"{_HEAD}\n```text\n{overview}\n```\n" + "".join(sections)}
 
 
-def command_names(overview: str) -> list[str]:
-    """The commands that the overview lists, in its order.
-
-    Raises:
-        ValueError: It lists none.
-    """
-    listed = re.search(r"\{([\w,\s-]+)\}", overview)
-    if not listed:
-        raise ValueError("sqap-vla --help lists no commands in braces")
-    return re.split(r",\s*", listed[1].strip())
-
-
 def help_of(*command: str) -> str:
     """What `sqap-vla COMMAND --help` prints on a terminal of 80 columns."""
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb", "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "sqap_vla_ros.cli", *command, "--help"]
+    line = [sys.executable, "-m", "sqap_vla_ros", *command, "--help"]
     done = subprocess.run(line, capture_output=True, text=True, check=True, env=environment)
     return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).rstrip()
