@@ -1,7 +1,7 @@
-"""The simulated robot cell as a ROS node: what a camera, an arm's drivers and its controllers would publish and take.
+"""The simulated robot cell as a ROS node, with the topics of a camera, an arm's drivers and its controllers.
 
-The simulation runs on the thread that calls `advance`; messages arrive on the executor's. They are put in a queue and
-taken up between simulation steps, as a controller's update loop does.
+The simulation runs on the thread that calls `advance`; messages arrive on the executor's thread. They are queued and
+handled between simulation steps, as in a controller's update loop.
 """
 
 import queue
@@ -42,13 +42,13 @@ _STATE_PERIOD_NS = 10_000_000  # transforms and joint states: 100 Hz
 class SimulatedCell(Node):
     """A LIBERO task behind ROS topics.
 
-    Time starts at one second; who wants wall time lets it slip there with the first `advance`.
+    Time starts at one second; for wall time, the first `advance` lets it slip there.
 
     Args:
-        **node_arguments: For rclpy's node.
+        **node_arguments: Arguments of rclpy's node.
 
     Raises:
-        ValueError: A parameter names what does not exist.
+        ValueError: A parameter names something that does not exist.
     """
 
     def __init__(self, **node_arguments: Any) -> None:
@@ -136,7 +136,7 @@ class SimulatedCell(Node):
         return self.log.report(self.scene.instruction, self.success, self.simulated_s, wall_s)
 
     def publish_clock(self) -> None:
-        """Publish simulated time, where that is asked for."""
+        """Publish simulated time, if the parameters ask for it."""
         if self._clock_publisher is not None:
             self._clock_publisher.publish(Clock(clock=time_message(self._now_ns)))
 
@@ -174,7 +174,7 @@ class SimulatedCell(Node):
             self.get_logger().info(f"success after {self.simulated_s:.1f} s: {self.scene.instruction}")
 
     def _note_violations(self) -> None:
-        """Count what a real arm would refuse, and name the first of a row of them: here it is followed."""
+        """Count violations, at which a real arm would stop, and log the first of a series; here the arm goes on."""
         violations = self._arm.violations
         if violations and not self._violated:
             first = violations[0]
@@ -211,7 +211,7 @@ class SimulatedCell(Node):
         self._joint_state_publisher.publish(joint_state)
 
     def _publish_image(self) -> None:
-        """Publish the image that was taken last: it arrives late, as from a real camera."""
+        """Publish the last image; it arrives late, as from a real camera."""
         assert self._exposure is not None
         (at_ns, image), self._exposure = self._exposure, None
         scene, frame = self.scene, self.configuration.frames.camera

@@ -1,7 +1,7 @@
-"""Scripted experts: what to do next in a task, from the simulator's own knowledge of it.
+"""Scripted experts, which decide the next move of a task from the simulator's own knowledge of it.
 
-An expert looks at the state afresh at every step, so that it recovers from wherever a disturbance has left the arm,
-and what it does is, but for the time that fingers take, a function of what a camera can see. Positions are those of the
+An expert looks at the state afresh at every step, so that it recovers from wherever a disturbance has left the arm.
+Apart from the time that fingers take, its moves are a function of what a camera can see. Positions are those of the
 tool (the flange) in the base frame; fingers point along the tool's z axis and open along its y axis.
 """
 
@@ -31,10 +31,10 @@ _FUNNEL = 3.0
 
 @dataclass(frozen=True)
 class Move:
-    """What an expert wants.
+    """The next move of an expert.
 
     Attributes:
-        target: float64 (3,), where the tool should go [m].
+        target: float64 (3,), position that the tool should go to [m].
         gripper: 1 open, 0 closed.
         phase: Index into `demonstrations.PHASES`.
         rotation: float64 (3, 3), R_base_tool that it should turn to.
@@ -47,18 +47,23 @@ class Move:
 
 
 class Expert(Protocol):
-    """What every expert can be asked."""
+    """A scripted expert for a task."""
 
     def act(self, T_base_tool: Matrix, scene: LiberoScene) -> Move:
-        """What to do next, once per control step; the pose float64 (4, 4) [m]."""
+        """The next move, asked once per control step.
+
+        Args:
+            T_base_tool: float64 (4, 4), the tool's pose [m].
+            scene: The scene.
+        """
 
     def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
-        """float64 (3,) each [m]: the object to act on, and where it should go."""
+        """Positions of the object to act on and of where it should go, float64 (3,) each [m]."""
 
 
 @dataclass(frozen=True)
 class PickAndPlaceSetup:
-    """How an object is grasped and where it goes.
+    """How to grasp an object, and where to put it.
 
     Attributes:
         body: MuJoCo body of the object.
@@ -76,7 +81,7 @@ class PickAndPlaceSetup:
 
 
 class PickAndPlace:
-    """Reach, grasp, carry, let go; anew when the object was lost."""
+    """Reaches for an object, grasps it, carries it and lets go; begins anew when the object was lost."""
 
     def __init__(self, setup: PickAndPlaceSetup) -> None:
         self._setup = setup
@@ -86,7 +91,7 @@ class PickAndPlace:
         self._held: Vector | None = None  # from the tool to the object, when it was grasped
 
     def act(self, T_base_tool: Matrix, scene: LiberoScene) -> Move:
-        """As `Expert.act`."""
+        """The next move; see `Expert.act`."""
         tool = T_base_tool[:3, 3]
         body, goal = self.points(scene)
         tips = tool - (0.0, 0.0, FINGERTIPS_M)
@@ -101,7 +106,7 @@ class PickAndPlace:
         return self._carry(tool, tips, body, goal)
 
     def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
-        """As `Expert.points`."""
+        """The object and its goal; see `Expert.points`."""
         name = self._setup.goal
         is_site = any(scene.model.site(index).name == name for index in range(scene.model.nsite))
         goal = scene.site_position(name) if is_site else scene.body_position(name)
@@ -146,13 +151,13 @@ class PickAndPlace:
 
 
 def _above(tips: Vector, aside: float, most: float) -> Vector:
-    """Where the tool should be to come down on a place for the fingertips, `aside` metres beside its axis."""
+    """Position of the tool that comes down on a place for the fingertips, from `aside` metres off its axis."""
     height = float(np.clip(_FUNNEL * (aside - 0.5 * _AT_XY_M), 0.0, most))
     return tips + (0.0, 0.0, FINGERTIPS_M + height)
 
 
 class CloseDrawer:
-    """Push a drawer shut with closed fingers.
+    """Pushes a drawer shut with closed fingers.
 
     The drawers of LIBERO's cabinet open along the base's y axis.
     """
@@ -161,7 +166,7 @@ class CloseDrawer:
         self._retreats = False
 
     def act(self, T_base_tool: Matrix, scene: LiberoScene) -> Move:
-        """As `Expert.act`."""
+        """The next move; see `Expert.act`."""
         tool = T_base_tool[:3, 3]
         handle, goal = self.points(scene)
         tips = tool - (0.0, 0.0, FINGERTIPS_M)
@@ -177,20 +182,20 @@ class CloseDrawer:
         return Move(_above(push, gap, 0.08), 0.0, 0)
 
     def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
-        """As `Expert.points`: the middle of the handle's bar, and where that should be."""
+        """The middle of the handle's bar, and where that should be; see `Expert.points`."""
         handle = _handle(scene)
         return handle, handle + (0.0, scene.joint_position(_DRAWER), 0.0)
 
 
 class OpenDrawer:
-    """Turn the fingers towards the drawer, take its handle from above and below, and pull."""
+    """Turns the fingers towards the drawer, takes its handle from above and below, and pulls."""
 
     def __init__(self) -> None:
         self._closing = 0
         self._retreats = False
 
     def act(self, T_base_tool: Matrix, scene: LiberoScene) -> Move:
-        """As `Expert.act`."""
+        """The next move; see `Expert.act`."""
         tool, approach = T_base_tool[:3, 3], _TO_THE_DRAWER[:, 2]
         handle, goal = self.points(scene)
         if scene.success() or self._retreats:
@@ -213,13 +218,13 @@ class OpenDrawer:
         return Move(grasp - (FINGERTIPS_M + stand_off) * approach, 1.0, 0, _TO_THE_DRAWER)
 
     def points(self, scene: LiberoScene) -> tuple[Vector, Vector]:
-        """As `Expert.points`: the middle of the handle's bar, and where that should be."""
+        """The middle of the handle's bar, and where that should be; see `Expert.points`."""
         handle = _handle(scene)
         return handle, handle + (0.0, scene.joint_position(_DRAWER) + 0.15, 0.0)
 
 
 def _handle(scene: LiberoScene) -> Vector:
-    """Where the handle's bar is."""
+    """Position of the handle's bar, float64 (3,) [m]."""
     place: Vector = scene.body_position(_CABINET_TOP) + _HANDLE
     return place
 

@@ -1,9 +1,9 @@
-"""The rules of ros2_control's joint_trajectory_controller, without ROS: what it accepts, and what it then wants.
+"""The rules of ros2_control's joint_trajectory_controller without a controller manager: what it accepts and follows.
 
 Modelled on its Jazzy release with `interpolate_from_desired_state`: a new trajectory replaces the old one at the next
-sample; until its first point it is interpolated from what was wanted last, points that are past are skipped, and the
+sample; until its first point it is interpolated from the last desired state, points that are past are skipped, and the
 last point is held. Positions alone are interpolated linearly, with velocities by cubics, with accelerations too by
-quintics. Unlike the real one it also keeps account of what a robot would not survive: steps of position, velocities and
+quintics. Unlike the real controller it also counts what a robot would not survive: steps of position, velocities and
 accelerations beyond the limits, and numbers that are not finite.
 """
 
@@ -33,10 +33,10 @@ class Violation:
 
     Attributes:
         kind: "velocity", "acceleration", "jump" or "not finite".
-        time_s: When.
-        joint: Name.
-        value: What was wanted [SI]; of a jump, the step of position.
-        limit: What is allowed.
+        time_s: Time (s).
+        joint: Name of the joint.
+        value: The desired value [SI]; for a jump the step of position.
+        limit: The largest value that is allowed.
     """
 
     kind: str
@@ -51,10 +51,10 @@ class _Points:
     """An accepted message: arrays in the controller's order of joints.
 
     Attributes:
-        start_s: Header's stamp; 0: the moment of the first sample.
+        start_s: The header's stamp; 0: the moment of the first sample.
         time_from_start: float64 (points,) [s].
         states: Positions, velocities and accelerations, float64 (points, joints) each; zeros where none are given.
-        order: 1, 3 or 5: the polynomials that what was given allows.
+        order: 1, 3 or 5, the order of the polynomials that the given quantities allow.
     """
 
     start_s: float
@@ -70,9 +70,9 @@ class JointTrajectoryController:
         """Hold a position.
 
         Args:
-            joints: Of the controller, in the order of all arrays that come out.
+            joints: The controller's joints, in the order of all arrays that it returns.
             position: float64 (joints,) [rad or m].
-            limits: For `violations` only; the real controller knows none.
+            limits: Limits for `violations`; the real controller knows none.
         """
         self.violations: list[Violation] = []
         self._joints = joints
@@ -87,8 +87,8 @@ class JointTrajectoryController:
         """Take a trajectory over at the next sample.
 
         Args:
-            trajectory: A trajectory_msgs/JointTrajectory, or what has its fields.
-            now_s: Clock of the stamps [s].
+            trajectory: A trajectory_msgs/JointTrajectory, or an object with its fields.
+            now_s: Time on the clock of the stamps (s).
 
         Returns:
             None, or the reason why it is rejected.
@@ -100,10 +100,10 @@ class JointTrajectoryController:
         return None
 
     def desired(self, now_s: float) -> State:
-        """What the controller wants now.
+        """The desired state of now.
 
         Args:
-            now_s: Must not go back.
+            now_s: Time (s), which must not go back.
 
         Returns:
             Positions, velocities and accelerations, float64 (joints,) each.
@@ -187,11 +187,11 @@ class JointTrajectoryController:
 
 
 class _Rejected(Exception):
-    """The controller does not take the trajectory; the message says why."""
+    """The controller does not accept the trajectory; the message says why."""
 
 
 class _Running:
-    """Points that are followed, and the state before the first."""
+    """The points that are followed, and the state before the first."""
 
     def __init__(self, points: _Points, before_s: float, before: State, now_s: float) -> None:
         self._points = points
@@ -226,8 +226,10 @@ _TAYLOR = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0.5]])
 
 
 def _polynomial(start: State, end: State, duration: float, order: int) -> Array:
-    """Coefficients on the unit interval, (6, joints), of what agrees with both states in the first 1, 2 or 3
-    quantities."""
+    """Coefficients (6, joints) of the polynomials on the unit interval that agree with both states.
+
+    They agree in the first 1, 2 or 3 quantities.
+    """
     known = (order + 1) // 2
     # The start's motion, continued, and powers from `known` on for what is left at the end.
     scaled = [np.stack([state[n] * duration**n for n in range(known)]) for state in (start, end)]
@@ -239,7 +241,7 @@ def _polynomial(start: State, end: State, duration: float, order: int) -> Array:
 
 
 def _evaluate(coefficients: Array, duration: float, elapsed: float) -> State:
-    """State on the way."""
+    """The state at a share of the interval."""
     s = elapsed / duration
     factors = [s ** np.maximum(_POWERS - n, 0) * _DERIVATIVES[n] for n in range(3)]
     position, velocity, acceleration = (factors[n] @ coefficients / duration**n for n in range(3))
@@ -247,7 +249,7 @@ def _evaluate(coefficients: Array, duration: float, elapsed: float) -> State:
 
 
 def _seconds(time: Any) -> float:
-    """Of a builtin_interfaces Time or Duration."""
+    """Seconds of a builtin_interfaces Time or Duration."""
     return float(time.sec + time.nanosec * 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""One scene per process: loading takes seconds and two gigabytes, a reset a tenth of a second."""
+"""One loaded scene per process: loading takes seconds and two gigabytes, a reset a tenth of a second."""
 
 import gc
 from typing import Any
@@ -10,7 +10,7 @@ _scenes: dict[Task, Any] = {}
 
 
 def scene_of(task: Task) -> Any:
-    """The task's scene, as this process has it loaded; the one of the task before is closed."""
+    """The task's scene, which stays loaded until that of another task replaces it."""
     from sqap_vla_ros.simulation.libero import LiberoScene
 
     if task not in _scenes:
@@ -22,6 +22,6 @@ def scene_of(task: Task) -> Any:
 
 
 def close_scenes() -> None:
-    """Free what is loaded; the next use loads anew."""
+    """Free the loaded scene; the next use loads it again."""
     while _scenes:
         _scenes.popitem()[1].close()

@@ -1,7 +1,7 @@
 """Executable `simulated_cell`: a LIBERO task on ROS topics, with its recorder.
 
-With `publish_clock`, the other nodes run on simulated time (`use_sim_time:=true`) and a machine that is too slow for
-real time loses nothing but time. Without, the cell looks like a real robot, on wall time.
+With `publish_clock`, the other nodes run on simulated time (`use_sim_time:=true`); a machine that is too slow for real
+time then only takes longer. Without it, the cell looks like a real robot, on wall time.
 """
 
 import signal
@@ -47,7 +47,7 @@ def _run(interrupted: threading.Event) -> None:
     executor = SingleThreadedExecutor()
     ended = threading.Event()
     spinning = threading.Thread(target=_spin, args=(executor, ended))
-    with ExitStack() as at_the_end:  # in reverse: no callback may run when the bag and the scene are closed
+    with ExitStack() as at_the_end:  # in reverse order: no callback may run when the bag and the scene are closed
         at_the_end.callback(cell.scene.close)
         executor.add_node(cell)
         if cell.parameters.bag:
@@ -72,7 +72,7 @@ def _spin(executor: SingleThreadedExecutor, ended: threading.Event) -> None:
 
 
 def _hold(cell: SimulatedCell, interrupted: threading.Event) -> None:
-    """Let simulated time stand still until somebody looks at the images, where that is asked for."""
+    """Hold simulated time until a node subscribes to the images, if the parameters ask for it."""
     while cell.parameters.wait_for_subscriber and not cell.is_watched and not interrupted.is_set():
         cell.publish_clock()
         interrupted.wait(_HOLD_PERIOD_S)

@@ -1,4 +1,4 @@
-"""From the simulated scene to ROS messages."""
+"""ROS messages from the simulated scene."""
 
 from array import array
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from sqap_vla_ros.ros.conversions import time_message
 
 
 def transform_message(T_parent_child: NDArray[np.float64], parent: str, child: str, at_ns: int) -> TransformStamped:
-    """The pose of `child` in `parent`, float64 (4, 4), metres."""
+    """A transform message with the pose of `child` in `parent`, float64 (4, 4), metres."""
     x, y, z = (float(value) for value in T_parent_child[:3, 3])
     qx, qy, qz, qw = quaternion_from_matrix(T_parent_child)
     return TransformStamped(
@@ -33,7 +33,7 @@ def image_message(image: NDArray[np.uint8], frame: str, at_ns: int) -> Image:
         width=width,
         encoding="rgb8",
         step=width * channels,
-        data=array("B", image.tobytes()),  # an array is taken over as it is; lists and bytes are walked byte by byte
+        data=array("B", image.tobytes()),  # an array is taken without a copy; lists and bytes are walked byte by byte
     )
 
 
@@ -56,7 +56,7 @@ def camera_info_message(
 def joint_state_message(
     names: Sequence[str], positions: Sequence[float], velocities: Sequence[float], at_ns: int
 ) -> JointState:
-    """Positions (rad or m) and velocities (rad/s or m/s) of the joints."""
+    """A joint state message with positions (rad or m) and velocities (rad/s or m/s)."""
     return JointState(
         header=Header(stamp=time_message(at_ns)),
         name=list(names),

@@ -3,8 +3,8 @@
 import threading
 import time
 
-# What is caught up with by running faster: a hiccup. More would be a burst of simulated time, in which a command that
-# was on time when it was sent arrives late.
+# A lag up to here is made up for by running faster. Making up for more would be a burst of simulated time, in which a
+# command that was sent on time arrives late.
 _LARGEST_LAG_S = 0.02
 
 

@@ -1,4 +1,4 @@
-"""What the simulated cell can be told; see the descriptions."""
+"""Parameters of the simulated cell, with their types, ranges and descriptions."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
@@ -18,7 +18,7 @@ class CellParameters:
     suite: str = _setting("libero_object", "LIBERO suite")
     task: int = _setting(0, "Index of the task in its suite", 0, 129)
     initial_state: int = _setting(0, "Index of the task's official initial state", 0, 999)
-    seed: int = _setting(0, "Of what the initial states leave open: fixtures shift by millimetres", 0, 2**31 - 1)
+    seed: int = _setting(0, "Seed of what the initial states leave open: fixtures shift by millimetres", 0, 2**31 - 1)
     camera: str = _setting("agentview", "Name of the MuJoCo camera")
     image_width: int = _setting(224, "[px]", 16, 4096)
     image_height: int = _setting(224, "[px]", 16, 4096)

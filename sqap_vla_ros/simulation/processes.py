@@ -1,4 +1,4 @@
-"""Processes that a demo starts, each with a log, and ends again whatever happens."""
+"""Processes with a log each, which end when their block ends, whatever happens."""
 
 import os
 import signal
@@ -16,10 +16,10 @@ class LoggedProcess:
     """A Python module in a process group of its own.
 
     Args:
-        module: Run with this interpreter, as `python -m`.
-        arguments: Of the module.
+        module: Name of the module, which this interpreter runs as with `python -m`.
+        arguments: Its command-line arguments.
         log: File for its output.
-        environment: Replaces the inherited one.
+        environment: Its environment, in place of the inherited one.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
@@ -43,11 +43,11 @@ class LoggedProcess:
 
     @property
     def returncode(self) -> int | None:
-        """Exit status; None while it runs."""
+        """The exit status; None while the process runs."""
         return self._process.poll()
 
     def end(self) -> None:
-        """Ask it to end, then insist; its children go with it."""
+        """Ask the process to end, and kill it and its children if it does not."""
         for number in (signal.SIGINT, signal.SIGTERM):
             if self.returncode is None:
                 self._process.send_signal(number)
@@ -60,5 +60,5 @@ class LoggedProcess:
             self._process.wait()
 
     def last_lines(self, count: int = 15) -> str:
-        """The end of its log."""
+        """The last lines of the log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])

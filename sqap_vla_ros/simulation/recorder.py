@@ -1,7 +1,7 @@
-"""Records topics as an MCAP bag, without ROS's own recorder (pip does not have it).
+"""A recorder of topics as an MCAP bag, without ROS's own recorder, which pip does not have.
 
-Messages are subscribed to in serialized form and written as they came. At most one megabyte waits in memory: then a
-compressed chunk goes to disk. A recording whose process was killed lacks its index, which `mcap recover` rebuilds.
+Messages are subscribed to in serialised form and written without change. After at most one megabyte a compressed chunk
+goes to disk. A recording whose process was killed lacks its index, which `mcap recover` rebuilds.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _OWN_MESSAGES = (ActionChunk, PolicyMetadata, PolicyStatus, TokenMask)
 
 @dataclass(frozen=True)
 class RecordedTopic:
-    """A topic, its message class, and the quality of service to subscribe and to note in the bag."""
+    """A topic, its message class, and the quality of service of its subscription and in the bag."""
 
     name: str
     kind: type
@@ -42,7 +42,7 @@ class RecordedTopic:
 
 
 def cell_topics(topics: Topics) -> tuple[RecordedTopic, ...]:
-    """All that a replay of an episode needs, and what came of it."""
+    """The topics that a replay of an episode needs, and those with its results."""
     return (
         RecordedTopic(topics.image, Image, _BEST_EFFORT),
         RecordedTopic(topics.camera_info, CameraInfo, _BEST_EFFORT),
@@ -65,8 +65,8 @@ class Recorder(Node):
 
     Args:
         path: Directory of the bag; must not exist.
-        topics: What to record.
-        **node_arguments: For rclpy's node; with `use_sim_time`, messages are logged at simulated time.
+        topics: The topics to record.
+        **node_arguments: Arguments of rclpy's node; with `use_sim_time`, messages are logged at simulated time.
 
     Raises:
         rosbags.rosbag2.WriterError: The directory exists.
@@ -88,12 +88,12 @@ class Recorder(Node):
         self._writer.write(connection, self.get_clock().now().nanoseconds, serialized)
 
     def close(self) -> None:
-        """Write what is still in memory, and the index. No callback may run any more."""
+        """Write what is in memory, and the index. No callback may run any more."""
         self._writer.close()
 
 
 def message_types() -> Typestore:
-    """The message definitions of this ROS release and of this package, as rosbags needs them."""
+    """Message definitions of this ROS release and of this package, as rosbags needs them."""
     typestore = get_typestore(Stores.ROS2_JAZZY)
     # Installed with the classes, below the same prefix: the definitions are those of the messages that are received.
     folders = (parent / "share" / "sqap_vla" / "msg" for parent in Path(sqap_vla.__file__).parents)
@@ -105,7 +105,7 @@ def message_types() -> Typestore:
 
 
 def type_name(kind: type) -> str:
-    """ROS name of a message class, e.g. "std_msgs/msg/String"."""
+    """The ROS name of a message class, e.g. "std_msgs/msg/String"."""
     return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 
 

@@ -15,7 +15,7 @@ class Task:
     """One task of the benchmark.
 
     Attributes:
-        name: Short name, used on the command line and in results.
+        name: Short name on the command line and in results.
         suite: LIBERO suite.
         index: Index of the task in its suite.
         limit_s: Simulated time after which an episode has failed (s); three times what the expert takes.
@@ -39,7 +39,7 @@ TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
 
 
 def chosen_tasks(names: Sequence[str]) -> tuple[Task, ...]:
-    """Tasks by name; all when none is named.
+    """Tasks by their names; all tasks when there are no names.
 
     Raises:
         ConfigurationError: There is no such task.

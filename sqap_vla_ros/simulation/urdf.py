@@ -1,7 +1,7 @@
-"""The simulated arm as URDF, written from the compiled MuJoCo model: what a robot's /robot_description would say.
+"""The simulated arm as URDF, made from the compiled MuJoCo model, for /robot_description.
 
-Only kinematics and limits: that is all that inverse kinematics needs, and the same numbers then move the simulated arm,
-so that the two cannot differ.
+The URDF has kinematics and limits only, which is all that inverse kinematics needs. They are those that move the
+simulated arm, so that the two cannot differ.
 """
 
 from xml.etree import ElementTree

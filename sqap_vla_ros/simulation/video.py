@@ -1,7 +1,7 @@
-"""A video of a recorded episode: every camera frame with what the policy kept of it and where it wants to go.
+"""A video of a recorded episode: every camera frame with the visual tokens that were kept and the planned path.
 
-Read from the bag, so that what is shown is what was on the topics. A frame that was not planned on shows the
-latest plan before it.
+It is made from the bag, so that it shows what was on the topics. A frame that was not planned on shows the latest plan
+before it.
 """
 
 from collections.abc import Collection, Iterator
@@ -37,7 +37,7 @@ def write_video(bag: Path, path: Path, configuration: Configuration) -> int:
 
     Args:
         bag: Recording of a cell.
-        path: Of the MP4.
+        path: The MP4.
         configuration: Topics, frames and action convention of the robot.
 
     Returns:
@@ -59,7 +59,7 @@ def path_in_image(
     camera: CameraModel,
     T_camera_base: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Pixels of the tool poses that a chunk leads to.
+    """The pixels of the tool poses that a chunk leads to.
 
     Args:
         actions: float64 (horizon, 7), un-normalised.
@@ -95,7 +95,7 @@ def _pictures(bag: Path, configuration: Configuration) -> Iterator[tuple[int, ND
 
 
 class _State:
-    """Camera, its pose and the task, as last heard of."""
+    """The last messages on the camera, its pose and the task."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
@@ -107,7 +107,7 @@ class _State:
         self.topics = (*camera, "/tf", "/tf_static", "/sqap_vla/instruction", "/sqap_vla/status")
 
     def update(self, topic: str, message: Any) -> None:
-        """Take over a message of one of `topics`, images excepted."""
+        """Take a message of one of `topics`, except the images."""
         if topic == self._configuration.topics.camera_info:
             self._camera = self._camera or CameraModel.from_camera_info(message)
         elif topic in ("/tf", "/tf_static"):
@@ -122,7 +122,7 @@ class _State:
             self._instruction = message.data
 
     def overlay(self, plan: _Plan | None) -> Overlay:
-        """What to draw for a plan."""
+        """The overlay for a plan."""
         if plan is None:
             return Overlay()
         overlay = Overlay(path_px=self._path_px(plan.chunk))
@@ -140,7 +140,7 @@ class _State:
         return path_in_image(actions, T_base_tool, self._configuration, self._camera, self._T_camera_base)
 
     def caption(self, plan: _Plan | None, time_s: float) -> list[str]:
-        """Task; time, policy and kept tokens; what it took."""
+        """Three lines: the task; time, policy and kept tokens; durations."""
         if plan is None:
             return [self._instruction, f"{time_s:.1f} s   no plan yet", ""]
         what = f"{time_s:.1f} s   {plan.chunk.policy_id}"
@@ -153,7 +153,7 @@ class _State:
 
 
 def _plans(bag: Path, configuration: Configuration) -> dict[int, _Plan]:
-    """By the stamp of the image: chunks are recorded after the frames that follow their own."""
+    """The plans by stamp of their image; chunks are recorded after the frames that follow their own."""
     plans: dict[int, _Plan] = {}
     for topic, message in _messages(bag, ("/sqap_vla/chunk", "/sqap_vla/token_mask")):
         at_ns = stamp_ns(message)

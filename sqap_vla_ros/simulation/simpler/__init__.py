@@ -1,1 +1,1 @@
-"""SIMPLER, the benchmark of the paper."""
+"""SIMPLER, the simulated benchmark of the paper."""

@@ -18,9 +18,9 @@ class SimplerSetup:
     """What differs between SIMPLER's robots.
 
     Attributes:
-        statistics_key: Action normalisation.
-        ensemble_horizon: Chunks that are mixed.
-        sticky_steps: How long a gripper change is held; 0: the gripper is absolute.
+        statistics_key: Name of the action normalisation.
+        ensemble_horizon: Number of chunks that are averaged.
+        sticky_steps: Control steps for which a gripper change is held; 0: the gripper is absolute.
     """
 
     statistics_key: str
@@ -37,12 +37,12 @@ SETUPS: Mapping[str, SimplerSetup] = MappingProxyType(
 
 
 class SimplerActions:
-    """State between control steps of one episode: the ensemble and the gripper.
+    """Conversion of chunks into SIMPLER's actions, with the ensemble's and the gripper's state of an episode.
 
     Args:
-        setup: Of the robot, one of `SETUPS`.
+        setup: The robot's, one of `SETUPS`.
         action_scale: Factor on translations and rotations.
-        alpha: Of the adaptive ensemble.
+        alpha: Exponent of the adaptive ensemble.
     """
 
     def __init__(self, setup: SimplerSetup, action_scale: float = 1.0, alpha: float = 0.1) -> None:
@@ -60,14 +60,14 @@ class SimplerActions:
         self._held_steps = 0
 
     def step(self, chunk: NDArray[np.float64], task: str) -> tuple[Action, Action]:
-        """One control step.
+        """Convert the chunk of a control step.
 
         Args:
             chunk: float64 (horizon, 7), un-normalised actions planned now; rotations are fixed-axis roll, pitch, yaw.
             task: The instruction; another one than before resets the state first.
 
         Returns:
-            The mixed action as it is (world_vector, rotation_delta, open_gripper) and as SIMPLER takes it
+            The averaged action (world_vector, rotation_delta, open_gripper), and the same as SIMPLER takes it
             (world_vector, rot_axangle, gripper, terminate_episode); float64 (3,) and (1,).
         """
         if task != self._task:
@@ -85,7 +85,7 @@ class SimplerActions:
         return raw, taken
 
     def _gripper(self, opening: NDArray[np.float64]) -> NDArray[np.float64]:
-        """1 opens and −1 closes (absolute), or closing counts positive and is held for some steps (relative)."""
+        """The gripper action: 1 opens and −1 closes; if relative, closing is positive and held for some steps."""
         if self._setup.sticky_steps == 0:
             return np.where(opening > 0.5, 1.0, -1.0)
         change = np.zeros(1) if self._gripper_before is None else self._gripper_before - opening

@@ -16,7 +16,7 @@ class SimplerRobot:
     """How a robot is simulated and seen.
 
     Attributes:
-        camera: Whose image the policy sees.
+        camera: Name of the camera whose image the policy sees.
         control_hz: Control steps per second.
         simulation_hz: Physics steps per second.
     """
@@ -26,7 +26,7 @@ class SimplerRobot:
     simulation_hz: int
 
 
-# By the name of the set-up, as in `cogact.simpler.SETUPS`.
+# By the name of the set-up, as in `convention.SETUPS`.
 ROBOTS: Mapping[str, SimplerRobot] = MappingProxyType(
     {
         "google_robot": SimplerRobot("overhead_camera", control_hz=3, simulation_hz=513),
@@ -48,14 +48,14 @@ class Variant:
     """A simulated scene.
 
     Attributes:
-        task: Column of the table that its episodes count in.
+        task: Column of the table for its episodes.
         setting: Real backgrounds and matched colours, or varied looks.
         environment: Gymnasium id.
         scene: Name of the scene.
         max_steps: Control steps of an episode.
         model: SIMPLER's robot model.
         overlay: File of the real background; empty: none.
-        options: What else the environment is built with.
+        options: Further options of the environment.
     """
 
     task: str
@@ -73,11 +73,11 @@ class Episode:
     """One run of a scene.
 
     Attributes:
-        number: Place in the whole grid of the robot; seeds the noise of the plans.
+        number: Index in the whole grid of the robot, which seeds the noise of the plans.
         variant: The scene.
         robot_xy: Where the robot's base stands [m].
         robot_yaw: Turned by, beyond facing the scene [rad].
-        placing: Where the object is (`init_xy` [m]), or a prepared arrangement (`episode_id`).
+        placing: Position of the object (`init_xy` [m]), or a prepared arrangement (`episode_id`).
     """
 
     number: int
@@ -88,7 +88,7 @@ class Episode:
 
     @property
     def name(self) -> str:
-        """All that tells it from the others, in one line."""
+        """A name that identifies the episode, in one line."""
         variant = self.variant
         x, y = self.robot_xy
         options = (f"{name}={value}" for name, value in variant.options.items())
@@ -98,7 +98,7 @@ class Episode:
 
     @property
     def reset_options(self) -> dict[str, Any]:
-        """What the environment's `reset` takes."""
+        """The options of the environment's `reset`."""
         # Facing the scene is half a turn about z; (w, x, y, z).
         half = (math.pi + self.robot_yaw) / 2
         robot = {"init_xy": np.array(self.robot_xy), "init_rot_quat": [math.cos(half), 0.0, 0.0, math.sin(half)]}

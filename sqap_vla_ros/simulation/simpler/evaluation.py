@@ -1,7 +1,8 @@
-"""Episodes in SIMPLER's environments, as its own evaluator runs them, one line in a file for each.
+"""Episodes in SIMPLER's environments, run as its own evaluator does, with a line in a file for each.
 
-An environment is built for each episode: what it draws at random depends on all that it was asked before, and the
-published figures were taken with fresh ones.
+An environment is built for each episode: what it draws at random depends on everything before, and the published
+figures were taken with fresh ones. Its clock is its own control step, without delays or topics, so that SIMPLER has a
+loop of its own.
 """
 
 import time
@@ -27,19 +28,19 @@ class SimplerError(RuntimeError):
 
 
 class Environment(Protocol):
-    """What is used of SIMPLER's environments (gymnasium's interface)."""
+    """The part of SIMPLER's environments that is used (gymnasium's interface)."""
 
     @property
     def unwrapped(self) -> Any:
         """The scene itself, with the robot's tool (`tcp`) and `get_language_instruction`."""
 
     def reset(self, *, options: dict[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Begin an episode: observation and information."""
+        """Begin an episode; returns observation and information."""
 
     def step(
         self, action: NDArray[np.float64]
     ) -> tuple[Mapping[str, Any], SupportsFloat, bool, bool, Mapping[str, Any]]:
-        """Observation, reward, whether the task is done now, whether time is up, information."""
+        """Take a step; returns observation, reward, whether the task is done, whether time is up, and information."""
 
     def close(self) -> None:
         """Free the scene."""
@@ -47,19 +48,19 @@ class Environment(Protocol):
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """How an episode went.
+    """The result of an episode.
 
     Attributes:
         policy: Id of the policy.
         weights: "float", or the recipe that compressed them.
         task: Column of the table.
-        setting: Of the variant.
+        setting: Setting of the variant.
         environment: Gymnasium id.
         episode: Name of the episode.
         success: Whether the task was done when time was up.
         steps: Control steps.
-        seconds_per_plan: Mean over the steps, wall-clock time.
-        without_ring: In words, why the ring was missing -> in how many plans.
+        seconds_per_plan: Mean wall time of a plan (s).
+        without_ring: Number of plans without a ring, by reason.
     """
 
     policy: str
@@ -85,8 +86,8 @@ def require_simpler() -> None:
     except ImportError as error:
         raise SimplerError(
             f"SIMPLER cannot be imported ({error}); clone https://github.com/simpler-env/SimplerEnv with "
-            "--recurse-submodules and install its ManiSkill2_real2sim and then itself with `pip install -e` beside "
-            "this package (Python 3.11, numpy below 2, an NVIDIA GPU)"
+            "--recurse-submodules and install its ManiSkill2_real2sim and then itself with `pip install -e` into "
+            "this environment (Python 3.11, numpy below 2, an NVIDIA GPU)"
         ) from None
 
 
@@ -94,7 +95,7 @@ def build_environment(variant: Variant, robot: str) -> Environment:
     """Load a scene.
 
     Args:
-        variant: Which.
+        variant: The scene.
         robot: A key of `ROBOTS`.
     """
     from mani_skill2_real2sim import ASSET_DIR
@@ -118,7 +119,7 @@ def build_environment(variant: Variant, robot: str) -> Environment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `run_episode` saw; see `EpisodeResult`."""
+    """The outcome of `run_episode`; see `EpisodeResult`."""
 
     success: bool
     steps: int
@@ -127,15 +128,15 @@ class Outcome:
 
 
 def run_episode(environment: Environment, policy: SimplerPolicy, episode: Episode, camera: str) -> Outcome:
-    """Run one episode to the end of its time.
+    """Run an episode to the end of its time.
 
     Success is what the environment says after the last step: a can that was lifted and fell counts as a failure.
 
     Args:
-        environment: Of the episode's variant.
-        policy: With the robot's set-up.
-        episode: Placing and number.
-        camera: Whose image the policy sees.
+        environment: The environment of the episode's variant.
+        policy: The policy with the robot's set-up.
+        episode: The episode.
+        camera: Name of the camera whose image the policy sees.
     """
     observation, _ = environment.reset(options=episode.reset_options)
     scene = environment.unwrapped
@@ -184,8 +185,8 @@ def evaluate(
     """Run the episodes that are not in the record yet, and add their results to it.
 
     Args:
-        episodes: What to run.
-        policy: With the robot's set-up.
+        episodes: The episodes to run.
+        policy: The policy with the robot's set-up.
         names: Id of the policy, and name of its weights.
         robot: A key of `ROBOTS`.
         record: The results so far, which may be of other policies too.

@@ -1,8 +1,8 @@
 """A policy behind the interface that SIMPLER's evaluation calls, for this project's runner and for SIMPLER's own.
 
-SIMPLER's environments take one mixed action per control step and keep no clock and no transforms. The clock of the
-observations, which seeds the plans' noise, is therefore counted here: each episode has a time of its own. Where the
-tool is in the image comes with the call (`sqap_vla_ros.simulation.simpler.tool.tool_in_image`), or nothing protects it.
+SIMPLER's environments take one averaged action per control step and have no clock and no transforms. The clock of the
+observations, which seeds the plans' noise, is therefore counted here: each episode has a time of its own. The caller
+says where the tool is in the image (`sqap_vla_ros.simulation.simpler.tool.tool_in_image`); otherwise there is no ring.
 """
 
 from collections.abc import Sequence
@@ -29,17 +29,17 @@ _ACTION_NAMES = ("x [m]", "y [m]", "z [m]", "roll [rad]", "pitch [rad]", "yaw [r
 
 
 class SimplerPolicy:
-    """What SIMPLER's evaluator expects of a model.
+    """The model interface of SIMPLER's evaluator.
 
     The same episode number gives the same noise, so episodes of two policies are paired.
 
     Args:
-        policy: Plans; its `time_step_s` is the control period.
-        setup: Of the robot, one of `sqap_vla_ros.simulation.simpler.convention.SETUPS`.
+        policy: The policy, whose `time_step_s` is the control period.
+        setup: The robot's, one of `sqap_vla_ros.simulation.simpler.convention.SETUPS`.
         action_scale: Factor on translations and rotations.
 
     Attributes:
-        chunk: What was planned in the last step; None before the first.
+        chunk: The chunk of the last step; None before the first.
     """
 
     def __init__(self, policy: Policy, setup: SimplerSetup, action_scale: float = 1.0) -> None:
@@ -70,20 +70,20 @@ class SimplerPolicy:
         tool: ToolInImage = _UNKNOWN_TOOL,
         **kwargs: Any,
     ) -> tuple[Action, Action]:
-        """Plan, and mix with the last plans.
+        """Plan, and average with the last plans.
 
         Args:
             image: uint8 (height, width, 3), RGB, as the environment gave it.
-            task_description: The instruction; another one than before forgets what was planned. None: as before.
-            args: What else SIMPLER may give; not used.
-            tool: Where the protected ring goes.
-            kwargs: As args.
+            task_description: The instruction; a new one discards earlier plans. None: as before.
+            args: Further arguments of SIMPLER's; not used.
+            tool: Position of the tool, around which the ring is.
+            kwargs: Like args.
 
         Returns:
-            The mixed action as it is, and as SIMPLER's environments take it: see `SimplerActions.step`.
+            The averaged action, and the same as SIMPLER's environments take it; see `SimplerActions.step`.
 
         Raises:
-            ValueError: There is no instruction, or the image is not of bytes.
+            ValueError: There is no instruction, or the image is not uint8.
         """
         if image.dtype != np.uint8:
             raise ValueError(f"image is {image.dtype}, expected uint8 (height, width, 3)")

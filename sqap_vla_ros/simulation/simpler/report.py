@@ -1,4 +1,4 @@
-"""Success rates from episodes, in the shape of the published tables: a row per policy, a column per task."""
+"""Success rates in SIMPLER in the shape of the published tables: a row per policy, a column per task."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -15,18 +15,18 @@ _HEADINGS = {"visual_matching": "visual matching", "variant_aggregation": "varia
 
 @dataclass(frozen=True)
 class Row:
-    """One policy in one setting.
+    """A policy in a setting.
 
     Attributes:
-        robot: Whose tasks they are.
+        robot: Name of the robot's set-up.
         setting: Visual matching or variant aggregation.
         policy: Id of the policy.
         weights: "float", or the recipe that compressed them.
         tasks: Task -> success rate over all its scenes.
         environments: Gymnasium id -> success rate; opening and closing drawers apart.
-        mean: Of the tasks' rates; None while a task has no episode.
-        seconds_per_plan: Mean over the steps.
-        share_without_ring: Of the plans, where the tool could not be placed in the image.
+        mean: Mean of the tasks' rates; None while a task has no episode.
+        seconds_per_plan: Mean wall time of a plan (s).
+        share_without_ring: Share of the plans where the tool could not be located in the image.
     """
 
     robot: str
@@ -41,7 +41,7 @@ class Row:
 
 
 def summarise(results: Sequence[EpisodeResult]) -> list[Row]:
-    """Rows by robot and setting, policies in the order in which they first ran."""
+    """Rows by robot and setting, with policies in the order in which they first ran."""
     rows = []
     policies = list(dict.fromkeys((result.policy, result.weights) for result in results))
     for robot, tasks in TASKS.items():
@@ -59,7 +59,7 @@ def summarise(results: Sequence[EpisodeResult]) -> list[Row]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table for each robot and setting: percent, 95 % Wilson interval, episodes."""
+    """A Markdown table for each robot and setting: per cent, 95 % Wilson interval, episodes."""
     parts = []
     for robot, setting in dict.fromkeys((row.robot, row.setting) for row in rows):
         tasks = TASKS[robot]

@@ -1,4 +1,4 @@
-"""Where the tool is in the image of a SIMPLER environment, which has no transform tree."""
+"""The tool's place in the image of a SIMPLER environment, which has no transform tree."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Pose(Protocol):
 
 @dataclass(frozen=True)
 class ToolInImage:
-    """The part of an observation that is about the tool.
+    """The tool's pose, and its place in the image.
 
     Attributes:
         T_base_tool: float64 (4, 4), tool pose in the robot's base frame, metres; NaN when it is not known.
         tool_px: float64 (2,), pixel (u, v) of the tool, pixel centres at whole numbers; None off the image.
-        no_ring_reason: In words, why `tool_px` is None; empty when it is not.
+        no_ring_reason: Why `tool_px` is None; empty when it is not.
     """
 
     T_base_tool: NDArray[np.float64]
@@ -42,8 +42,8 @@ def tool_in_image(observation: Mapping[str, Any], tool: Pose, camera: str) -> To
     """Project the tool into the image that belongs to the same observation.
 
     Args:
-        observation: What an environment in mode "rgbd" returned. Read are the image and the parameters of the camera
-            (`extrinsic_cv`, T_camera_world with z forward, and `intrinsic_cv`), and the pose of the robot's base.
+        observation: The observation of an environment in mode "rgbd", with the image and parameters of the camera
+            (`extrinsic_cv`, T_camera_world with z forward, and `intrinsic_cv`) and the pose of the robot's base.
         tool: T_world_tool: `environment.unwrapped.tcp.pose`. Only some environments have it in their observations.
         camera: Name of the camera.
     """

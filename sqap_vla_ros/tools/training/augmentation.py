@@ -1,4 +1,4 @@
-"""Pictures changed in ways that do not change what they show."""
+"""Augmentation: pictures are changed in ways that do not change what they show."""
 
 import math
 
@@ -22,10 +22,10 @@ def augment(
     Args:
         image: uint8 (height, width, 3), RGB.
         points_px: float32 (n, 2), u and v of points in it.
-        rng: What to draw from.
+        rng: Random generator.
 
     Returns:
-        The picture, the same size, and the points where they are now (possibly outside).
+        The picture, of the same size, and the points where they are in it (possibly outside).
     """
     dx, dy = rng.integers(-_SHIFT_PX, _SHIFT_PX + 1, 2)
     move = np.array([[1, 0, dx], [0, 1, dy]], dtype=np.float64)
@@ -41,7 +41,7 @@ def augment(
 
 
 def _colours(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Brightness, contrast about mid grey, saturation, and hue as a rotation about the grey axis: float64 (3, 4)."""
+    """A random change of colours, float64 (3, 4): brightness, contrast, saturation and hue, about mid grey."""
     brightness, contrast, saturation, hue = rng.uniform(-1, 1, 4) * (_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE_RAD)
     turn = _GREY + math.cos(hue) * (np.eye(3) - _GREY) + math.sin(hue) * _ABOUT_GREY
     saturate = _GREY + (1 + saturation) * (np.eye(3) - _GREY)

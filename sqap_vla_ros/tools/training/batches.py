@@ -1,4 +1,4 @@
-"""Batches made in the background, each from its number alone, so that a training that goes on sees the same ones."""
+"""Batches made in the background, each from its number alone, so that a resumed training sees the same ones."""
 
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -23,10 +23,10 @@ _TEXT_MULTIPLE = 8
 
 @dataclass(frozen=True)
 class Text:
-    """Instructions of all tasks as rows of a small embedding table, of the ids in use alone.
+    """Instructions of all tasks as rows of a small embedding table, which has the token ids in use only.
 
     Attributes:
-        vocabulary: int64 (rows,), the id that each row of the table is of, ascending.
+        vocabulary: int64 (rows,), the token id of each row of the table, ascending.
         rows: int64 (tasks, text), rows of the table.
         mask: bool (tasks, text), which are not padding.
     """
@@ -47,7 +47,7 @@ class Text:
 
 
 def collate(samples: Sequence[Sample], text: Text) -> Batch:
-    """Samples as a batch."""
+    """Stack samples into a batch."""
     tasks = [sample.task for sample in samples]
 
     def stacked(name: str) -> Tensor:
@@ -66,7 +66,7 @@ def collate(samples: Sequence[Sample], text: Text) -> Batch:
 
 
 def make_batch(samples: Samples, text: Text, settings: TrainingSettings, step: int) -> tuple[Batch, SeededNoise]:
-    """The batch of an optimiser step and its noise: the same for the same seed and step."""
+    """The batch and the noise of an optimiser step, which depend on seed and step only."""
     rng = np.random.Generator(np.random.Philox(key=[settings.seed, step]))
     batch = collate([samples.draw(rng, settings.augment) for _ in range(settings.batch)], text)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
@@ -77,7 +77,7 @@ def make_batch(samples: Samples, text: Text, settings: TrainingSettings, step: i
 def prefetched(
     samples: Samples, text: Text, settings: TrainingSettings, first_step: int, workers: int = 1
 ) -> Generator[tuple[Batch, SeededNoise]]:
-    """Batches of the steps from the first one on, made in background threads while the network works."""
+    """Yield the batches from a first step on, made in background threads while the network works."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
     steps = count(first_step)
     waiting: deque[Future[tuple[Batch, SeededNoise]]] = deque()

@@ -15,14 +15,14 @@ from sqap_vla_ros.tools.training.held_out import HeldOutErrors
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One save.
+    """A point of the learning curve: what is known at a save.
 
     Attributes:
         samples: Frames learned from so far.
         seconds: Time spent on it so far.
-        learning_rate: At that time.
-        losses: Means since the save before, by name, unweighted.
-        held_out: Of the averaged weights.
+        learning_rate: Learning rate at that time.
+        losses: Unweighted means since the save before, by name.
+        held_out: Errors of the averaged weights on the held-out frames.
     """
 
     samples: int

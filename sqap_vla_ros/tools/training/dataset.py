@@ -19,7 +19,7 @@ from sqap_vla_ros.vlm.statistics import GRIPPER, ActionStatistics, normalise
 
 STATISTICS_KEY = "libero"
 _HELD_OUT = 0.05
-# After a disturbance the arm goes on in its direction for so long; nothing in a single image says that it does [s].
+# For so long after a disturbance the arm still moves in its direction, which no single image shows [s].
 _SETTLING_S = 0.35
 # Quantiles closer than this (m, rad per step) are of a direction in which nothing moves: stretched to ±1, its jitter
 # would be learned as if it were motion.
@@ -31,10 +31,10 @@ class Episode:
     """A demonstration with its actions.
 
     Attributes:
-        demonstration: As recorded.
+        demonstration: The recording.
         task: Index of its task.
         actions: float64 (steps, 7), from each state to the next, under the robot's convention.
-        imitated: bool (steps,), the actions that the expert meant.
+        imitated: bool (steps,), which actions are the expert's and not a disturbance's.
         usable: int64 (n,), frames whose next action is to be imitated.
     """
 
@@ -50,10 +50,10 @@ class DemonstrationSet:
     """What is trained on and what is held out.
 
     Attributes:
-        tasks: Names.
-        instructions: One per task.
+        tasks: Names of the tasks.
+        instructions: The instruction of each task.
         training: Episodes to learn from.
-        held_out: One in twenty of each task, by the hash of its seed.
+        held_out: One episode in twenty of each task, chosen by the hash of its seed.
         sha256: Hash over names and contents of all files, hexadecimal.
     """
 
@@ -70,13 +70,13 @@ def read_demonstrations(
     configuration: Configuration,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DemonstrationSet:
-    """Read all episodes into memory, compressed as they are.
+    """Read all episodes into memory; their images stay compressed.
 
     Args:
-        directory: With a folder per task.
-        tasks: Which tasks; empty: all there are.
-        configuration: The robot's, whose convention says what an action is.
-        on_progress: Told how many of how many files are read.
+        directory: Directory with a folder per task.
+        tasks: Names of tasks; empty: all.
+        configuration: The robot's settings, whose convention defines what an action is.
+        on_progress: Called with the number of files that are read, and of all files.
 
     Raises:
         DemonstrationError: There are no demonstrations, or one cannot be read.
@@ -114,7 +114,7 @@ def read_demonstrations(
 
 
 def _mark(seed: int) -> float:
-    """Where a seed falls in [0, 1): the same in every set, so that what is held out once stays so."""
+    """A number in [0, 1) that depends on a seed only, so that what is held out once stays so in every set."""
     return int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8]) / 2**64
 
 
@@ -133,7 +133,7 @@ def _episode(path: Path, demonstration: Demonstration, task: int, configuration:
 
 
 def action_statistics(episodes: Sequence[Episode]) -> ActionStatistics:
-    """Quantiles of the actions that are to be imitated; the gripper is not normalised."""
+    """Normalisation from the quantiles of the actions that are to be imitated; the gripper is not normalised."""
     actions = np.concatenate([episode.actions[episode.imitated] for episode in episodes])
     q01, q99 = np.quantile(actions, (0.01, 0.99), axis=0)
     middle, half = (q01 + q99) / 2, np.maximum(q99 - q01, _SMALLEST_SPAN) / 2
@@ -145,7 +145,7 @@ def action_statistics(episodes: Sequence[Episode]) -> ActionStatistics:
 
 @dataclass(frozen=True)
 class Sample:
-    """A frame and what is to be learned from it.
+    """A frame with its labels.
 
     Attributes:
         image: uint8 (224, 224, 3), RGB.
@@ -172,8 +172,8 @@ class Samples:
     """The usable frames of some episodes, drawn evenly over their tasks.
 
     Args:
-        episodes: Where they come from.
-        statistics: Of the actions.
+        episodes: The episodes.
+        statistics: Normalisation of the actions.
         relative_gripper: Whether gripper values are changes, which end with the episode.
     """
 
@@ -190,7 +190,7 @@ class Samples:
             raise TrainingError("a task has no frame whose next action is to be imitated; record more demonstrations")
 
     def draw(self, rng: np.random.Generator, augmented: bool) -> Sample:
-        """A random frame of a random task."""
+        """Draw a random frame of a random task."""
         places = self._places[rng.integers(len(self._places))]
         sample = self._sample(*places[rng.integers(len(places))])
         if not augmented:
@@ -231,10 +231,10 @@ class Samples:
 
 
 def decode(jpeg: bytes) -> NDArray[np.uint8]:
-    """A JPEG file as uint8 (height, width, 3), RGB.
+    """Decode a JPEG file into uint8 (height, width, 3), RGB.
 
     Raises:
-        DemonstrationError: It is none.
+        DemonstrationError: It is no JPEG file.
     """
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     if image is None:

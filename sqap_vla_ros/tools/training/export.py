@@ -1,4 +1,4 @@
-"""A trained network as a run directory in the published layout."""
+"""Export of a trained network as a run directory in the published layout."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -25,15 +25,15 @@ _EMBEDDINGS = "llm.model.embed_tokens.weight"
 
 
 def export_parts(network: CogACT, size: Size, vocabulary: Tensor) -> dict[str, Tensor]:
-    """Tensors with published names, the part in front: the inverse of loading.
+    """The tensors of a network under their published names, with the part in front: the inverse of loading.
 
-    What no result depends on and the layout requires (each tower's last block, rows of the embedding table that no
-    instruction uses) is zero.
+    Tensors that the layout requires but no result depends on (each tower's last block, rows of the embedding table that
+    no instruction uses) are zero.
 
     Args:
-        network: What was trained.
+        network: The trained network.
         size: Its sizes.
-        vocabulary: int64 (rows,), the id that each row of its embedding table is of.
+        vocabulary: int64 (rows,), the token id of each row of its embedding table.
     """
     published = layouts(network_shapes(size, VOCABULARY))
     parts: dict[str, tuple[nn.Module, Callable[[str], Source]]] = {
@@ -76,12 +76,12 @@ def write_run(
 
     Args:
         directory: The run directory; the tokenizer is there already.
-        network: What was trained.
-        size_name: Name of the sizes.
-        size: Of all parts.
+        network: The trained network.
+        size_name: Name of its sizes.
+        size: Its sizes.
         vocabulary: As in `export_parts`.
-        statistics: Of the actions.
-        training: What config.json says about how the weights came about.
+        statistics: Normalisation of the actions.
+        training: What config.json tells about the training.
     """
     weights = directory / "checkpoints" / f"cogact-{size_name}.safetensors"
     weights.parent.mkdir(parents=True, exist_ok=True)
@@ -104,5 +104,5 @@ def write_run(
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON so that the file exists as a whole or not at all."""
     write_whole(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""How well a network does on demonstrations that it does not learn from, on the same frames and noise every time."""
+"""Errors of a network on demonstrations that it does not learn from, with the same frames and noise every time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class HeldOutErrors:
 
     Attributes:
         noise: Loss of the noise prediction.
-        displacement_mm: Distance between where a sampled chunk and the demonstration end.
+        displacement_mm: Distance between the ends of a sampled chunk and of the demonstration.
         gripper: Share of the actions whose gripper value is the demonstration's.
-        points_px: Distance of each point from its label in the image, of points with any label.
-        points_mm: Likewise in the base frame.
+        points_px: Distance of each point from its label in the image, for points with any label.
+        points_mm: The same in the base frame.
     """
 
     noise: float
@@ -44,8 +44,8 @@ class HeldOut:
     Args:
         samples: The frames.
         text: Instructions of the tasks.
-        statistics: Of the actions.
-        configuration: The robot's: what an action does.
+        statistics: Normalisation of the actions.
+        configuration: The robot's settings, which define what an action does.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class HeldOut:
 
     @torch.no_grad()
     def measure(self, learner: Learner) -> HeldOutErrors:
-        """Errors of a network, in float32 as inference runs it."""
+        """Measure the errors of a network, in float32 as inference runs it."""
         network = learner.network
         batch = self._batch.to(network.device)
         visual, cognition = learner.features(batch)

@@ -1,7 +1,7 @@
-"""What is minimised: the noise prediction of CogACT, and auxiliary tasks that the simulator has labels for.
+"""The losses: the noise prediction of CogACT, and auxiliary tasks that the simulator has labels for.
 
-The auxiliary heads read what the network computes anyway (projected patches, cognition feature) and are thrown away
-after training: they make the features say where things are long before the actions alone would.
+The auxiliary heads read what the network computes anyway (projected patches, cognition feature) and are discarded after
+training. With them the features tell where things are long before they would with the actions alone.
 """
 
 import math
@@ -50,18 +50,18 @@ class Batch:
     phase: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on another device."""
+        """A copy on another device."""
         return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 @dataclass(frozen=True)
 class SeededNoise:
-    """Noise to predict, several draws per sample (the reference's repeated diffusion steps).
+    """Noise to predict, drawn from a seed: several draws per sample (the reference's repeated diffusion steps).
 
     Attributes:
         values: float32 (draws · batch, horizon, 7), standard normal.
         steps: int64 (draws · batch,), of the 100-step process.
-        dropped: bool (draws · batch,), where the learned null condition stands in for the cognition feature.
+        dropped: bool (draws · batch,), where the learned null condition takes the place of the cognition feature.
     """
 
     values: Tensor
@@ -69,7 +69,7 @@ class SeededNoise:
     dropped: Tensor
 
     def to(self, device: torch.device) -> "SeededNoise":
-        """The same on another device."""
+        """A copy on another device."""
         return SeededNoise(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
@@ -88,20 +88,20 @@ def draw_noise(
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the auxiliary losses beside the motion's 1."""
+    """Weights of the auxiliary losses; the weight of the motion is 1."""
 
     pointer: float = 0.1
-    """Which patch each point is in (cross-entropy)."""
+    """Weight of the patch that each point is in (cross-entropy)."""
     offset: float = 0.2
-    """Where in its patch (Huber, in patches)."""
+    """Weight of the place in that patch (Huber, in patches)."""
     points: float = 0.5
-    """Points in the base frame and the ways between them (Huber, in decimetres)."""
+    """Weight of the points in the base frame and the ways between them (Huber, in decimetres)."""
     phase: float = 0.1
-    """Stage of the expert (cross-entropy)."""
+    """Weight of the stage of the expert (cross-entropy)."""
 
 
 class AuxiliaryHeads(nn.Module):
-    """What is asked of the features in training alone.
+    """Heads that read the features in training only.
 
     Args:
         width: Channels of the language model.

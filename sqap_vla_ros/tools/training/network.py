@@ -1,7 +1,7 @@
-"""A CogACT to be trained: its sizes, and the weights it begins with.
+"""A CogACT to be trained: its sizes, and its initial weights.
 
-The tensors are drawn in the published layout and built into modules by the loaders of published checkpoints, so that
-what is trained is the network that inference runs.
+The tensors are drawn in the published layout and loaded like published checkpoints, so that training and inference run
+the same network.
 """
 
 import math
@@ -31,7 +31,7 @@ _TOKEN_STD = 0.02
 
 @dataclass(frozen=True)
 class Heads:
-    """Numbers of attention heads, which config.json states as `architecture`."""
+    """Numbers of attention heads, the `architecture` of config.json."""
 
     dino_heads: int
     siglip_heads: int
@@ -42,7 +42,7 @@ class Heads:
 
 @dataclass(frozen=True)
 class Size:
-    """Widths are multiples of large powers of two, so that Walsh-Hadamard rotations have large blocks.
+    """Sizes of a network; widths are multiples of large powers of two, for large blocks of Walsh-Hadamard rotations.
 
     Attributes:
         tower: Width and blocks of each tower; the last block never runs.
@@ -94,11 +94,11 @@ def network_shapes(size: Size, vocabulary: int) -> Shapes:
 
 
 def fresh_network(size: Size, vocabulary: int, seed: int) -> CogACT:
-    """A network to begin training with, float32 on the CPU, without gradients yet.
+    """A network with initial weights, float32 on the CPU, without gradients yet.
 
     Args:
-        size: Of all parts.
-        vocabulary: Rows of the embedding table: as many as there are ids in use.
+        size: Its sizes.
+        vocabulary: Rows of the embedding table, one per token id in use.
         seed: The same seed gives the same weights.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -115,7 +115,7 @@ def fresh_network(size: Size, vocabulary: int, seed: int) -> CogACT:
 
 
 def _draw(layout: Layout, depth: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights to begin with.
+    """Initial weights.
 
     Linear layers are Glorot's, and those that write to a residual stream smaller, by how often it is written to; what
     the action head answers is zero.
@@ -146,7 +146,7 @@ def _draw(layout: Layout, depth: int, generator: torch.Generator) -> dict[str, T
 
 
 def sine_cosine_positions(grid: int, width: int) -> Tensor:
-    """Fixed positions of patches to begin with (Dosovitskiy et al. 2021, appendix D.4; Vaswani et al. 2017).
+    """Initial position embeddings of patches (Dosovitskiy et al. 2021, appendix D.4; Vaswani et al. 2017).
 
     Args:
         grid: Patches along each side.

@@ -24,7 +24,7 @@ class PlainAttention(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Replaces one function, calls the others."""
+        """Replace one function, and call the others."""
         if function is functional.scaled_dot_product_attention:
             return _attention(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
@@ -40,7 +40,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """As the function that it stands in for; without dropout and grouped queries, which no trained network has."""
+    """Attention like torch's function, without dropout and grouped queries, which no trained network here has."""
     if dropout_p or enable_gqa:
         raise NotImplementedError("plain attention has neither dropout nor grouped queries")
     query = query * (query.shape[-1] ** -0.5 if scale is None else scale)

@@ -1,4 +1,4 @@
-"""What a training is told."""
+"""Settings of a training."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from sqap_vla_ros.tools.training.network import SIZES
 
 
 class TrainingError(ValueError):
-    """A training that cannot begin or go on; the message says why and what to do."""
+    """A training that cannot begin or be resumed; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,18 @@ class TrainingSettings:
         size: A key of `network.SIZES`.
         samples: Frames to learn from in all, repetitions counted.
         batch: Frames per step.
-        learning_rate: Its peak, of AdamW.
-        seed: Of weights, samples and noise.
-        tasks: Which of the demonstrations' tasks; empty: all.
+        learning_rate: Peak of AdamW's learning rate.
+        seed: Seed of weights, samples and noise.
+        tasks: Names of the demonstrations' tasks to learn; empty: all.
         augment: Whether pictures are shifted, recoloured and disturbed.
-        draws: Draws of noise per frame (the reference's repeated diffusion steps).
+        draws: Number of noise draws per frame (the reference's repeated diffusion steps).
         condition_dropout: Share of draws that see the null condition.
         warm_up: Steps until the peak of the learning rate.
-        weight_decay: Of the matrices.
+        weight_decay: Weight decay of the matrices.
         average: Decay of the exponential average of the weights, per step.
-        gradient_norm: Longer gradients are shortened to it.
-        loss_weights: Of the auxiliary losses.
-        start_from: Directory of an earlier training whose averaged weights to begin with; empty: fresh ones.
+        gradient_norm: Largest norm of the gradients, to which longer ones are clipped.
+        loss_weights: Weights of the auxiliary losses.
+        start_from: Directory of an earlier training whose averaged weights are the initial ones; empty: fresh ones.
     """
 
     size: str = "small"
