@@ -2,7 +2,7 @@
 
 A run has an identity: the settings and hashes that decide what it makes. The first run writes it to a JSON file in the
 directory. A later run with the same identity resumes; one with another identity is refused, because its results could
-not be told from those that are there. Nothing is ever overwritten.
+not be distinguished from those of the first. Nothing is ever overwritten.
 
     run = reserve(out, {"checkpoint": sha256, "tasks": {"pick_can": 0}}, file="evaluation.json", growing=("tasks",))
     episodes = run.record("episodes.jsonl")

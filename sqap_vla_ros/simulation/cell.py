@@ -174,7 +174,7 @@ class SimulatedCell(Node):
             self.get_logger().info(f"success after {self.simulated_s:.1f} s: {self.scene.instruction}")
 
     def _note_violations(self) -> None:
-        """Count violations, at which a real arm would stop, and log the first of a series; here the arm goes on."""
+        """Count violations, at which a real arm would stop, and log the first of a series; here the arm continues."""
         violations = self._arm.violations
         if violations and not self._violated:
             first = violations[0]

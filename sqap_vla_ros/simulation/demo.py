@@ -156,7 +156,7 @@ class Demo:
             bar = progress.add_task("episode", total=self.seconds, state="loading the scene and the policy")
             while cell.returncode is None:
                 if node.returncode is not None or _NODE_GAVE_UP in node.last_lines():
-                    raise DemoError(f"the policy node could not go on; its last lines:\n{node.last_lines()}")
+                    raise DemoError(f"the policy node stopped; its last lines:\n{node.last_lines()}")
                 if self.report.exists():
                     so_far = json.loads(self.report.read_text(encoding="utf-8"))
                     state = f"{so_far['simulated_s']:.1f} of {self.seconds:g} s, {so_far['commands']} commands"

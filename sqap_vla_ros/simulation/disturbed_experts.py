@@ -103,7 +103,7 @@ class Detours:
         return self._drives
 
     def chunk(self, loop: ClosedLoop, T_base_tool: Array, move: Move) -> ActionChunk | None:
-        """The policy's plan every few steps; None where the arm is to go on with the last one."""
+        """The policy's plan every few steps; None where the arm continues with the last one."""
         self._since_plan += 1
         return self._policy.plan(loop.observe()) if self._since_plan % _PLAN_EVERY == 1 else None
 

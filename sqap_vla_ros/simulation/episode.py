@@ -25,7 +25,7 @@ class Planner(Protocol):
     """What decides where the arm goes: a policy, or an expert that knows the scene."""
 
     def plan(self, loop: ClosedLoop) -> ActionChunk | None:
-        """A chunk planned from the present state; None where the arm is to go on with the last one.
+        """A chunk planned from the present state; None where the arm continues with the last one.
 
         Asked at every step at which no command is waiting for its delay to pass.
         """

@@ -22,7 +22,7 @@ class Pacer:
         self._start_s = time.monotonic()
 
     def wait(self, simulated_s: float) -> float:
-        """Wait until the simulation may go on.
+        """Wait until the simulation may continue.
 
         Args:
             simulated_s: Simulated time since this was made (s).

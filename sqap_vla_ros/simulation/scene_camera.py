@@ -72,10 +72,10 @@ class SceneCamera:
         return self.start_rendering().result()
 
     def start_rendering(self) -> Future[NDArray[np.uint8]]:
-        """The image of the present state, as `render` gives it, while the simulation goes on."""
+        """The image of the present state, as `render` gives it, while the simulation continues."""
         self._thread.submit(
             self._renderer.update_scene, self._data, self._index, self._scene_option
-        ).result()  # only now may the simulation go on
+        ).result()  # only now may the simulation continue
         return self._thread.submit(self._renderer.render)
 
     def displace(self, rotation: Vector, translation: Vector) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sqap_vla_ros.config.recipe import Recipe
 from sqap_vla_ros.core.files import write_whole
+from sqap_vla_ros.core.run_directory import RunDirectory, difference
 from sqap_vla_ros.policies.cogact.action_head import ActionHead
 from sqap_vla_ros.policies.cogact.checkpoint import HEAD, LLM, PROJECTOR, VISION, read_parts
 from sqap_vla_ros.policies.cogact.compressed import EMBEDDING, layer_file, read_decoder_layer
@@ -102,6 +104,7 @@ def compress(
 
     Raises:
         CompressionError: The directory is in use for something else, the recipe needs frames, or the disk is full.
+        DirectoryInUse: Another process compresses into it.
         CheckpointError: The checkpoint cannot be used, or has NaN weights.
         TokenizerError: There is no tokenizer.
     """
@@ -130,11 +133,13 @@ def compress(
         on_note(note)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        # Before anything else, so that a directory of ours is told from others.
-        write_manifest(directory, manifest, UNFINISHED)
-        for name, content in beside.items():
-            write_whole(directory / name, content)
-        return _Compression(parts, checkpoint.weights, directory, manifest, torch.device(device), on_step).run(frames)
+        with RunDirectory(directory, resumed=bool(manifest.files)).lock():
+            # Before anything else, so that the directory can be recognised.
+            write_manifest(directory, manifest, UNFINISHED)
+            for name, content in beside.items():
+                write_whole(directory / name, content)
+            compression = _Compression(parts, checkpoint.weights, directory, manifest, torch.device(device), on_step)
+            return compression.run(frames)
     except OSError as error:
         raise CompressionError(
             f"{error} ({_free_gib(directory):.2f} GiB free in {directory}). What is done stays: make room if that "
@@ -175,22 +180,31 @@ def refuse_other_use(directory: Path) -> None:
 
 
 def _begun(directory: Path, identity: Identity, shapes: Shapes) -> Manifest | None:
-    """What an unfinished compression of the same has done; None: nothing was begun."""
+    """The manifest of an unfinished compression with the same identity; None where nothing was begun.
+
+    Raises:
+        CompressionError: An unfinished compression has another identity.
+    """
     if not (directory / UNFINISHED).exists():
         return None
     manifest = read_manifest(directory, UNFINISHED)
-    for name, ours, theirs in (
-        ("checkpoint (its hash differs)", identity.source.sha256, manifest.identity.source.sha256),
-        ("recipe", identity.recipe, manifest.identity.recipe),
-        ("configuration, statistics or tokenizer", identity.beside, manifest.identity.beside),
-        ("calibration", identity.calibration, manifest.identity.calibration),
-        ("network", shapes, manifest.shapes),
-    ):
-        if ours != theirs:
-            raise CompressionError(
-                f"{directory}: an unfinished compression with another {name}; remove it or choose another directory"
-            )
+    if found := difference(_compared(manifest.identity, manifest.shapes), _compared(identity, shapes)):
+        raise CompressionError(
+            f"{directory}: an unfinished compression with another {found}; remove it or choose another directory"
+        )
     return manifest
+
+
+def _compared(identity: Identity, shapes: Shapes) -> dict[str, Any]:
+    """What must be the same for a compression to be resumed, by the names that users know."""
+    made_of = identity.model_dump(mode="json")
+    return {
+        "checkpoint": made_of["source"]["sha256"],
+        "recipe": made_of["recipe"],
+        "configuration, statistics or tokenizer": made_of["beside"],
+        "calibration": made_of["calibration"],
+        "network": shapes.model_dump(mode="json"),
+    }
 
 
 def _notes(recipe: Recipe, frames: CalibrationFrames | None) -> tuple[str, ...]:

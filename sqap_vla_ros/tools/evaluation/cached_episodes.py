@@ -1,4 +1,4 @@
-"""Cached episode results: what one machine has played, another goes on from.
+"""Cached episode results, from which an evaluation resumes on another machine.
 
 An evaluation writes a line per episode into its directory, and hours of playing would be lost with the machine. Cached
 results count only for the weights and settings that they were played with: an evaluation refuses others.

@@ -179,11 +179,11 @@ def noise_errors(network: CogACT, cognition: Tensor, batch: Batch, noise: Seeded
 
 
 def _motion_weights(steps: Tensor) -> Tensor:
-    """What an error of the noise weighs at int64 (n,) steps of the process: float32 (n,), 1 on average over all steps.
+    """The weights of the noise's errors at int64 (n,) steps of the process: float32 (n,), 1 on average over all steps.
 
-    Where noise is most of the input, what can be seen in the image decides, and yet the noise is easily told: its plain
-    error would teach little but the jitter of actions. 1/ᾱ weighs as the prediction of v would (Salimans & Ho 2022,
-    appendix D).
+    Where noise is most of the input, the image decides the actions, and yet the noise is easily predicted: its plain
+    error would teach little but the jitter of actions. Weights of 1/ᾱ are those of the prediction of v (Salimans & Ho
+    2022, appendix D).
     """
     weights = np.minimum(1 / process_schedule().alphas_cumprod, _LARGEST_WEIGHT)
     return torch.from_numpy((weights / weights.mean()).astype(np.float32)).to(steps.device)[steps]

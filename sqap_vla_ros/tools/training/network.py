@@ -24,7 +24,7 @@ from sqap_vla_ros.vlm.weights import Layout, Part
 HORIZON = 16
 _ACTION_DIM = 7
 _GRID, _PATCH_PX, _REGISTERS = 16, 14, 4
-# Rows of the embedding table begin larger than Llama's 0.02, beside patches whose embeddings are of size one.
+# Rows of the embedding table begin larger than Llama's 0.02, since embeddings of patches are of size one.
 _EMBEDDING_STD = 0.1
 _TOKEN_STD = 0.02
 

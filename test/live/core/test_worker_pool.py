@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from stand_in_jobs import die, process_id, refuse_three, square, wait_unless_first
+from stub_jobs import die, process_id, refuse_three, square, wait_unless_first
 
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.core.worker_pool import ParallelError, run_jobs

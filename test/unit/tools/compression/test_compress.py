@@ -197,7 +197,7 @@ def test_a_full_disk_leaves_what_is_done_and_the_run_goes_on_to_the_same_bytes(
     [
         ({"recipe": named_recipe("smoothquant-w4a4", smoothing=None)}, "another recipe"),
         ({"frames": FRAMES}, "another calibration"),
-        ({"seed": 1}, r"another checkpoint .its hash differs."),
+        ({"seed": 1}, "another checkpoint"),
     ],
     ids=["recipe", "calibration", "checkpoint"],
 )
@@ -206,7 +206,7 @@ def test_an_unfinished_run_of_something_else_is_left_as_it_is(
 ) -> None:
     before = hashes(begun), (begun / "unfinished.json").read_bytes()
     run = write_random_checkpoint(tmp_path / "other", "tiny", options["seed"]) if "seed" in options else random_run
-    with pytest.raises(CompressionError, match=f"unfinished compression with {what}; remove it or choose another"):
+    with pytest.raises(CompressionError, match=f"unfinished compression with {what}.*; remove it or choose another"):
         compressed(run, options.get("recipe", NEAREST), begun, frames=options.get("frames"))
     assert (hashes(begun), (begun / "unfinished.json").read_bytes()) == before
     compressed(random_run, NEAREST, begun)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from stand_in_jobs import result_of
+from stub_jobs import result_of
 
 from sqap_vla_ros.config.files import named_file, read_yaml
 from sqap_vla_ros.config.policy import PolicyConfig

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stand_in_jobs import outcome_of
+from stub_jobs import outcome_of
 
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.core.run_directory import RunDirectoryError
