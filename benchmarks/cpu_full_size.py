@@ -26,7 +26,7 @@ LAYERS_OF_GPTQ = 2
 GIB = 2**30
 
 
-def main(work: Path = Path("out/cpu_full_size"), frames: int = 32, recipe: str = "sqap-w4a4") -> None:
+def main(work: Path = Path("out/cpu_full_size"), frames: int = 32, recipe: str = "w4a4") -> None:
     """Measure and write `results/cpu_full_size.json`.
 
     Args:
@@ -86,7 +86,8 @@ def _compress(source: Path, out: Path, name: str, frames: int) -> dict[str, Any]
     from sqap_vla_ros.policies.cogact.checkpoint import VISION, read_parts
     from sqap_vla_ros.policies.cogact.store import vision_tensors
     from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames
-    from sqap_vla_ros.tools.compression.compress import Step, compress
+    from sqap_vla_ros.tools.compression.compress import compress
+    from sqap_vla_ros.tools.compression.run import Step
     from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
     shutil.rmtree(out, ignore_errors=True)

@@ -42,7 +42,7 @@ from sqap_vla_ros.vlm.tokenizer import PromptTokenizer, load_tokenizer
 
 LAYERS = 2
 TEXT_TOKENS = 24
-RECIPES = ("sqap-w4a4", "sqap-w4a4-paper", "sqap-w4a4-online")
+RECIPES = ("w4a4", "w4a4-paper", "w4a4-online")
 # Name in the figures -> policy file, and recipe of the weights (None: bfloat16).
 POLICIES: dict[str, tuple[str, str | None]] = {
     "fp16": ("fp16", None),
@@ -51,10 +51,10 @@ POLICIES: dict[str, tuple[str, str | None]] = {
     "vla_cache": ("vla_cache", None),
     "efficientvla": ("efficientvla", None),
     "pruning": ("sqap", None),
-    "w4a4": ("dense", "sqap-w4a4"),
-    "sqap": ("sqap", "sqap-w4a4"),
-    "sqap_paper": ("sqap", "sqap-w4a4-paper"),
-    "sqap_online": ("sqap", "sqap-w4a4-online"),
+    "w4a4": ("dense", "w4a4"),
+    "sqap": ("sqap", "w4a4"),
+    "sqap_paper": ("sqap", "w4a4-paper"),
+    "sqap_online": ("sqap", "w4a4-online"),
 }
 
 

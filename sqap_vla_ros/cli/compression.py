@@ -20,12 +20,12 @@ class Compress:
     replay.
 
     Example:
-        sqap-vla compress my_run --recipe sqap-w4a4 --calibration my_bag
+        sqap-vla compress my_run --recipe w4a4 --calibration my_bag
     """
 
     checkpoint: tyro.conf.Positional[str]
     """Name in config/checkpoints, run directory, .pt file or Hub id."""
-    recipe: str = "sqap-w4a4"
+    recipe: str = "w4a4"
     """Name of a file in config/recipes, or a path to one."""
     out: Path | None = None
     """New directory; default: next to the run directory, with the recipe's name appended."""
@@ -46,8 +46,9 @@ class Compress:
         """Compress, with progress, and print a summary."""
         from sqap_vla_ros.config.recipe import read_recipe
         from sqap_vla_ros.tools.compression.calibration import read_frames
-        from sqap_vla_ros.tools.compression.compress import Step, compress, refuse_other_use
+        from sqap_vla_ros.tools.compression.compress import compress, refuse_other_use
         from sqap_vla_ros.tools.compression.inspect import summary_table
+        from sqap_vla_ros.tools.compression.run import Step
         from sqap_vla_ros.vlm.checkpoint import open_checkpoint
         from sqap_vla_ros.vlm.runtime.device import choose_device
 
@@ -98,7 +99,7 @@ class Inspect:
     Prints bits, error and bytes of every layer.
 
     Example:
-        sqap-vla inspect my_run-sqap-w4a4 --verify
+        sqap-vla inspect my_run-w4a4 --verify
     """
 
     directory: tyro.conf.Positional[Path]
@@ -128,7 +129,7 @@ class Fidelity:
     and fidelity.png.
 
     Example:
-        sqap-vla fidelity my_run my_run-sqap-w4a4 --frames-from another_bag
+        sqap-vla fidelity my_run my_run-w4a4 --frames-from another_bag
     """
 
     checkpoint: tyro.conf.Positional[str]

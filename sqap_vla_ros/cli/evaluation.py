@@ -22,12 +22,12 @@ class Evaluate:
     camera_translation [m], tf_offset [m], image_noise [grey levels], drop_frames [fraction] and delay [s].
 
     Example:
-        sqap-vla evaluate my_run --policies fp16 sqap@sqap-w4a4 --episodes 25
+        sqap-vla evaluate my_run --policies fp16 sqap@w4a4 --episodes 25
     """
 
     checkpoint: tyro.conf.Positional[str]
     """Name in config/checkpoints, run directory, .pt file or Hub id."""
-    policies: tuple[str, ...] = ("fp16", "sqap@sqap-w4a4")
+    policies: tuple[str, ...] = ("fp16", "sqap@w4a4")
     """POLICY or POLICY@RECIPE, files of config/policies and config/recipes; all are compared with the first one."""
     tasks: tuple[str, ...] = ()
     """Names of tasks, as pick_can; default: those that the checkpoint was trained on, or all where it is not known."""
@@ -141,7 +141,7 @@ class Simpler:
         from sqap_vla_ros.simulation.simpler.policy import SimplerPolicy
         from sqap_vla_ros.simulation.simpler.published import choose
         from sqap_vla_ros.simulation.simpler.report import write_report
-        from sqap_vla_ros.tools.compression.compress import hashes_beside
+        from sqap_vla_ros.tools.compression.companions import companion_hashes
         from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
         episodes = choose(self.robot, self.tasks, self.settings, self.episodes)
@@ -161,7 +161,7 @@ class Simpler:
         tokenizer = Path(self.tokenizer).expanduser() if self.tokenizer else None
         about = {
             "policy": read_policy(self.policy).model_dump(mode="json"),
-            "beside the weights": hashes_beside(open_checkpoint(self.checkpoint), tokenizer),
+            "beside the weights": companion_hashes(open_checkpoint(self.checkpoint), tokenizer),
             "device": policy.metadata.device,
         }
         run = reserve_results(self.out, policy.metadata.policy_id, about)

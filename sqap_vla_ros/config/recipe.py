@@ -1,13 +1,25 @@
 """The recipe: how a checkpoint is compressed."""
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
-from sqap_vla_ros.config.files import named_file, read_yaml
+from sqap_vla_ros.config.files import ConfigurationError, named_file, read_yaml
 from sqap_vla_ros.config.settings import Group, validate
 
 RECIPE_NAME = r"^\w[\w.-]*$"
+# Earlier name -> name. A compressed checkpoint is known by the hash of its manifest, with which results are recorded. A
+# manifest therefore keeps the earlier name, and whoever reads it sees the present one.
+RENAMED: Mapping[str, str] = MappingProxyType(
+    {
+        "sqap-w4a4": "w4a4",
+        "sqap-w4a4-online": "w4a4-online",
+        "sqap-w4a4-paper": "w4a4-paper",
+        "sqap-qvla": "qvla-rotated",
+    }
+)
 
 Rotation = Literal["none", "query_key", "inputs", "residual"]
 
@@ -84,6 +96,15 @@ class Recipe(Group):
         None, description="Mixed precision by action sensitivity; needs calibration frames. Absent: none"
     )
 
+    @field_validator("name", mode="before")
+    @classmethod
+    def _present_name(cls, name: Any) -> Any:
+        return RENAMED.get(name, name) if isinstance(name, str) else name
+
+    @field_serializer("name")
+    def _stored_name(self, name: str) -> str:
+        return next((earlier for earlier, present in RENAMED.items() if present == name), name)
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "Recipe":
         if self.hadamard_block & (self.hadamard_block - 1):
@@ -118,5 +139,7 @@ def read_recipe(name: str) -> Recipe:
     Raises:
         ConfigurationError: There is no such file, or a setting in it cannot be used.
     """
+    if name in RENAMED:
+        raise ConfigurationError(f"recipe '{name}': the name is now '{RENAMED[name]}'; give that one")
     path = named_file("recipes", name)
     return validate(Recipe, read_yaml(path), str(path))

@@ -25,7 +25,7 @@ def memory_kib(field: str) -> int:
 def main(directory: Path) -> None:
     """Warm up on a tiny checkpoint, then measure."""
     torch.set_num_threads(1)
-    recipe = named_recipe("sqap-w4a4", weights={"bits": 4, "rounding": "nearest", "clip_search": False})
+    recipe = named_recipe("w4a4", weights={"bits": 4, "rounding": "nearest", "clip_search": False})
     compressed(write_random_checkpoint(directory / "tiny", "tiny"), recipe, directory / "warm")
     shapes = networks.small_shapes((32, 2), (256, 24), (48, 2))
     shapes = shapes.model_copy(update={"language": replace(shapes.language, vocabulary=512)})

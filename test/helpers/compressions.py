@@ -12,7 +12,8 @@ from sqap_vla_ros.config.recipe import Recipe
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.policies.cogact.store import Manifest
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames
-from sqap_vla_ros.tools.compression.compress import Step, compress
+from sqap_vla_ros.tools.compression.compress import compress
+from sqap_vla_ros.tools.compression.run import Step
 from sqap_vla_ros.vlm.checkpoint import COMPRESSED, UNFINISHED, open_checkpoint
 
 INSTRUCTION = "open the top drawer"

@@ -46,6 +46,8 @@ def summary_table(directory: Path, manifest: Manifest) -> Table:
     if calibration := identity.calibration:
         sources = ", ".join(calibration.sources)
         table.add_row("calibrated on", f"{calibration.frames} frames of {sources}, SHA-256 {calibration.sha256[:12]}…")
+    else:
+        table.add_row("calibrated on", "no frames: nothing is calibrated or smoothed; --calibration gives some")
     for note in manifest.notes:
         table.add_row("note", note)
     table.add_row("size", f"{filesize.decimal(manifest.nbytes)} in {len(manifest.files)} files")

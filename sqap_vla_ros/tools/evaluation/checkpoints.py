@@ -10,7 +10,9 @@ from sqap_vla_ros.core.worker_pool import run_jobs
 from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.simulation.tasks import Task
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_frames
-from sqap_vla_ros.tools.compression.compress import Step, compress, hashes_beside
+from sqap_vla_ros.tools.compression.companions import companion_hashes
+from sqap_vla_ros.tools.compression.compress import compress
+from sqap_vla_ros.tools.compression.run import Step
 from sqap_vla_ros.vlm.checkpoint import COMPRESSED, Checkpoint
 
 RECORDED = ("demonstrations recorded for it",)
@@ -57,7 +59,7 @@ def compressed_with(
         compress(checkpoint, recipe, directory, frames=frames(), tokenizer=tokenizer, on_step=on_step, on_note=on_note)
         return directory
     made_of = read_manifest(directory).identity
-    if made_of.source.sha256 != checkpoint.sha256() or made_of.beside != hashes_beside(checkpoint, tokenizer):
+    if made_of.source.sha256 != checkpoint.sha256() or made_of.beside != companion_hashes(checkpoint, tokenizer):
         raise RunDirectoryError(
             f"{directory}: was made from another checkpoint ({made_of.source.name}); remove it, or choose another "
             "directory for the evaluation"

@@ -13,7 +13,8 @@ from sqap_vla_ros.config.robot import Configuration, load_configuration
 from sqap_vla_ros.core.worker_pool import run_jobs
 from sqap_vla_ros.simulation.tasks import TASKS, Task
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_frames
-from sqap_vla_ros.tools.compression.compress import Step, hashes_beside
+from sqap_vla_ros.tools.compression.companions import companion_hashes
+from sqap_vla_ros.tools.compression.run import Step
 from sqap_vla_ros.tools.evaluation.checkpoints import RECORDED, compressed_with, recorded_frames
 from sqap_vla_ros.tools.evaluation.episodes import STATE_PERIOD_S, EpisodeJob, EpisodeResult, play
 from sqap_vla_ros.tools.evaluation.records import Identity, Records
@@ -224,7 +225,7 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
         about[str(variant)] = {"policy": policy.model_dump(mode="json"), "weights_sha256": hashes[variant]}
     tasks = {task.name: asdict(task) for task in evaluation.tasks}
     loop = _loop(evaluation, configurations[evaluation.variants[0]])
-    beside = {"configuration, statistics or tokenizer of the checkpoint": hashes_beside(source, tokenizer)}
+    beside = {"configuration, statistics or tokenizer of the checkpoint": companion_hashes(source, tokenizer)}
     identity = Identity(source.sha256(), {**loop, **beside}, tasks, about)
     jobs = tuple(
         EpisodeJob(task, variant, condition, number, configurations[variant], hashes[variant], evaluation.plan_period_s)

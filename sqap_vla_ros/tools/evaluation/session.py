@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sqap_vla_ros.core.worker_pool import run_jobs
-from sqap_vla_ros.tools.compression.compress import Step
+from sqap_vla_ros.tools.compression.run import Step
 from sqap_vla_ros.tools.evaluation.plots import Bar, plot_robustness, plot_success
 from sqap_vla_ros.tools.evaluation.report import Row, in_percent, summarise, write_report
 from sqap_vla_ros.tools.evaluation.run import Evaluation, Prepared, prepare

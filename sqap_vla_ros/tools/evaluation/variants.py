@@ -37,7 +37,7 @@ class Variant:
         """
         policy, at, recipe = word.partition("@")
         if not policy or (at and not recipe):
-            raise ConfigurationError(f"policies: '{word}': expected POLICY or POLICY@RECIPE, as in sqap@sqap-w4a4")
+            raise ConfigurationError(f"policies: '{word}': expected POLICY or POLICY@RECIPE, as in sqap@w4a4")
         return cls(policy, recipe)
 
     def __str__(self) -> str:

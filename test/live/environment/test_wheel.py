@@ -75,8 +75,8 @@ def test_the_wheel_says_its_version(installation: Installation, tmp_path: Path) 
 @pytest.mark.timeout(300)
 def test_the_wheel_compresses_a_checkpoint(installation: Installation, tmp_path: Path) -> None:
     write_random_checkpoint(tmp_path / "tiny", "tiny")
-    installation.sqap_vla("compress", "tiny", "--recipe", "sqap-w4a4", "--device", "cpu", directory=tmp_path)
-    assert (tmp_path / "tiny-sqap-w4a4" / "compressed.json").is_file()
+    installation.sqap_vla("compress", "tiny", "--recipe", "w4a4", "--device", "cpu", directory=tmp_path)
+    assert (tmp_path / "tiny-w4a4" / "compressed.json").is_file()
 
 
 @pytest.mark.slow

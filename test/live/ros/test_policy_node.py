@@ -71,9 +71,9 @@ def test_the_metadata_is_latched(make_cell: MakeCell) -> None:
 
 
 def test_the_metadata_names_the_recipe_of_compressed_weights() -> None:
-    metadata = replace(sleeping(Configuration(), print).metadata, weights="sqap-w4a4", recipe="sqap-w4a4")
+    metadata = replace(sleeping(Configuration(), print).metadata, weights="w4a4", recipe="w4a4")
     message = metadata_message(metadata, "synthetic", 0)
-    assert message.recipe == message.weights == "sqap-w4a4"
+    assert message.recipe == message.weights == "w4a4"
 
 
 def test_the_status_says_that_all_is_well(make_cell: MakeCell) -> None:

@@ -81,12 +81,12 @@ def test_a_checkpoint_is_compressed_beside_it_and_can_be_inspected(
     command = ["compress", run_directory, "--calibration", source, "--frames", 2, "--instruction", "open the drawer"]
     code, out, error = sqap_vla(*command)
     assert (code, error) == (0, "")
-    made = run_directory.with_name("tiny-sqap-w4a4")
+    made = run_directory.with_name("tiny-w4a4")
     assert f"sqap-vla inspect {made}" in out and "2 frames of" in out
 
     code, out, error = sqap_vla("inspect", made, "--verify")
     assert (code, error) == (0, "")
-    assert "llm 2 down_proj" in out and "sqap-w4a4" in out and "all 7 files are as they were written" in out
+    assert "llm 2 down_proj" in out and "w4a4" in out and "all 7 files are as they were written" in out
 
     code, _, error = sqap_vla(*command)
     assert code == 2 and "holds a complete compressed checkpoint; choose another directory" in error
@@ -130,7 +130,7 @@ def test_an_impossible_recipe_is_refused_before_anything_is_made(
 
 def test_an_unknown_recipe_is_refused_with_those_there_are(sqap_vla: SqapVla, run_directory: Path) -> None:
     code, _, error = sqap_vla("compress", run_directory, "--recipe", "w2a2")
-    assert code == 2 and "no w2a2.yaml" in error and "sqap-w4a4" in error
+    assert code == 2 and "no w2a2.yaml" in error and "w4a4" in error
 
 
 def test_a_calibration_bag_without_images_is_refused_before_anything_is_made(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sqap_vla_ros.config.files import ConfigurationError, config_directory, read_yaml
-from sqap_vla_ros.config.recipe import Recipe
+from sqap_vla_ros.config.recipe import RENAMED, Recipe, read_recipe
 from sqap_vla_ros.config.settings import validate
 
 FILES = sorted((config_directory() / "recipes").glob("*.yaml"))
@@ -73,3 +73,17 @@ def test_a_recipe_needs_a_name() -> None:
 )
 def test_what_cannot_be_done_without_frames_is_known(values: dict[str, Any], what: str) -> None:
     assert validate(Recipe, {"name": "mine", **values}, "my recipe").needs_frames == what
+
+
+@pytest.mark.parametrize(("earlier", "present"), RENAMED.items())
+def test_an_earlier_name_is_refused_with_the_present_one(earlier: str, present: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"'{present}'"):
+        read_recipe(earlier)
+
+
+def test_a_renamed_recipe_is_stored_as_before_and_read_under_its_present_name() -> None:
+    recipe = read_recipe("w4a4")
+    stored = recipe.model_dump(mode="json")
+    assert stored["name"] == "sqap-w4a4"
+    assert Recipe.model_validate(stored) == recipe
+    assert read_recipe("qvla").model_dump()["name"] == "qvla"

@@ -7,7 +7,7 @@ import pytest
 from sqap_vla_ros.config.files import config_directory, named_checkpoint
 from sqap_vla_ros.config.recipe import read_recipe
 from sqap_vla_ros.policies.cogact.store import read_manifest
-from sqap_vla_ros.tools.compression.compress import hashes_beside
+from sqap_vla_ros.tools.compression.companions import companion_hashes
 from sqap_vla_ros.tools.compression.inspect import verify
 from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 
@@ -17,8 +17,8 @@ def test_the_compressed_checkpoint_is_made_of_the_float_one_with_the_recipe_of_i
     original = open_checkpoint("libero_small")
     manifest = read_manifest(directory)
     assert manifest.identity.source.sha256 == original.sha256()
-    assert manifest.identity.beside == hashes_beside(original, None)
-    assert manifest.identity.recipe == read_recipe("sqap-w4a4")
+    assert manifest.identity.beside == companion_hashes(original, None)
+    assert manifest.identity.recipe == read_recipe("w4a4")
     assert manifest.identity.calibration is not None and manifest.identity.calibration.frames == 32
     verify(directory, manifest)
 

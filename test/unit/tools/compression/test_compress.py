@@ -13,13 +13,14 @@ from file_size_limit import largest_file
 
 from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
-from sqap_vla_ros.tools.compression.compress import CompressionError, Step
+from sqap_vla_ros.tools.compression.compress import CompressionError
+from sqap_vla_ros.tools.compression.run import Step
 from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.tokenizer import TokenizerError
 from sqap_vla_ros.vlm.weights import CheckpointError
 
 NEAREST = named_recipe("smoothquant-w8a8", smoothing=None)
-FULL = named_recipe("sqap-w4a4")
+FULL = named_recipe("w4a4")
 STEPS = 4 + 3  # towers, projector, embedding and head; then the layers
 FRAMES = drawn_frames(1)
 
@@ -110,8 +111,8 @@ def test_frames_are_named_in_the_json_and_every_layer_has_an_output_error(random
 @pytest.mark.parametrize(
     ("recipe", "note"),
     [
-        (FULL, ("no calibration frames, so without GPTQ (weights are rounded to nearest) and without smoothing",)),
-        (named_recipe("smoothquant-w8a8"), ("no calibration frames, so without smoothing",)),
+        (FULL, ("no calibration frames: weights are rounded to nearest in place of GPTQ and nothing is smoothed",)),
+        (named_recipe("smoothquant-w8a8"), ("no calibration frames: nothing is smoothed",)),
         (NEAREST, ()),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -166,7 +167,7 @@ def test_a_run_with_frames_that_was_stopped_before_every_step_comes_to_the_same_
 
 
 def test_what_a_killed_run_left_half_written_is_written_again(begun: Path, random_run: Path, whole: Path) -> None:
-    for name in ("unfinished.json.part", "compressed.json.part", "weights/llm_layer_01.part"):
+    for name in ("unfinished.json.part", "compressed.json.part", "weights/llm_layer_01.safetensors.part"):
         (begun / name).write_bytes(b"half of it")
     (begun / "tokenizer.json").write_bytes(b"half of it")
     compressed(random_run, NEAREST, begun)

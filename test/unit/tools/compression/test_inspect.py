@@ -19,7 +19,7 @@ from sqap_vla_ros.vlm.weights import CheckpointError
 def directory(random_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated compression; not to be changed."""
     directory = tmp_path_factory.mktemp("inspected") / "out"
-    compressed(random_run, named_recipe("sqap-w4a4"), directory, frames=drawn_frames(1))
+    compressed(random_run, named_recipe("w4a4"), directory, frames=drawn_frames(1))
     return directory
 
 
@@ -62,13 +62,14 @@ def test_the_table_fits_a_terminal_of_100_columns(manifest: Manifest) -> None:
 
 def test_the_summary_tells_recipe_origin_calibration_and_size(directory: Path, manifest: Manifest) -> None:
     text = printed(summary_table(directory, manifest), 300)
-    for words in ("sqap-w4a4", "random-cogact.pt", "1 frames of noise 0", "in 7 files", "self_attn.q_proj"):
+    for words in ("w4a4", "random-cogact.pt", "1 frames of noise 0", "in 7 files", "self_attn.q_proj"):
         assert words in text
 
 
 def test_the_summary_tells_what_was_left_out(random_run: Path, tmp_path: Path) -> None:
     manifest = compressed(random_run, named_recipe("smoothquant-w8a8"), tmp_path / "out")
-    assert "without smoothing" in printed(summary_table(tmp_path / "out", manifest), 300)
+    text = printed(summary_table(tmp_path / "out", manifest), 300)
+    assert "no calibration frames: nothing is smoothed" in text and "nothing is calibrated" in text
 
 
 def test_a_whole_directory_is_verified(directory: Path, manifest: Manifest) -> None:

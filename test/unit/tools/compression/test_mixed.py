@@ -14,7 +14,7 @@ from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
 from sqap_vla_ros.policies.cogact.model import CogACT, Prediction
 from sqap_vla_ros.policies.cogact.store import read_manifest
-from sqap_vla_ros.tools.compression.compress import Step
+from sqap_vla_ros.tools.compression.run import Step
 from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.lowbit.integers import absmax_scales
 from sqap_vla_ros.vlm.lowbit.products import Backend, exact_on_cpu
@@ -40,7 +40,7 @@ def apart(one: Prediction, other: Prediction) -> float:
     return float(np.linalg.norm(one.cognition - other.cognition) / np.linalg.norm(other.cognition))
 
 
-@pytest.fixture(scope="module", params=["qvla", "sqap-qvla"])
+@pytest.fixture(scope="module", params=["qvla", "qvla-rotated"])
 def mixed(request: pytest.FixtureRequest, random_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A compression; not to be changed."""
     directory = tmp_path_factory.mktemp(request.param) / "out"

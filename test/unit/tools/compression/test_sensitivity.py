@@ -105,7 +105,7 @@ class Sampled:
     measured: Tensor
 
 
-@pytest.fixture(scope="module", params=["qvla", "sqap-qvla"])
+@pytest.fixture(scope="module", params=["qvla", "qvla-rotated"])
 def sampled(request: pytest.FixtureRequest, model: CogACT) -> Sampled:
     layers, embeddings = prepared_layers(model, request.param), frames(4, 0)
     costs, exact = sensitivities(model, layers, embeddings), actions(model, layers, embeddings)

@@ -20,7 +20,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def quantised_layer(model: CogACT, bits: int) -> QuantDecoderLayer:
-    """A random layer of the model's shape, online rotations where the recipe sqap-w4a4 has them."""
+    """A random layer of the model's shape, online rotations where the recipe w4a4 has them."""
     shape, linears = model.language.shape, {}
     for name in LINEARS:
         rows = shape.width if name in (MLP_OUTPUT, ATTENTION_OUTPUT) else shape.heads * shape.head_width

@@ -57,7 +57,7 @@ def test_a_float_network_is_the_same_to_the_last_digits(random_run: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("recipe", ["sqap-w4a4", "sqap-w4a4-online"])
+@pytest.mark.parametrize("recipe", ["w4a4", "w4a4-online"])
 def test_a_network_of_8_bits_stays_as_it_was(random_run: Path, tmp_path: Path, recipe: str) -> None:
     changes = {"weights": {"bits": 8, "rounding": "nearest"}, "activations": {"bits": 8, "clip": 1.0}}
     model = quantised(random_run, tmp_path / "compressed", recipe, smoothing=None, **changes)
