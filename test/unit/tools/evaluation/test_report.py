@@ -5,17 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import pytest
 from stub_jobs import result_of
 
 from sqap_vla_ros.config.files import named_file, read_yaml
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.recipe import read_recipe
 from sqap_vla_ros.config.settings import validate
-from sqap_vla_ros.core.run_directory import Record, RunDirectoryError
-from sqap_vla_ros.tools.evaluation.cached_episodes import FILES, cached_episodes
 from sqap_vla_ros.tools.evaluation.comparison import ROWS, comparable_results, figures, merged
-from sqap_vla_ros.tools.evaluation.episodes import EpisodeResult
 from sqap_vla_ros.tools.evaluation.plots import Bar, plot_robustness, plot_success
 from sqap_vla_ros.tools.evaluation.report import Row, markdown, summarise, write_report
 
@@ -112,31 +108,3 @@ def test_rows_that_are_not_named_stay_if_weights_and_tasks_are_the_same() -> Non
     assert comparable_results(content, "weights", TASKS) == content
     assert comparable_results(content, "others", TASKS) == comparable_results(content, "weights", TASKS[:1]) == {}
     assert comparable_results({}, "weights", TASKS) == {}
-
-
-def test_an_evaluation_begins_with_cached_episodes(tmp_path: Path) -> None:
-    cache, out = tmp_path / "cache", tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt), cached_episodes(cache, out):
-        out.mkdir()
-        for name in FILES:
-            (out / name).write_text("first")
-        raise KeyboardInterrupt
-    elsewhere = tmp_path / "elsewhere"
-    with cached_episodes(cache, elsewhere):
-        assert all((elsewhere / name).read_text() == "first" for name in FILES)
-        (elsewhere / "episodes.jsonl").write_text("second")
-    with cached_episodes(cache, out):  # has episodes of its own
-        assert (out / "episodes.jsonl").read_text() == "first"
-    hint = f"other weights; to begin anew, remove {out} and {cache}"
-    with pytest.raises(RunDirectoryError, match=hint), cached_episodes(cache, out):
-        raise RunDirectoryError("other weights")
-
-
-@pytest.mark.parametrize("name", ["closed_loop", "planted_outliers"])
-def test_the_cached_episodes_of_the_repository_are_read(name: str) -> None:
-    cache = Path(__file__).parents[4] / "benchmarks" / "results" / "episodes" / name
-    lines = (cache / "episodes.jsonl").read_text().splitlines()
-    results = Record(cache / "episodes.jsonl").read(lambda entry: EpisodeResult(**entry))
-    assert len({result.key for result in results}) == len(lines) > 100
-    policies = json.loads((cache / "evaluation.json").read_text())["policies"]
-    assert {result.variant for result in results} <= set(policies)
