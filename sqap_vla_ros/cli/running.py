@@ -67,4 +67,5 @@ def _shorten_hints(command: type[Any]) -> None:
 def make_console() -> Console:
     """Make the console that commands print to."""
     is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if is_sized else _PIPE_WIDTH)
+    # No text of this project is markup: a unit or a path may stand in brackets.
+    return Console(width=None if is_sized else _PIPE_WIDTH, markup=False)

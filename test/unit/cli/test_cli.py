@@ -68,6 +68,11 @@ def pictures(path: Path) -> Path:
     return path
 
 
+def test_a_unit_in_brackets_is_printed(sqap_vla: SqapVla) -> None:
+    code, out, _ = sqap_vla("bench", "--calculated")
+    assert code == 0 and "floors [ms]" in out
+
+
 def test_the_options_of_compress_are_listed(sqap_vla: SqapVla) -> None:
     _, out, _ = sqap_vla("compress", "--help")
     for option in ("run directory", "--recipe", "--out", "--calibration", "--frames", "--tokenizer", "--device"):

@@ -63,7 +63,7 @@ def imports(*folders: str) -> dict[str, str]:
         for path in sorted((ROOT / folder).rglob("*.py")):
             for module in _imported(ast.parse(path.read_text(encoding="utf-8"))):
                 found.setdefault(module.partition(".")[0], str(path.relative_to(ROOT)))
-    ours = {"sqap_vla_ros", "sqap_vla", "benchmarks", *_stems(HELPERS), *_stems(ROOT / "environment")}
+    ours = {"sqap_vla_ros", "sqap_vla", "benchmarks", "generators", *_stems(HELPERS), *_stems(ROOT / "environment")}
     return {name: path for name, path in found.items() if name not in ours | sys.stdlib_module_names}
 
 
@@ -101,9 +101,9 @@ def test_everything_that_the_package_imports_is_declared() -> None:
     assert not_declared(imports("sqap_vla_ros", "launch"), declared(*ON_THE_ROBOT)) == {}
 
 
-def test_everything_that_tests_and_benchmarks_import_is_declared() -> None:
-    modules = imports("test", "benchmarks", "environment")
-    assert not_declared(modules, declared(*ON_THE_ROBOT, "test")) == {}
+def test_everything_that_tests_documentation_and_benchmarks_import_is_declared() -> None:
+    modules = imports("test", "benchmarks", "environment", "examples", "docs")
+    assert not_declared(modules, declared(*ON_THE_ROBOT, "test", "docs")) == {}
 
 
 def test_every_dependency_is_imported() -> None:
@@ -123,8 +123,9 @@ def test_the_wheels_of_ros_bring_what_package_xml_names() -> None:
     assert in_ros - NOT_IN_WHEELS - wheels == set()
 
 
-def test_pip_and_ros_give_the_package_one_version_and_licence() -> None:
+def test_version_and_licence_are_the_same_everywhere() -> None:
     assert ROS.findtext("version") == sqap_vla_ros.__version__
+    assert f"\nversion: {sqap_vla_ros.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert ROS.findtext("license") == PROJECT["license"]
     assert PROJECT["dynamic"] == ["version", "scripts"]
 
