@@ -1,15 +1,15 @@
 """Fills the figures of `results/` into Markdown: the documentation's pages, and the figures of the README.
 
-A page names a figure in double braces: `{{ soak.ticks | .0f }}` is one value in the given format,
-`{{ table closed_loop }}` a table with a row per policy, `{{ cases faults }}` the list of cases, and
-`{{ origin soak }}` the command, the date and the machine. `python -m benchmarks.tables` writes the README's figures;
-`--check` only says whether they are current.
+A page names a figure in double braces: `{{ soak.ticks | .0f }}` is one value in the given format;
+`{{ table closed_loop }}` a table with a row per policy, and `{{ table closed_loop task_ }}` its columns of that name;
+`{{ cases faults }}` the list of cases; `{{ origin soak }}` the command, the date and the machine.
+`python -m benchmarks.tables` writes the README's figures; `--check` only says whether they are current.
 """
 
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tyro
@@ -20,7 +20,7 @@ from benchmarks.results import RESULTS
 README = RESULTS.parents[1] / "README.md"
 SUMMARY = RESULTS.parents[1] / "docs" / "snippets" / "summary.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-_PLACE = re.compile(r"\{\{ *(?:(table|cases|origin) (\w+)|(\w+)\.([^|}]+?) *\| *([^}]*?)) *\}\}")
+_PLACE = re.compile(r"\{\{ *(?:(table|cases|origin) (\w+)((?: \w+)*)|(\w+)\.([^|}]+?) *\| *([^}]*?)) *\}\}")
 
 
 def read(stem: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def read(stem: str) -> dict[str, Any]:
     return content
 
 
-def cells(stem: str) -> Iterator[tuple[str, str, str, float]]:
+def cells(stem: str, wanted: Sequence[str] = ()) -> Iterator[tuple[str, str, str, float]]:
     """Figures of a table as (name, row, column, value)."""
     columns = TABLES["gpu" if stem.startswith("gpu_") else stem].columns
     # The longest pattern first: `success_*` would take `success_*_low` for a row of its own.
@@ -44,15 +44,21 @@ def cells(stem: str) -> Iterator[tuple[str, str, str, float]]:
     for name, value in read(stem)["figures"].items():
         for before, after, column in patterns:
             if name.startswith(before) and name.endswith(after):
-                yield name, name.removeprefix(before).removesuffix(after), column, value
+                if not wanted or column.startswith(tuple(wanted)):
+                    yield name, name.removeprefix(before).removesuffix(after), column, value
                 break
 
 
-def table(stem: str) -> str:
-    """A table with a row per policy, recipe or disturbance; columns without a figure are left out."""
+def table(stem: str, wanted: Sequence[str] = ()) -> str:
+    """A table with a row per policy, recipe or disturbance; columns without a figure are left out.
+
+    Args:
+        stem: Name of the file of results.
+        wanted: Beginnings of the columns' names; none: all columns.
+    """
     spec = TABLES["gpu" if stem.startswith("gpu_") else stem]
     rows: dict[str, dict[str, str]] = {}
-    for _, row, column, value in cells(stem):
+    for _, row, column, value in cells(stem, wanted):
         rows.setdefault(row, {})[column] = format(value, spec.columns[column][1])
     order, labels = list(spec.columns), list(spec.labels)
     names = sorted(rows, key=lambda row: labels.index(row) if row in labels else len(labels))
@@ -106,9 +112,11 @@ def fill(text: str) -> str:
     """
 
     def filled(match: re.Match[str]) -> str:
-        kind, whole, stem, name, form = match.groups()
+        kind, whole, columns, stem, name, form = match.groups()
+        if kind == "table":
+            return table(whole, columns.split())
         if kind:
-            return {"table": table, "cases": cases, "origin": origin}[kind](whole)
+            return {"cases": cases, "origin": origin}[kind](whole)
         figures = read(stem)["figures"]
         if name not in figures:
             raise ValueError(f"{match[0]}: {stem}.json has no figure '{name}'")
@@ -120,9 +128,9 @@ def fill(text: str) -> str:
 def named_figures(text: str) -> set[tuple[str, str]]:
     """Which figures, as (file, name), a text shows."""
     found = set()
-    for kind, whole, stem, name, _ in _PLACE.findall(text):
+    for kind, whole, columns, stem, name, _ in _PLACE.findall(text):
         if kind == "table":
-            found |= {(whole, figure) for figure, *_ in cells(whole)}
+            found |= {(whole, figure) for figure, *_ in cells(whole, columns.split())}
         elif not kind:
             found.add((stem, name))
     return found

@@ -45,4 +45,7 @@ def message(path: Path) -> str:
             rows.append([name, f"`{match['type']}`", unit[1] if unit else "", meaning])
     table = ["| name | type | unit | meaning |", "| --- | --- | --- | --- |"]
     table += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    return f"\n## {path.stem}\n\n{' '.join(introduction)}\n\n" + "\n".join(table) + "\n"
+    listed = "\n".join(table)
+    return (
+        f'\n## {path.stem}\n\n{" ".join(introduction)}\n\n<div class="fields message" markdown>\n\n{listed}\n\n</div>\n'
+    )

@@ -34,7 +34,8 @@ def pages() -> dict[str, str]:
 def _tables(kind: str) -> str:
     parts = []
     for group, rows in groupby(settings(kind), key=lambda setting: setting.group):
-        parts.append(f"\n## {f'`{group}`' if group else 'At the top of the file'}\n\n{_table(list(rows))}\n")
+        head = f"`{group}`" if group else "At the top of the file"
+        parts.append(f'\n## {head}\n\n<div class="fields settings" markdown>\n\n{_table(list(rows))}\n\n</div>\n')
     return "".join(parts)
 
 
