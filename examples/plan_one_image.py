@@ -7,7 +7,7 @@ from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.policies.registry import load_policy
 
-policy = load_policy(load_configuration("libero_panda", checkpoint="config/checkpoints/libero_small"), print)
+policy = load_policy(load_configuration("libero_panda", checkpoint="libero_small"), print)
 observation = Observation(
     stamp_ns=0,  # also the seed of the plan's noise
     image=np.asarray(Image.open("examples/drawer.png")),

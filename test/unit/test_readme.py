@@ -2,16 +2,19 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 from generators import plots
 from paths import ROOT
 
 from benchmarks.columns import TABLES
 from benchmarks.results import RESULTS
 from benchmarks.tables import BEGIN, END, README, cases, fill, main, named_figures, origin, readme, table
+from sqap_vla_ros.cli import COMMANDS
 from sqap_vla_ros.core.rejection import Cause
 from sqap_vla_ros.simulation.tasks import TASKS
 
@@ -98,6 +101,15 @@ def test_the_model_card_has_the_measured_success() -> None:
             for name in ("success_{}", "success_{}_low", "success_{}_high", "played_{}")
         )
         assert f"| {value} | {low} to {high} | {episodes} |" in card
+
+
+@pytest.mark.parametrize("page", [*REPOSITORY, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_of_a_page_can_be_given(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = "\n".join(re.findall(r"^ *```bash\n.*?```", text, re.MULTILINE | re.DOTALL))
+    for line in re.findall(r"^ *(?:\S*/)?sqap-vla (\w.*)$", blocks, re.MULTILINE):
+        name, *words = shlex.split(line, comments=True)
+        tyro.cli(COMMANDS[name].load(), args=words)  # exits where it cannot
 
 
 def test_troubleshooting_has_a_row_for_every_cause() -> None:
