@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
+from sqap_vla_ros.core.files import whole_file
 from sqap_vla_ros.policies.cogact.published import layouts, published_shapes
 from sqap_vla_ros.testing.random_checkpoint import write_run_files
 from sqap_vla_ros.vlm.weights import Shape
@@ -38,16 +39,14 @@ def write_full_size(directory: Path, decoder_layers: int | None = None) -> Path:
         for name, shape in {**layout.required, **layout.optional}.items()
     }
     generator = torch.Generator().manual_seed(0)
-    unfinished = weights.with_suffix(".part")
-    with unfinished.open("wb") as file, Progress() as progress:
+    write_run_files(directory, "random-base", {})
+    with whole_file(weights) as part, part.open("wb") as file, Progress() as progress:
         task = progress.add_task("writing random weights", total=sum(math.prod(shape) for shape in shapes.values()))
         header = json.dumps(_header(shapes)).encode()
         file.write(struct.pack("<Q", len(header)) + header)
         for name, shape in shapes.items():
             file.write(_draw(name, shape, generator).view(torch.uint8).numpy().data)
             progress.advance(task, math.prod(shape))
-    write_run_files(directory, "random-base", {})
-    unfinished.replace(weights)
     return directory
 
 

@@ -15,6 +15,7 @@ from sqap_vla_ros.bags.recovery import is_storage, stem, storage_files
 from sqap_vla_ros.config.files import ConfigurationError, named_file
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group
+from sqap_vla_ros.core.files import write_whole
 
 JOB_FILE = "job.json"  # written last: what is in its directory is complete, and was made by this job
 ERROR_FILE = "error.txt"
@@ -102,7 +103,7 @@ class ReplayJob(Group):
             policies: As `policy_state` had them before policy and baseline were loaded.
         """
         mark = json.dumps(self._mark(bag_files, policies), indent=2)
-        (self.out / JOB_FILE).write_text(f"{mark}\n", encoding="utf-8")
+        write_whole(self.out / JOB_FILE, f"{mark}\n".encode())
 
     def _mark(self, bag_files: FileStates, policies: list[PolicyState]) -> dict[str, Any]:
         return {
