@@ -5,6 +5,7 @@ from pathlib import Path
 
 import huggingface_hub
 import torch
+from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor
 
@@ -100,7 +101,7 @@ def find_tokenizer(checkpoint_directory: Path, directory: Path | None = None) ->
         return place / TOKENIZER_FILE
     if directory is not None:
         raise TokenizerError(f"{directory}: no {TOKENIZER_FILE} there. {_where()}")
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         raise TokenizerError(f"no {TOKENIZER_FILE} in {checkpoint_directory}, and HF_HUB_OFFLINE is set. {_where()}")
     try:
         # Of the Hub's two ways, the one that does not retry for half a minute without a network.

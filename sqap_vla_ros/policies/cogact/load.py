@@ -20,9 +20,9 @@ from sqap_vla_ros.policies.cogact.layer_importance import drawn_frames, layer_im
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.policy import SAMPLE_INSTRUCTION, CogACTPolicy
 from sqap_vla_ros.policies.cogact.store import read_manifest
-from sqap_vla_ros.policies.cogact.token_choice import TokenDropping, prune_before_layer
 from sqap_vla_ros.vlm.checkpoint import Checkpoint, open_checkpoint
 from sqap_vla_ros.vlm.pruning.efficientvla import least_important
+from sqap_vla_ros.vlm.pruning.registry import TokenDropping, prune_before_layer
 from sqap_vla_ros.vlm.runtime.device import choose_device
 from sqap_vla_ros.vlm.statistics import ActionStatistics, choose_statistics
 from sqap_vla_ros.vlm.tokenizer import PromptTokenizer, load_tokenizer
@@ -136,7 +136,11 @@ def _load_model(
 def _with_layers_for(
     pruning: PruningConfig | None, model: CogACT, tokenizer: PromptTokenizer, on_progress: Callable[[str], None]
 ) -> tuple[CogACT, Sequence[int]]:
-    """The network without the layers that EfficientVLA drops, and these; sure that tokens leave before one it has."""
+    """The network without the layers that EfficientVLA drops, and the indices of these layers.
+
+    Raises:
+        ConfigurationError: A layer to drop, or the layer before which tokens are dropped, does not exist.
+    """
     depth = len(model.language.layers)
     dropped: Sequence[int] = ()
     if isinstance(pruning, EfficientVlaConfig):

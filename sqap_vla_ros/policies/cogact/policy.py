@@ -16,9 +16,9 @@ from sqap_vla_ros.policies.cogact.continuation import held_actions
 from sqap_vla_ros.policies.cogact.diffusion import PROCESS_STEPS, Ddim, Ddpm, Sampler
 from sqap_vla_ros.policies.cogact.fast.plans import FastPlans, record_fast_plans
 from sqap_vla_ros.policies.cogact.model import CogACT
-from sqap_vla_ros.policies.cogact.token_choice import choose_tokens, prune_before_layer
 from sqap_vla_ros.vlm.frame_reuse import FrameReuse
 from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
+from sqap_vla_ros.vlm.pruning.registry import kept_tokens, prune_before_layer, scene_of
 from sqap_vla_ros.vlm.pruning.vla_cache import reuse_report
 from sqap_vla_ros.vlm.statistics import ActionStatistics, denormalise
 from sqap_vla_ros.vlm.tokenizer import PromptTokenizer
@@ -85,10 +85,10 @@ class CogACTPolicy:
         dropping = self._dropping
         selection = keep_all(self._grid, self._grid)
 
-        def select(evidence: SelectionInputs) -> NDArray[np.int64]:
+        def select(inputs: SelectionInputs) -> NDArray[np.int64]:
             nonlocal selection
             assert dropping is not None
-            selection = choose_tokens(dropping, evidence, observation, self._grid)
+            selection = kept_tokens(dropping, inputs, scene_of(observation, self._grid))
             return selection.indices
 
         seed = observation.stamp_ns

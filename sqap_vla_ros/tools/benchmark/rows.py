@@ -18,19 +18,15 @@ from sqap_vla_ros.config.pruning import (
     SqapConfig,
     VlaCacheConfig,
 )
-from sqap_vla_ros.perception.patches import ring_tokens
-from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward
+from sqap_vla_ros.policies.cogact.fast.graph_forward import GraphForward
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.testing.networks import NumberFormat
 from sqap_vla_ros.tools.benchmark.cost import Bits, Formats
 from sqap_vla_ros.tools.benchmark.eager import EagerReference
 from sqap_vla_ros.vlm.frame_reuse import FrameReuse
-from sqap_vla_ros.vlm.preprocessing import model_image_affine, resize
-from sqap_vla_ros.vlm.pruning.efficientvla import relevant_and_diverse
-from sqap_vla_ros.vlm.pruning.fastv import most_attended
+from sqap_vla_ros.vlm.preprocessing import resize
 from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
-from sqap_vla_ros.vlm.pruning.random_dropping import random_tokens
-from sqap_vla_ros.vlm.pruning.sqap import select_tokens
+from sqap_vla_ros.vlm.pruning.registry import Scene, kept_tokens, prune_before_layer
 from sqap_vla_ros.vlm.runtime.cuda_graph import Graph
 
 TOOL = (7, 8)  # patch (column, row) in the middle of the image: a whole ring
@@ -123,13 +119,12 @@ def plan_plainly(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor
     pruning = row.pruning
     kept: NDArray[np.int64] | None = None
 
-    def select(evidence: SelectionInputs) -> NDArray[np.int64]:
+    def select(inputs: SelectionInputs) -> NDArray[np.int64]:
         nonlocal kept
         assert isinstance(pruning, SqapConfig)
         height, width, _ = camera.shape
         middle = np.array([(TOOL[0] + 0.5) * width / 16, (TOOL[1] + 0.5) * height / 16])
-        ring = ring_tokens(middle, model_image_affine(width, height), pruning.ring_radius)
-        kept = select_tokens(evidence.scores, ring, pruning.keep, pruning.top_k).indices
+        kept = kept_tokens(pruning, inputs, Scene((width, height), middle)).indices
         return kept
 
     samples = model.plan(camera, ids, noise, select=None if pruning is None else select).raw_samples
@@ -139,7 +134,7 @@ def plan_plainly(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor
 def prepare_graph(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tensor, noise: Tensor) -> Prepared:
     """Prepare the static forward, as graphs where there is a GPU: one of the whole plan, one per stage."""
     pruning = row.pruning if isinstance(row.pruning, SqapConfig) else None
-    forward = StaticForward(model, ids.shape[1], pruning=pruning)
+    forward = GraphForward(model, ids.shape[1], pruning=pruning)
     cuda = model.device.type == "cuda"
     forward.load(resize(camera), ids, noise, TOOL)
     run = Graph(forward.run, model.device).replay if cuda else forward.run
@@ -152,7 +147,7 @@ def prepare_graph(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tenso
 
     def stages() -> dict[str, Callable[[], object]]:
         # A second forward, because a stage's output must not be overwritten by the whole plan's graph.
-        apart = StaticForward(model, ids.shape[1], pruning=pruning)
+        apart = GraphForward(model, ids.shape[1], pruning=pruning)
         apart.load(resize(camera), ids, noise, TOOL)
         apart.run()
         if not cuda:
@@ -187,16 +182,11 @@ def prepare_plain(model: CogACT, row: Row, camera: NDArray[np.uint8], ids: Tenso
     if isinstance(pruning, VlaCacheConfig):
         return Prepared(partial(model.plan, camera, ids, noise, reuse=FrameReuse(pruning)))
 
-    def select(evidence: SelectionInputs) -> NDArray[np.int64]:
-        if isinstance(pruning, RandomConfig):
-            return random_tokens(0, pruning.keep).indices
-        if isinstance(pruning, FastVConfig):
-            return most_attended(evidence.scores, pruning.keep).indices
-        assert isinstance(pruning, EfficientVlaConfig)
-        settings = pruning.keep, pruning.key_tokens, pruning.relevance_share
-        return relevant_and_diverse(evidence.text_attention(), evidence.states(), *settings).indices
+    def select(inputs: SelectionInputs) -> NDArray[np.int64]:
+        height, width, _ = camera.shape
+        return kept_tokens(pruning, inputs, Scene((width, height))).indices
 
-    before = 0 if isinstance(pruning, RandomConfig) else 2
+    before = prune_before_layer(pruning)
     if isinstance(pruning, EfficientVlaConfig):
         # The layers have random weights, so it makes no difference which of them are dropped.
         layers = model.language.layers

@@ -7,7 +7,7 @@ from torch import Tensor
 from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.core.gpu_failures import recover, warn
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held
-from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward, StaticPlan
+from sqap_vla_ros.policies.cogact.fast.graph_forward import GraphForward, GraphPlan
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.vlm.runtime.cuda_graph import Graph
 
@@ -31,7 +31,7 @@ class GraphedPlans:
 
     def __init__(self, model: CogACT, pruning: SqapConfig | None, sampler: Ddim, guidance: float) -> None:
         self._model, self._pruning, self._sampler, self._guidance = model, pruning, sampler, guidance
-        self._recorded: dict[int, tuple[StaticForward, Graph]] = {}
+        self._recorded: dict[int, tuple[GraphForward, Graph]] = {}
         self._failed = False
 
     def plan(
@@ -41,8 +41,8 @@ class GraphedPlans:
         noise: Tensor,
         ring_centre: tuple[int, int] | None = None,
         held: Held | None = None,
-    ) -> StaticPlan | None:
-        """Plan from a model image; arguments as `StaticForward.load`. None: graphs do not run here.
+    ) -> GraphPlan | None:
+        """Plan from a model image; arguments as `GraphForward.load`. None: graphs do not run here.
 
         Raises:
             GpuLost: Nothing runs here any more.
@@ -61,10 +61,10 @@ class GraphedPlans:
         recover(self._model.device)
         return None
 
-    def _graph_for(self, text_tokens: int) -> tuple[StaticForward, Graph]:
+    def _graph_for(self, text_tokens: int) -> tuple[GraphForward, Graph]:
         room = -(-text_tokens // BUCKET) * BUCKET
         if room not in self._recorded:
-            forward = StaticForward(
+            forward = GraphForward(
                 self._model, room, pruning=self._pruning, sampler=self._sampler, guidance=self._guidance
             )
             self._recorded[room] = forward, Graph(forward.run, self._model.device)

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.core.gpu_failures import warn
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.token_selection import TokenSelection, keep_all
@@ -16,8 +15,8 @@ from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held
 from sqap_vla_ros.policies.cogact.fast.fast_head import make_fast
 from sqap_vla_ros.policies.cogact.fast.graphs import WITHOUT_GRAPHS, GraphedPlans
 from sqap_vla_ros.policies.cogact.model import CogACT, Prediction
-from sqap_vla_ros.policies.cogact.token_choice import TokenDropping
 from sqap_vla_ros.vlm.preprocessing import MODEL_IMAGE_PX, model_image_affine, resize
+from sqap_vla_ros.vlm.pruning.registry import TokenDropping, runs_on_device
 from sqap_vla_ros.vlm.statistics import normalised_actions
 
 
@@ -85,7 +84,7 @@ def record_fast_plans(
     Returns:
         None where the policy has no graph, or the GPU failed, which is logged.
     """
-    if not (dropping is None or isinstance(dropping, SqapConfig)):
+    if not runs_on_device(dropping):
         return None
     try:
         on_progress("fusing the network's layers")

@@ -12,8 +12,8 @@ from sqap_vla_ros.core.errors import GpuLost
 from sqap_vla_ros.policies.cogact.diffusion import Ddim
 from sqap_vla_ros.policies.cogact.fast import graphs
 from sqap_vla_ros.policies.cogact.fast.fast_head import make_fast
+from sqap_vla_ros.policies.cogact.fast.graph_forward import GraphForward
 from sqap_vla_ros.policies.cogact.fast.graphs import BUCKET, GraphedPlans
-from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward
 from sqap_vla_ros.vlm.preprocessing import resize
 
 IDS = torch.tensor([[1, 5, 9, 12, 7, 29871, 2]])
@@ -87,7 +87,7 @@ def test_a_recorded_graph_plans_as_the_same_run_plainly(random_model, fast: bool
         make_fast(model)
     found = GraphedPlans(model, pruning, Ddim(), 1.5).plan(resize(IMAGE), IDS, NOISE, (7, 8))
     assert found is not None
-    plainly = StaticForward(model, BUCKET, pruning=pruning)
+    plainly = GraphForward(model, BUCKET, pruning=pruning)
     plainly.load(resize(IMAGE), IDS, NOISE, (7, 8))
     plainly.run()
     wanted = plainly.result().raw_samples

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.core.token_selection import TokenSelection
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held
-from sqap_vla_ros.policies.cogact.fast.static_forward import StaticForward, StaticPlan
+from sqap_vla_ros.policies.cogact.fast.graph_forward import GraphForward, GraphPlan
 from sqap_vla_ros.policies.cogact.model import CogACT, Prediction
 from sqap_vla_ros.vlm.preprocessing import resize
 from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
@@ -47,8 +47,8 @@ def static(
     prune: bool = False,
     room: int = IDS.shape[1],
     held: Held | None = None,
-) -> StaticPlan:
-    forward = StaticForward(model, room, pruning=SQAP if prune else None)
+) -> GraphPlan:
+    forward = GraphForward(model, room, pruning=SQAP if prune else None)
     forward.load(resize(IMAGE), IDS, NOISE, centre, held)
     forward.run()
     return forward.result()
@@ -79,7 +79,7 @@ def test_room_for_a_longer_text_changes_nothing_but_the_last_digits(golden_model
 
 
 def test_each_run_reads_the_inputs_that_were_loaded_last(golden_model: CogACT) -> None:
-    forward = StaticForward(golden_model, IDS.shape[1], pruning=SQAP)
+    forward = GraphForward(golden_model, IDS.shape[1], pruning=SQAP)
     forward.load(resize(255 - IMAGE), IDS.flip(1), -NOISE, (8, 8), Held(torch.zeros(1, 16, 7), torch.ones(16, 1)))
     forward.run()
     forward.load(resize(IMAGE), IDS, NOISE)
@@ -97,13 +97,13 @@ def test_committed_actions_come_out_as_they_are_and_the_others_follow_them(golde
 
 
 def test_a_text_that_is_too_long_is_refused(golden_model: CogACT) -> None:
-    forward = StaticForward(golden_model, 4)
+    forward = GraphForward(golden_model, 4)
     with pytest.raises(ValueError, match="7 token ids, but this forward has room for 4"):
         forward.load(resize(IMAGE), IDS, NOISE)
 
 
 def test_other_steps_and_guidance_are_followed(golden_model: CogACT) -> None:
-    forward = StaticForward(golden_model, IDS.shape[1], sampler=Ddim(5), guidance=1.0)
+    forward = GraphForward(golden_model, IDS.shape[1], sampler=Ddim(5), guidance=1.0)
     forward.load(resize(IMAGE), IDS, NOISE)
     forward.run()
     wanted = golden_model.plan(IMAGE, IDS, NOISE, sampler=Ddim(5), guidance=1.0)
