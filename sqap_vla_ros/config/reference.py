@@ -34,9 +34,9 @@ class Setting:
         group: Dotted name of the group, as "limits"; empty at the top of the file. A group that has several forms
             names its form: "pruning (method: sqap)".
         name: Dotted name in the file, as "limits.step"; it is also the name of the ROS parameter.
-        type: As "number", "3 numbers", "list of text" or "choice".
-        unit: As "m" or "rad/s"; empty: none.
-        range: As "> 0", "≥ 0, ≤ 1" or the choices; empty: every value of the type.
+        type: For example "number", "3 numbers", "list of text" or "choice".
+        unit: For example "m" or "rad/s"; empty: no unit.
+        range: For example "> 0", "≥ 0, ≤ 1" or the choices; empty: every value of the type.
         default: In YAML; "required" or "absent" where there is none.
         meaning: One or two sentences.
     """

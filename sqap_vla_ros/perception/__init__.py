@@ -1,1 +1,1 @@
-"""From messages to an observation: images, cameras, transforms, patches."""
+"""Perception: images, cameras, transforms and patches become observations."""

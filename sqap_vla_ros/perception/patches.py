@@ -47,7 +47,7 @@ def ring_tokens(
 
     Args:
         tool_px: float64 (2,), projected tool in the camera image, or None without one.
-        model_image_affine: As for `patch_coordinates`.
+        model_image_affine: float64 (2, 3), see `patch_coordinates`.
         radius: R_t, patches.
         rows: Rows of the patch grid.
         columns: Columns of the patch grid.

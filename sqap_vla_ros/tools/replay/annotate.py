@@ -1,8 +1,8 @@
-"""An MCAP recording of a replay, to look at in Foxglove or RViz beside or instead of the bag.
+"""An MCAP recording of a replay, for Foxglove or RViz, with or without the bag.
 
 It has the topics of the live node (chunk, token mask), the planned path as markers, the camera image with the overlay
 at the camera's own resolution, and the bag's calibration and transforms: the calibration fits the overlay, so that a
-viewer can project into it. Messages keep the times at which the bag has them; a plan takes none.
+viewer can project into it. Messages keep their recording times; a plan takes no time.
 """
 
 import shutil
@@ -36,7 +36,7 @@ CHUNK_TOPIC = "/sqap_vla/chunk"
 MASK_TOPIC = "/sqap_vla/token_mask"
 PATH_TOPIC = "/sqap_vla/path"
 OVERLAY_TOPIC = "/sqap_vla/overlay/image/compressed"
-OVERLAY_INFO_TOPIC = "/sqap_vla/overlay/camera_info"  # where RViz looks for an image's calibration
+OVERLAY_INFO_TOPIC = "/sqap_vla/overlay/camera_info"  # RViz expects an image's calibration there
 STATIC_TOPIC = "/tf_static"
 
 _COLOURS = {"plan": PATH_COLOURS[1], "truth": TRUTH_COLOUR, "baseline": BASELINE_COLOUR}
@@ -51,18 +51,18 @@ def write_annotated(
     extrinsic: Extrinsic | None = None,
     on_progress: Callable[[int], None],
 ) -> Path:
-    """Write the annotated recording of a replayed bag; one that is there already is replaced.
+    """Write the annotated recording of a replayed bag; an existing one is replaced.
 
     Args:
-        bag: That was replayed.
-        topics: Of it, as they were replayed.
+        bag: The bag that was replayed.
+        topics: Topics of the bag that were replayed.
         configuration: Frames of the robot.
         run: Results of the replay.
-        extrinsic: Where the camera is, as it was replayed.
-        on_progress: Told the recording time of each message, nanoseconds.
+        extrinsic: Pose of the camera with which the bag was replayed.
+        on_progress: Called with the recording time of each message, nanoseconds.
 
     Returns:
-        The rosbag2 directory; of a damaged bag, it reaches as far as the bag could be read.
+        The rosbag2 directory; for a damaged bag it ends at the damage.
     """
     path = run.directory / ANNOTATED
     partial = run.directory / f"{ANNOTATED}.partial" / ANNOTATED  # rosbag2 names the file in it as the directory
@@ -86,7 +86,7 @@ def write_annotated(
                 for scene in scenes.add(topic, recorded_ns, message):
                     recording.write_scene(scene)
         except BagDamage:
-            pass  # the replay ended there too and has said so
+            pass  # the replay ended there too, and has reported it
         for scene in scenes.rest():
             recording.write_scene(scene)
     partial.rename(path)
@@ -95,7 +95,7 @@ def write_annotated(
 
 
 class _Recording:
-    """Topics of an open bag, added as they are needed."""
+    """Topics of an open bag, which are added when they are needed."""
 
     def __init__(self, writer: Writer, run: Run, configuration: Configuration, scenes: SceneReader) -> None:
         self._writer = writer
@@ -108,7 +108,7 @@ class _Recording:
         self._epoch = 0
 
     def write(self, topic: str, kind: str, recorded_ns: int, message: Any) -> None:
-        """Write a message; its topic begins with the first one."""
+        """Write a message; its topic is created with the first one."""
         if topic not in self._connections:
             qos = [_LATCHED] if topic.endswith("tf_static") else []
             self._connections[topic] = self._writer.add_connection(
@@ -117,7 +117,7 @@ class _Recording:
         self._writer.write(self._connections[topic], recorded_ns, message_types().serialize_cdr(message, kind))
 
     def write_scene(self, scene: Scene) -> None:
-        """Write what was planned on an image; nothing when nothing was."""
+        """Write the plan that was made on an image, if there is one."""
         if not scene.own or scene.row is None or scene.tick is None:
             return
         row, at_ns, recorded_ns = scene.row, scene.stamp_ns, scene.recorded_ns
@@ -138,7 +138,7 @@ class _Recording:
         self.write(OVERLAY_TOPIC, "sensor_msgs/msg/CompressedImage", recorded_ns, jpeg_message(picture, at_ns, camera))
 
     def write_extrinsic(self, extrinsic: Extrinsic, recorded_ns: int) -> None:
-        """Write the camera's pose that the bag does not have."""
+        """Write the camera's pose, which the bag does not have."""
         message = static_transform_message(extrinsic.parent, extrinsic.child, extrinsic.T_parent_child, recorded_ns)
         self.write(STATIC_TOPIC, TRANSFORM_TYPE, recorded_ns, message)
 

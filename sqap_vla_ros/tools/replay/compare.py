@@ -1,7 +1,7 @@
-"""Two replays of the same bags beside each other: do two policies plan the same, and which one is faster?
+"""Comparison of two replays of the same bags: do two policies plan the same, and which one is faster?
 
-Ticks are joined by bag, lap of the clock and stamp. What one plans and the other does not is a difference too, so that
-a run that refuses the hard ticks cannot look the better one.
+Ticks are joined by bag, lap of the clock and stamp. A tick that only one of them plans is a difference too, so that a
+replay that rejects the hard ticks cannot look better.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,25 +18,25 @@ from sqap_vla_ros.tools.replay.results_reader import Run, RunError, find_runs
 
 Values = NDArray[np.float64]
 
-# Poses of one bag and stamp are the same but for rounding, also those that a recorded chunk tells.
+# Tool poses of one bag and stamp are equal but for rounding, also those from a recorded chunk.
 _SAME_PLACE_M = 1e-4
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two replays have in common and what not.
+    """Figures of two replays A and B.
 
     Attributes:
         names: Policies of A and B.
-        bags: How many are in both.
-        missing_bags: Names of those that are in A and not in B.
-        ticks: How many are planned in both.
-        missing_ticks: Planned in A and not in B, of the bags that are in both.
+        bags: Number of bags in both.
+        missing_bags: Names of bags in A that are not in B.
+        ticks: Number of ticks that are planned in both.
+        missing_ticks: Number of ticks planned in A and not in B, in the bags of both.
         displacement_m: float64 (ticks,), mean distance of the planned tool positions over the horizon.
-        final_displacement_m: float64 (ticks,), at its end.
-        kept_overlap: float64 (ticks,), share of A's kept visual tokens that B keeps.
-        seconds: Of A and of B: how long each common tick's plan took, float64 (ticks,).
-        metrics: Column of `ticks.parquet` to its mean in A and in B, over the common ticks that have it in both.
+        final_displacement_m: float64 (ticks,), their distance at the end of the horizon.
+        kept_overlap: float64 (ticks,), token-selection agreement: share of A's kept visual tokens that B keeps.
+        seconds: Durations of the plans of the common ticks in A and in B, float64 (ticks,) each.
+        metrics: Means in A and in B by column of `ticks.parquet`, over the common ticks that have it in both.
     """
 
     names: tuple[str, str]
@@ -52,12 +52,12 @@ class Comparison:
 
     @property
     def displacement_p95_m(self) -> float:
-        """What 95 % of the ticks stay below."""
+        """95th percentile of the displacement, metres."""
         return float(np.percentile(self.displacement_m, 95))
 
     @property
     def latency_ratio(self) -> float:
-        """Median plan of B over that of A."""
+        """Ratio of the median duration of a plan in B to that in A."""
         return float(np.median(self.seconds[1]) / np.median(self.seconds[0]))
 
 
@@ -65,10 +65,10 @@ def compare(a: Path, b: Path) -> Comparison:
     """Compare the replays in two directories.
 
     Raises:
-        RunError: One holds no complete results, or they have no planned tick in common.
+        RunError: One holds no complete results, or no tick is planned in both.
     """
     named_a, named_b = ({_name(run, directory): run for run in find_runs(directory)} for directory in (a, b))
-    # Of one bag each, the bag may have been moved or be given under another name.
+    # If both hold a single bag, it may have been moved or named differently.
     if len(named_a) == len(named_b) == 1:
         named_b = dict(zip(named_a, named_b.values(), strict=True))
     pairs = [(run, named_b[name]) for name, run in named_a.items() if name in named_b]
@@ -94,7 +94,7 @@ def compare(a: Path, b: Path) -> Comparison:
 
 @dataclass(frozen=True)
 class _Part:
-    """One bag's common ticks."""
+    """The common ticks of one bag."""
 
     distances: Values  # (ticks, horizon), m
     kept_overlap: Values
@@ -130,26 +130,28 @@ def _common(a: Run, b: Run) -> _Part | None:
 
 
 def _check_inputs(a: Run, ticks_a: NDArray[np.int64], b: Run, ticks_b: NDArray[np.int64]) -> None:
-    """Recordings of simulations may have the same stamps and nothing else in common.
+    """Check that both replays had the same inputs: recordings of simulations may share nothing but the stamps.
 
     Raises:
-        RunError: Not the same was planned on.
+        RunError: The inputs differ.
     """
     steps_s = a.column("time_step_s")[ticks_a], b.column("time_step_s")[ticks_b]
     start_a, start_b = (
         np.concatenate([poses for (poses,) in run.lists("T_base_tool")])[ticks][:, 3:12:4]
         for run, ticks in ((a, ticks_a), (b, ticks_b))
     )
-    told_a, told_b = (np.array(run.strings("instruction"))[ticks] for run, ticks in ((a, ticks_a), (b, ticks_b)))
+    instructions_a, instructions_b = (
+        np.array(run.strings("instruction"))[ticks] for run, ticks in ((a, ticks_a), (b, ticks_b))
+    )
     for what, same in (
         ("time steps", np.isclose(*steps_s).all()),
         ("tool poses", np.allclose(start_a, start_b, rtol=0, atol=_SAME_PLACE_M)),
-        ("instructions", (told_a == told_b).all()),
+        ("instructions", (instructions_a == instructions_b).all()),
     ):
         if not same:
             raise RunError(
-                f"{a.directory} and {b.directory}: other {what} at the same stamps; replay the same bag with the same "
-                "robot and instruction into both"
+                f"{a.directory} and {b.directory}: different {what} at the same stamps; replay the same bag with the "
+                "same robot and instruction into both"
             )
 
 
@@ -171,7 +173,7 @@ def _metrics(parts: Sequence[_Part]) -> dict[str, tuple[float, float]]:
 
 
 def _name(run: Run, directory: Path) -> str:
-    """Of a bag: its own name, or of several that of its results, as bags of several folders may be called the same."""
+    """Name of a single bag; of several bags, the name of the results, since bags may have equal names."""
     return run.name if run.directory == directory else run.directory.name
 
 
@@ -181,16 +183,16 @@ def _policy(runs: Mapping[str, Run]) -> str:
 
 
 def failures(comparison: Comparison, max_displacement_m: float | None, max_latency_ratio: float | None) -> list[str]:
-    """Why B does not pass, a clause each; empty: it passes.
+    """Reasons why B does not pass; none if it passes.
 
     Args:
-        comparison: Of A and B.
-        max_displacement_m: That 95 % of the ticks must stay within; None: any.
-        max_latency_ratio: Of B's median plan to A's; None: any.
+        comparison: The comparison of A and B.
+        max_displacement_m: Limit for the 95th percentile of the displacement; None: no limit.
+        max_latency_ratio: Limit for the ratio of B's median plan to A's; None: no limit.
     """
     found = []
     if comparison.missing_bags:
-        found.append(f"bags that only A has: {', '.join(comparison.missing_bags)}")
+        found.append(f"bags in A only: {', '.join(comparison.missing_bags)}")
     if comparison.missing_ticks:
         found.append(f"{comparison.missing_ticks} ticks are planned in A only")
     displacement_m, ratio = comparison.displacement_p95_m, comparison.latency_ratio
@@ -203,7 +205,7 @@ def failures(comparison: Comparison, max_displacement_m: float | None, max_laten
 
 
 def verdict(comparison: Comparison, found: Sequence[str]) -> str:
-    """One line: whether B passes, and by which figures."""
+    """One line that says whether B passes, and by which figures."""
     figures = (
         f"95 % of {comparison.ticks} ticks within {1e3 * comparison.displacement_p95_m:.2f} mm, "
         f"latency ratio {comparison.latency_ratio:.3f}"
@@ -212,17 +214,17 @@ def verdict(comparison: Comparison, found: Sequence[str]) -> str:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Figures of A and B, and of the difference between them."""
+    """Table of the figures of A and B, and of the differences between them."""
     table = Table(title=Text(f"A: {comparison.names[0]}   B: {comparison.names[1]}"), title_justify="left")
     for name in ("", "A", "B"):
         table.add_column(name, justify="right" if name else "left")
     for words, values in (
-        ("A to B: median, 95 %, largest", comparison.displacement_m),
+        ("displacement A to B: median, 95 %, largest", comparison.displacement_m),
         ("  the same at the end of the horizon", comparison.final_displacement_m),
     ):
         p50, p95, worst = (f"{1e3 * np.percentile(values, q):.2f}" for q in (50, 95, 100))
         table.add_row(words, "", f"{p50}, {p95}, {worst} mm")
-    table.add_row("kept tokens of A that B keeps", "", f"{100 * comparison.kept_overlap.mean():.1f} %")
+    table.add_row("token-selection agreement", "", f"{100 * comparison.kept_overlap.mean():.1f} %")
     for q in (50, 95):
         of_a, of_b = (f"{1e3 * np.percentile(seconds, q):.1f} ms" for seconds in comparison.seconds)
         table.add_row("median plan" if q == 50 else f"plan, {q} %", of_a, of_b)

@@ -1,4 +1,4 @@
-"""Replays as a user sees them: progress on the console, then what came out."""
+"""Replays on the console: progress, then a summary."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from sqap_vla_ros.tools.replay.report.page import write_report
 
 
 def default_workers(configuration: Configuration, bags: int) -> int:
-    """How many bags to replay at a time: one per core, or one alone on a GPU, which holds the policy once."""
+    """Number of bags to replay at a time: one per core, or a single one on a GPU, which holds the policy once."""
     if bags == 1:
         return 1
     from sqap_vla_ros.vlm.runtime.device import choose_device  # imports torch, which takes seconds
@@ -46,16 +46,16 @@ def replay_one(job: ReplayJob, console: Console, *, resume: bool) -> None:
 def replay_many(
     jobs: Sequence[ReplayJob], console: Console, *, workers: int, ray_address: str, resume: bool
 ) -> Sequence[Outcome]:
-    """Replay many bags, print what came out of each, and write the overview beside their directories.
+    """Replay many bags, print a summary of each, and write the overview next to their directories.
 
     Returns:
-        What became of each, in the order of the jobs.
+        The outcomes, in the order of the jobs.
 
     Raises:
         ParallelError, ConfigurationError, CheckpointError, TokenizerError: See `replay_bags`.
     """
     out = jobs[0].out.parent
-    begin_results(out)  # an overview of an earlier run, or the results of a single bag, are none of this one
+    begin_results(out)  # removes an earlier overview, or the results of a single bag
     outcomes: list[Outcome] = []
     with _progress(console) as progress:
         task = progress.add_task("bags", total=len(jobs))
@@ -82,7 +82,7 @@ def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:
     table = Table(title=Text(f"{summary['policy']} on {summary['bag']}"), show_header=False)
 
     def add_row(*cells: str) -> None:
-        table.add_row(*map(Text, cells))  # a path or a message may have brackets
+        table.add_row(*map(Text, cells))  # a path or a message may contain brackets
 
     add_row("ticks planned", str(summary["ticks_planned"]))
     add_row("ticks with ring", str(summary["ring_coverage"]["used"]))

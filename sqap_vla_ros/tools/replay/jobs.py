@@ -1,4 +1,4 @@
-"""What there is to replay: bags in folders, where the results of each go, and whether they are there already."""
+"""Jobs of a replay: bags in folders, the directory for the results of each, and whether they exist already."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group
 from sqap_vla_ros.core.files import write_whole
 
-JOB_FILE = "job.json"  # written last: what is in its directory is complete, and was made by this job
+JOB_FILE = "job.json"  # written last: the results in its directory are complete, and from this job
 ERROR_FILE = "error.txt"
 _TABLES = ("ticks.parquet", "timings.parquet", "summary.json")
 _RESULTS = (
@@ -39,20 +39,20 @@ PolicyState = dict[str, Any]
 
 
 class ReplayJob(Group):
-    """One bag to replay, with everything that its results depend on.
+    """One bag to replay, and everything that its results depend on.
 
     Attributes:
         bag: rosbag2 directory, or a bare storage file.
         out: Directory for the results.
         configuration: Robot, policy, checkpoint, device and threads.
-        baseline: The same with the policy to compare with; None: none.
-        as_recorded: Plan the ticks of a live recording again.
-        image_topic: Empty: the configured one, or the only one.
-        camera_info_topic: Empty: the one beside the images.
-        tf_namespace: Empty: none, or the only one, or the images'.
-        rate_hz: Most ticks per second of the bag; 0: every image.
-        measured_delay: Lose the images that come while a plan is made.
-        extrinsic: Where the camera is, unless the bag says so.
+        baseline: The same with the policy to compare with; None: no baseline.
+        as_recorded: Whether the ticks of a live recording are planned again.
+        image_topic: Image topic; empty: the configured one, or the only one.
+        camera_info_topic: Topic of the calibration; empty: the one in the images' namespace.
+        tf_namespace: Namespace of the transforms; empty: none, or the only one, or the images'.
+        rate_hz: Largest number of ticks per second of the bag; 0: every image.
+        measured_delay: Whether images are lost that arrive during a plan.
+        extrinsic: Pose of the camera, if the bag does not have it.
     """
 
     bag: Path
@@ -81,11 +81,11 @@ class ReplayJob(Group):
 
     @property
     def configurations(self) -> list[Configuration]:
-        """Of the policy, and of the baseline if there is one."""
+        """Settings of the policy, and of the baseline if there is one."""
         return [self.configuration, *([self.baseline] if self.baseline else [])]
 
     def is_done(self) -> bool:
-        """Whether the directory holds the results of this job: of bag, policy files and checkpoints as they are now."""
+        """Whether the directory holds the results of this job, for the present bag, policy files and checkpoints."""
         if not all((self.out / name).exists() for name in (*_TABLES, "report.html")):
             return False
         try:
@@ -99,8 +99,8 @@ class ReplayJob(Group):
         """Mark the directory as complete.
 
         Args:
-            bag_files: As `file_states` had them before the bag was read.
-            policies: As `policy_state` had them before policy and baseline were loaded.
+            bag_files: Result of `file_states` before the bag was read.
+            policies: Results of `policy_state` before policy and baseline were loaded.
         """
         mark = json.dumps(self._mark(bag_files, policies), indent=2)
         write_whole(self.out / JOB_FILE, f"{mark}\n".encode())
@@ -115,7 +115,7 @@ class ReplayJob(Group):
 
 
 def policy_state(configuration: Configuration) -> PolicyState:
-    """What a policy is made of, as it is now: its file's text, and the files of its checkpoint and tokenizer."""
+    """Present state of a policy: the text of its file, and the files of its checkpoint and tokenizer."""
     return {
         "file": named_file("policies", configuration.policy).read_text(encoding="utf-8"),
         "checkpoint": file_states(Path(configuration.checkpoint)) if configuration.checkpoint else [],
@@ -124,18 +124,18 @@ def policy_state(configuration: Configuration) -> PolicyState:
 
 
 def file_states(path: Path) -> FileStates:
-    """Name, bytes and time of change (ns) of a file, or of all in a directory; nothing where there is none."""
+    """Name, size in bytes and time of change (ns) of a file, or of all files in a directory; empty if there is none."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    # SQLite makes one of these while it reads.
+    # SQLite creates such a file while it reads.
     files = [file for file in files if not file.name.endswith("-shm")]
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory for results, unless it is there.
+    """Make a directory for results, unless it exists.
 
     Raises:
-        ConfigurationError: It cannot be made.
+        ConfigurationError: It cannot be created.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -144,18 +144,18 @@ def make_directory(directory: Path) -> None:
 
 
 def begin_results(directory: Path) -> None:
-    """Make a directory, without what an earlier replay left in it, so that nothing of it is taken for this one's.
+    """Make a directory and remove the results of an earlier replay from it, so that they are not mistaken for new ones.
 
     Raises:
-        ConfigurationError: It cannot be made.
+        ConfigurationError: It cannot be created.
     """
     make_directory(directory)
-    if not _holds_results(directory):  # then its folders are somebody else's
+    if not _holds_results(directory):  # then its folders are not from a replay
         return
     for name in _RESULTS:
         (directory / name).unlink(missing_ok=True)
     for name in _RESULT_FOLDERS:
-        if not (directory / name / JOB_FILE).exists():  # results of a bag of that name, one of several
+        if not (directory / name / JOB_FILE).exists():  # one of several bags may have that name
             shutil.rmtree(directory / name, ignore_errors=True)
 
 
@@ -164,12 +164,12 @@ def _holds_results(directory: Path) -> bool:
 
 
 def find_bags(paths: Sequence[Path]) -> list[Path]:
-    """The bags that are named, and those in folders that are no bags themselves, however deep, but no replay's results.
+    """Find the bags among paths, and those in folders at any depth; results of a replay are not searched.
 
     Raises:
         BagError: A path does not exist, or there is no bag in it.
     """
-    bags: dict[Path, Path] = {}  # by where they really are: what is named twice is one bag
+    bags: dict[Path, Path] = {}  # by resolved path: a bag that is named twice is replayed once
     if not paths:
         raise BagError("no bag given; name rosbag2 directories, .mcap or .db3 files, or folders of them")
     for path in paths:
@@ -185,12 +185,12 @@ def find_bags(paths: Sequence[Path]) -> list[Path]:
 
 def _bags_in(folder: Path) -> Iterator[Path]:
     files = storage_files(folder)
-    # A recorder that was killed leaves no metadata.yaml; its files are named after the directory.
+    # A recorder that was killed leaves no metadata.yaml, but its files are named after the directory.
     named_after_it = files and all(f"{stem(file)}_".startswith(f"{folder.resolve().name}_") for file in files)
     if named_after_it or (folder / "metadata.yaml").exists():
         yield folder
         return
-    if _holds_results(folder):  # its annotated recording is no bag that somebody recorded
+    if _holds_results(folder):  # its annotated recording is not a bag to replay
         return
     for path in sorted(folder.iterdir()):
         if path.is_dir():
@@ -200,7 +200,7 @@ def _bags_in(folder: Path) -> Iterator[Path]:
 
 
 def run_names(bags: Sequence[Path]) -> list[str]:
-    """A name for each bag's results: the bag's own, with as many folders before it as tell them all apart."""
+    """Names for the results of bags: the bags' own, with as many parent folders as make all names different."""
     parts = [bag.resolve().parts[1:] for bag in bags]
     depth = 1
     while len({part[-depth:] for part in parts}) < len(parts):

@@ -1,6 +1,6 @@
-"""Replaying one bag from its beginning to its report, and many bags at a time.
+"""Replay of one bag from its beginning to its report, and of many bags at a time.
 
-Each bag is a job of its own: it writes a directory of its own, and when it fails the others go on.
+Each bag is a job with a directory of its own; if one fails, the others continue.
 """
 
 import json
@@ -27,17 +27,17 @@ from sqap_vla_ros.tools.replay.results_reader import Run
 from sqap_vla_ros.tools.replay.video import write_overlay
 
 OnProgress = Callable[[str, float, float], None]
-"""Told what is being done, and how many seconds of the bag are done, of how many."""
+"""Called with the name of the step, and the seconds of the bag that are done, of how many."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """Outcome of a job.
 
     Attributes:
         job: The job.
-        summary: Content of its summary.json; None when it failed.
-        error: In one line, why it failed; empty when it did not.
+        summary: Content of its summary.json; None if it failed.
+        error: Why it failed, in one line; empty if it did not.
     """
 
     job: ReplayJob
@@ -46,23 +46,23 @@ class Outcome:
 
 
 def _silent(*_: object) -> None:
-    """Progress that nobody looks at."""
+    """Ignore progress."""
 
 
 @lru_cache(maxsize=2)
 def _policy(configuration: Configuration, on_note: Callable[[str], None]) -> Policy:
-    """A policy, loaded once per process: the one to replay, and its baseline."""
+    """Load a policy, once per process: the one to replay, or its baseline."""
     return load_policy(configuration, on_note)
 
 
 @lru_cache(maxsize=2)
 def _files(configuration: Configuration) -> PolicyState:
-    """What a policy is loaded from: asked for before that, and as seldom."""
+    """State of the files of a policy, taken once before it is loaded."""
     return policy_state(configuration)
 
 
 def _load(job: ReplayJob, on_note: Callable[[str], None]) -> tuple[list[Policy], list[PolicyState]]:
-    """Policy and baseline, if there is one."""
+    """Load the policy, and the baseline if there is one."""
     files = [_files(configuration) for configuration in job.configurations]
     return [_policy(configuration, on_note) for configuration in job.configurations], files
 
@@ -74,17 +74,17 @@ def replay_bag(
 
     Args:
         job: What to replay.
-        on_progress: Told how far it is.
-        on_note: Told in words what happens before.
+        on_progress: Called with the progress.
+        on_note: Called with sentences about the loading of the policy.
 
     Returns:
         Content of `summary.json`.
 
     Raises:
-        BagError: The bag cannot be replayed at all. One that is damaged is replayed up to there.
+        BagError: The bag cannot be replayed at all. A damaged bag is replayed up to the damage.
         ConfigurationError, CheckpointError, TokenizerError: See `load_policy`.
     """
-    bag_files = file_states(job.bag)  # as they are before they are read: a bag may still be growing
+    bag_files = file_states(job.bag)  # taken before the bag is read: it may still be growing
     with Bag(job.bag) as bag:
         topics = find_topics(bag, job.configuration, job.image_topic, job.camera_info_topic, job.tf_namespace)
         configuration = configured_for(job.configuration, topics, job.image_topic)
@@ -133,7 +133,7 @@ def replay_bag(
 
 
 def try_replay_bag(job: ReplayJob) -> Outcome:
-    """Replay one bag of many; one that fails leaves nothing but `error.txt`.
+    """Replay one bag of many; if it fails, its directory holds `error.txt` alone.
 
     Raises:
         ConfigurationError, CheckpointError, TokenizerError: No bag can be replayed, see `load_policy`.
@@ -148,13 +148,13 @@ def try_replay_bag(job: ReplayJob) -> Outcome:
 
 
 def replay_bags(jobs: Sequence[ReplayJob], *, workers: int, ray_address: str, resume: bool) -> Iterator[Outcome]:
-    """Replay many bags, each in a process of its own; outcomes come as they are ready.
+    """Replay many bags in worker processes, and yield each outcome when it is ready.
 
     Args:
         jobs: The bags.
-        workers: How many at a time.
-        ray_address: Of a Ray cluster; empty: this machine.
-        resume: Take the results that are there already.
+        workers: Number of bags at a time.
+        ray_address: Address of a Ray cluster; empty: this machine.
+        resume: Whether results that exist already are kept.
 
     Raises:
         ParallelError: See `run_jobs`.
@@ -170,7 +170,7 @@ def replay_bags(jobs: Sequence[ReplayJob], *, workers: int, ray_address: str, re
 
 
 def write_overview(out: Path, outcomes: Sequence[Outcome]) -> None:
-    """Write `summary.json` of many bags: the summary of each, and why others have none."""
+    """Write `summary.json` of many bags: the summary of each, or the error of those that failed."""
     content = {
         "bags": {outcome.job.out.name: outcome.summary for outcome in outcomes if outcome.summary},
         "failed": {outcome.job.out.name: outcome.error for outcome in outcomes if outcome.error},

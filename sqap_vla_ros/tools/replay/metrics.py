@@ -1,7 +1,7 @@
-"""How far a planned motion is from another: from what the tool really did, or from the baseline policy's plan.
+"""Metrics of a planned motion: its distance from the recorded motion, or from the baseline's plan.
 
-None stands for what cannot be said: truth that ends before the horizon, a direction of a tool that stood still, a
-gripper that was told nothing. A final error is that of the last step of the horizon, never of the last known one.
+A metric is None where it is undefined: the truth ends before the horizon, the direction of a tool that stood still, a
+gripper without commands. A final error is that of the last step of the horizon, never of the last known one.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.conventions import integrate
 from sqap_vla_ros.perception.transforms import vector_from_rotation
 
-# A net motion shorter than this has no direction: repeatability of good arms is a tenth of it.
+# A net motion shorter than this has no direction: the repeatability of good arms is a tenth of it.
 STANDS_STILL_M = 1e-3
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What a tool does during one horizon, planned or real.
+    """Motion of a tool during one horizon, planned or real.
 
     Attributes:
-        stamp_ns: When the horizon begins; step k (from 0) ends (k + 1) time steps later.
-        time_step_s: Between two steps.
+        stamp_ns: Begin of the horizon; step k (from 0) ends (k + 1) time steps later.
+        time_step_s: Time between two steps.
         T_base_tool: float64 (4, 4), the pose at `stamp_ns`, metres.
         poses: float64 (horizon, 4, 4), T_base_tool at the end of each step; NaN where it is unknown.
         gripper: float64 (horizon,), during each step: 1 open, 0 closed, NaN unknown.
@@ -46,20 +46,20 @@ class Motion:
 
     @property
     def from_start_m(self) -> Array:
-        """The same with the position at `stamp_ns` before them, float64 (horizon + 1, 3)."""
+        """Positions of the tool from `stamp_ns` on, float64 (horizon + 1, 3)."""
         return np.concatenate([self.T_base_tool[None, :3, 3], self.path_m])
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Between two motions from the same pose, symmetric in both; None where there is no answer.
+    """Differences between two motions from the same pose, symmetric in both; None where undefined.
 
     Attributes:
         mean_displacement_m: Mean distance of the positions over the steps that both know.
         final_displacement_m: Distance at the end of the horizon.
         rotation_rad: Angle between the orientations at the end of the horizon.
-        direction_cosine: Of the angle between the net motions over the horizon; None when either stood still.
-        gripper_agreement: Share of the steps, of those that both know, in which both grippers are open or both closed.
+        direction_cosine: Cosine of the angle between the net motions over the horizon; None if either stood still.
+        gripper_agreement: Share of the steps known in both, in which both grippers are open or both are closed.
     """
 
     mean_displacement_m: float | None
@@ -70,7 +70,7 @@ class Difference:
 
 
 def planned_motion(chunk: ActionChunk, robot: Robot) -> Motion:
-    """Where a chunk leads from the measured pose, before any limits; `robot` tells what its deltas mean."""
+    """Integrate a chunk from the measured pose, before any limits, by the action convention of the robot."""
     return Motion(
         chunk.stamp_ns,
         chunk.time_step_s,
@@ -81,10 +81,10 @@ def planned_motion(chunk: ActionChunk, robot: Robot) -> Motion:
 
 
 def gripper_states(values: Array, convention: ActionConvention) -> Array:
-    """What gripper values lead to, as `Motion.gripper`: one that asks for no change keeps the state before it.
+    """Convert gripper values to states, see `Motion.gripper`; a value that asks for no change keeps the state.
 
     Args:
-        values: float64 (horizon,), of the actions.
+        values: float64 (horizon,), gripper values of the actions.
         convention: What the values mean.
     """
     states, state = np.empty(len(values)), np.nan
@@ -96,7 +96,7 @@ def gripper_states(values: Array, convention: ActionConvention) -> Array:
 
 
 def difference(a: Motion, b: Motion) -> Difference:
-    """How far two motions from the same pose, with the same steps, are apart."""
+    """Measure the differences between two motions from the same pose with the same steps."""
     distances = np.linalg.norm(a.path_m - b.path_m, axis=1)
     known = np.isfinite(distances)
     whole = bool(known[-1])
@@ -111,7 +111,7 @@ def difference(a: Motion, b: Motion) -> Difference:
 
 
 def planned_jerk(motion: Motion) -> float | None:
-    """Mean jerk of the tool's position (m/s^3), see `mean_jerk`; None with fewer than three steps."""
+    """Mean jerk of the tool's position (m/s^3), see `mean_jerk`; None for fewer than three steps."""
     return mean_jerk(motion.from_start_m, motion.time_step_s) if len(motion.poses) >= 3 else None
 
 
@@ -131,7 +131,7 @@ def overlap_m(previous: Motion, motion: Motion) -> float | None:
 
 
 def kept_overlap(kept: TokenSelection, baseline: TokenSelection) -> float:
-    """Share of the kept visual tokens that the baseline keeps too."""
+    """Token-selection agreement: the share of the kept visual tokens that the baseline keeps, too."""
     return len(np.intersect1d(kept.indices, baseline.indices)) / len(kept.indices)
 
 

@@ -1,9 +1,9 @@
-"""Replaying a bag: what would the policy have done, and does it do again what it did?
+"""A policy plans the ticks of a bag: what would it have done, and does it do again what it did?
 
-Two ways through the same policy code. Ordinarily the bag's images, calibration and transforms go through the
-observation assembly as they would live, and every camera frame that the node could have planned on is planned on.
-*As recorded*, the ticks of a live recording are planned again: same image, stamp, seed, instruction, tool pose and ring
-as the published chunk says, so that the same machine gives the same bits.
+There are two ways through the same policy code. By default the bag's images, calibration and transforms pass through
+the observation assembly as in the live node, and every camera frame that the node could have planned on is planned on.
+*As recorded*, the ticks of a live recording are planned again, with the image, stamp, seed, instruction, tool pose and
+ring of the published chunk, so that the same machine gives the same bits.
 """
 
 from collections import deque
@@ -34,16 +34,16 @@ from sqap_vla_ros.tools.replay.metrics import (
 from sqap_vla_ros.tools.replay.results import ReplayResults
 from sqap_vla_ros.tools.replay.truth import Truth
 
-# As many chunks may reach into one that is planned after them.
+# So many earlier chunks are kept, of which a later one may continue any.
 _OVERLAPPING = 16
 
 
 class _Planner:
-    """Plans tick by tick, and writes down what was planned and how far it is from the truth and from the baseline.
+    """Plans tick by tick, and writes each plan and its distance from the truth and from the baseline.
 
     Attributes:
-        recorded_ns: Recording time that the replay has come to, nanoseconds.
-        plan_s: How long the policy's last plan took.
+        recorded_ns: Recording time that the replay has reached, nanoseconds.
+        plan_s: Duration of the policy's last plan, seconds.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class _Planner:
         self.plan_s = 0.0
 
     def reset(self) -> None:
-        """Another instruction or episode: nothing is carried along."""
+        """Begin another instruction or episode."""
         self._policy.reset()
         if self._baseline:
             self._baseline.reset()
@@ -71,7 +71,7 @@ class _Planner:
         recorded_actions: NDArray[np.float64] | None = None,
         committed: CommittedActions | None = None,
     ) -> None:
-        """Plan one tick; one that the policy or the baseline cannot plan is refused, as the node would do."""
+        """Plan one tick; if the policy or the baseline cannot plan it, it is rejected, as in the node."""
         try:
             chunk = self._policy.plan(observation, committed)
             baseline = self._baseline.plan(observation, committed) if self._baseline else None
@@ -126,23 +126,24 @@ def replay(
 
     Args:
         bag: The recording.
-        topics: Which of its topics matter.
-        policy: What plans.
-        baseline: What plans the same ticks, to be compared with; None: nothing does.
+        topics: The topics to read.
+        policy: The policy.
+        baseline: Policy that plans the same ticks, for comparison; None: no baseline.
         configuration: The robot's settings.
-        results: Where the ticks are written.
-        as_recorded: Plan the ticks of a live recording again, on the inputs that it was planned on.
-        rate_hz: Plan at most so many images per second of the bag; 0: all of them. Not for `as_recorded`.
-        measured_delay: Lose the images that arrive while a plan is made, in the time it takes here. Nor is this.
-        extrinsic: Where the camera is, unless the bag says so.
-        on_progress: Told the recording time of each message, nanoseconds.
+        results: Writer of the ticks.
+        as_recorded: Whether the ticks of a live recording are planned again, on their recorded inputs.
+        rate_hz: Largest number of planned images per second of the bag; 0: all. Not for `as_recorded`.
+        measured_delay: Whether images are lost that arrive during a plan, measured here. Not for `as_recorded`.
+        extrinsic: Pose of the camera, if the bag does not have it.
+        on_progress: Called with the recording time of each message, nanoseconds.
 
     Raises:
-        BagError: The bag has no instruction; or `as_recorded`, and it is no live recording, or one of another policy.
-        ConfigurationError: The baseline plans other steps than the policy.
+        BagError: The bag has no instruction; or `as_recorded` was given, and the bag is no live recording, or one of
+            another policy.
+        ConfigurationError: The baseline has another horizon or time step than the policy.
 
     Returns:
-        In words, where a damaged bag had to be given up; empty when it was read to its end.
+        A sentence about the damage at which reading ended; empty if the bag was read to its end.
     """
     steps = policy.metadata
     if baseline:
@@ -183,7 +184,7 @@ def _replay_observations(
         if not isinstance(tick, Observation):
             results.add_refusal(*tick)
             continue
-        # Stamps only go back where the clock was set back: as for the node, another episode begins.
+        # Stamps go back only if the clock was set back: then, as in the node, another episode begins.
         if tick.instruction != instruction or tick.stamp_ns < newest_ns:
             planner.reset()
         instruction, newest_ns = tick.instruction, tick.stamp_ns
@@ -225,7 +226,7 @@ def _replay_recorded(
         ):
             planner.plan(tick.observation, tick.actions, committed)
         else:
-            results.add_refusal(tick.observation.stamp_ns, "the chunk that this one went on from was not recorded")
+            results.add_refusal(tick.observation.stamp_ns, "the chunk that this one continues was not recorded")
         before.append(tick)
 
 

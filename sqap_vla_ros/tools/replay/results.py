@@ -1,9 +1,8 @@
-"""What a replay leaves behind: one row per tick, and a summary.
+"""Results of a replay: one row per tick, and a summary.
 
-`ticks.parquet` holds what the policy decided, and how far that is from the truth and from the baseline; it is the same
-in every run on one machine. `timings.parquet` holds how long it took. They grow row by row, and the summary is made
-from them column by column, so that a long bag needs no more memory than a short one; a run that was interrupted leaves
-files named `*.partial`.
+`ticks.parquet` holds the plans and their distance from the truth and from the baseline; it is the same in every run on
+one machine. `timings.parquet` holds the durations. Both grow row by row, and the summary is computed from them column
+by column, so that a long bag needs no more memory than a short one. An interrupted run leaves files named `*.partial`.
 """
 
 import json
@@ -28,7 +27,7 @@ ROWS_PER_GROUP = 256
 
 
 class _Table:
-    """A Parquet file that grows in row groups and gets its name when it is complete."""
+    """A Parquet file that grows in row groups and gets its final name when it is complete."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path = path
@@ -58,12 +57,12 @@ class ReplayResults:
     """Writer of a replay's files.
 
     Args:
-        directory: Where they go; made when missing.
+        directory: Directory for the files; it is created if it does not exist.
         settings: What was replayed and how, for the summary.
 
     Attributes:
-        recorded_chunks: How many chunks a live recording holds; those without their image or mask are not compared.
-        baseline: Id of the policy that was compared with; empty: none.
+        recorded_chunks: Number of chunks in a live recording; those without image or mask are not compared.
+        baseline: Id of the baseline policy; empty: no baseline.
         configuration: The robot's and the policy's settings, for the summary.
     """
 
@@ -93,7 +92,7 @@ class ReplayResults:
         self._timings.close(kind is None)
 
     def add_refusal(self, stamp_ns: int, reason: str) -> None:
-        """A tick on which nothing was planned."""
+        """Add a tick on which nothing was planned."""
         self._refusals.add(reason)
         self._ticks.add({"stamp_ns": stamp_ns, "refused": reason})
 
@@ -104,13 +103,13 @@ class ReplayResults:
         recorded_actions: NDArray[np.float64] | None = None,
         baseline: ActionChunk | None = None,
     ) -> None:
-        """A planned tick.
+        """Add a planned tick.
 
         Args:
-            chunk: The policy's.
-            measured: Values of the columns from `path_m` on; those that are missing stay empty.
-            recorded_actions: float64 (horizon, 7), to be compared with, where there are some.
-            baseline: The baseline's chunk, where there is one.
+            chunk: The policy's chunk.
+            measured: Values of the columns from `path_m` on; missing ones stay empty.
+            recorded_actions: float64 (horizon, 7), recorded actions to compare with, if any.
+            baseline: The baseline's chunk, if any.
         """
         self._planned += 1
         if chunk.tool_px is None:
@@ -143,7 +142,7 @@ class ReplayResults:
         """Write `summary.json`, once the files are closed; returns its content.
 
         Args:
-            damage: In words, where reading the bag had to end early; empty: it was read to its end.
+            damage: A sentence about the damage at which reading ended; empty if the bag was read to its end.
         """
         with_tool = self._planned - self._no_tool.total
         reasons = self._no_tool.most_common()
@@ -205,7 +204,7 @@ class ReplayResults:
 
 
 def _metrics(ticks: Path) -> dict[str, dict[str, float | int]]:
-    """Of every metric that has finite values: mean, p50, p95, the worst value and the stamp of its tick."""
+    """Mean, p50, p95, worst value and stamp of the worst tick of every metric that has finite values."""
     metrics: dict[str, dict[str, float | int]] = {}
     for name, more_is_better in METRICS.items():
         table = pq.read_table(ticks, columns=["stamp_ns", name])

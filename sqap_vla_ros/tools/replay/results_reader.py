@@ -1,4 +1,4 @@
-"""What a replay left behind, to be read: by the pictures, the report and the comparison."""
+"""Reading the results of a replay, for pictures, report and comparison."""
 
 import json
 from bisect import bisect_right
@@ -25,13 +25,13 @@ class Run:
     """The results of one bag.
 
     Args:
-        directory: What `sqap-vla replay` made, or, of several bags, one of the directories in it.
+        directory: Output directory of `sqap-vla replay`, or one of the directories in it for several bags.
 
     Attributes:
-        summary: Content of `summary.json`; empty while the replay has not written it.
+        summary: Content of `summary.json`; empty until the replay has written it.
 
     Raises:
-        RunError: There are no complete results in it.
+        RunError: It holds no complete results.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -52,32 +52,32 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of the bag."""
+        """Name of the bag."""
         return Path(self.summary.get("bag", self.directory)).name
 
     @cached_property
     def stamps_ns(self) -> NDArray[np.int64]:
-        """int64 (ticks,), of the images, refused ones included, in the order of the replay."""
+        """Stamps of all images, rejected ones included, in the order of the replay, int64 (ticks,)."""
         return np.asarray(self._table("stamp_ns").to_numpy(), np.int64)
 
     @cached_property
     def planned(self) -> NDArray[np.bool_]:
-        """bool (ticks,), whether there is a plan."""
+        """Whether each tick has a plan, bool (ticks,)."""
         return np.asarray(self._table("refused").to_numpy() == "", bool)
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """A column of numbers, float64 (ticks,), NaN where a tick has none."""
+        """Read a column of numbers, float64 (ticks,), NaN where a tick has none."""
         return np.asarray(self._table(name).to_numpy(), np.float64)
 
     def strings(self, name: str) -> list[str]:
-        """A column of strings, empty where a tick has none."""
+        """Read a column of strings, empty where a tick has none."""
         return [text or "" for text in self._table(name).to_pylist()]
 
     def lists(self, *names: str) -> Iterator[tuple[NDArray[np.float64], ...]]:
-        """Columns of lists of numbers, part by part, as they are too large to be held whole.
+        """Read columns of lists of numbers part by part, since they may be too large for the memory.
 
         Yields:
-            Of each column float64 (ticks of the part, numbers), NaN for a tick or number that is missing.
+            For each column float64 (ticks of the part, numbers), NaN for a missing tick or number.
         """
         first = next(iter(np.flatnonzero(self.planned)), None)
         widths = [0 if first is None else len(self.row(int(first))[name] or ()) for name in names]
@@ -86,11 +86,11 @@ class Run:
             yield tuple(_as_array(table[name], width) for name, width in zip(names, widths, strict=True))
 
     def mean(self, column: str) -> float:
-        """Of a metric over the ticks that have it, from the summary; NaN where none has."""
+        """Mean of a metric over the ticks that have it, from the summary; NaN if none has."""
         return float(self.summary["metrics"].get(column, {}).get("mean", np.nan))
 
     def row(self, tick: int) -> Mapping[str, Any]:
-        """All columns of one tick; cheap for ticks near the last one asked for, however long the file is."""
+        """Read all columns of one tick; this is cheap for ticks near the last one, however long the file is."""
         group = bisect_right(self._first_ticks, tick) - 1
         if group != self._group:
             self._group, self._rows = group, self._ticks.read_row_group(group, use_threads=False).to_pylist()
@@ -98,24 +98,24 @@ class Run:
 
     @property
     def begin_ns(self) -> int:
-        """Stamp of the first plan, from which the report counts; a refused image may have any."""
+        """Stamp of the first plan, where the report's time starts; a rejected image may have any stamp."""
         planned = self.stamps_ns[self.planned]
         return int((planned if len(planned) else self.stamps_ns)[0]) if len(self.stamps_ns) else 0
 
     @cached_property
     def laps(self) -> NDArray[np.int64]:
-        """int64 (ticks,), how often the clock was set back before: in each lap the same stamps may come again."""
+        """How often the clock was set back before each tick, int64 (ticks,); stamps may repeat from lap to lap."""
         laps, lap = Laps(), np.empty(len(self.stamps_ns), np.int64)
         for tick, at_ns in enumerate(self.stamps_ns.tolist()):
             lap[tick] = laps.at(at_ns)
         return lap
 
     def planned_by_stamp(self) -> dict[tuple[int, int], int]:
-        """Lap and stamp (ns) to tick, of those with a plan."""
+        """Map lap and stamp (ns) to tick, for ticks with a plan."""
         return {(int(self.laps[tick]), int(self.stamps_ns[tick])): int(tick) for tick in np.flatnonzero(self.planned)}
 
     def planning_seconds(self) -> NDArray[np.float64]:
-        """Seconds that the policy took to plan, float64 (ticks,), NaN where it did not."""
+        """Duration of each plan of the policy, float64 (ticks,), seconds, NaN without plan."""
         parts: list[NDArray[np.float64]] = [np.empty(0)]
         try:
             for part in pq.ParquetFile(self.directory / "timings.parquet").iter_batches(use_threads=False):
@@ -125,7 +125,7 @@ class Run:
             raise RunError(f"{self.directory}/timings.parquet: cannot be read: {error}; replay again") from None
         seconds, total = np.full(len(self.planned), np.nan), np.concatenate(parts)
         if len(total) != self.planned.sum():
-            raise RunError(f"{self.directory}: timings.parquet is not that of ticks.parquet; replay again")
+            raise RunError(f"{self.directory}: timings.parquet does not belong to ticks.parquet; replay again")
         seconds[self.planned] = total
         return seconds
 
@@ -137,20 +137,20 @@ class Run:
 
 
 class Laps:
-    """Counts how often stamps went back by more than a late frame does."""
+    """Counts how often stamps went back farther than those of a late frame."""
 
     def __init__(self) -> None:
         self._lap = 0
         self._stamps = JumpDetector(STAMP_BACK_NS)
 
     def at(self, stamp_ns: int) -> int:
-        """The lap of the next stamp."""
+        """Return the lap of the next stamp."""
         self._lap += self._stamps.jump_ns(stamp_ns) != 0
         return self._lap
 
 
 def _as_array(column: pa.ChunkedArray, width: int) -> NDArray[np.float64]:
-    """Lists that are `width` long or missing, float64 (lists, width)."""
+    """Convert lists that are `width` long or missing to float64 (lists, width)."""
     rows = np.full((len(column), width), np.nan)
     known = column.is_valid().to_numpy()
     rows[known] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
@@ -158,7 +158,7 @@ def _as_array(column: pa.ChunkedArray, width: int) -> NDArray[np.float64]:
 
 
 def read_summary(directory: Path) -> dict[str, Any]:
-    """Content of a directory's `summary.json`; empty when it has none."""
+    """Read the `summary.json` of a directory; empty if it has none."""
     try:
         content = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -171,10 +171,10 @@ def read_summary(directory: Path) -> dict[str, Any]:
 
 
 def find_runs(directory: Path) -> Sequence[Run]:
-    """The results of one bag, or of several, without those that failed.
+    """Find the results of one bag, or of several without those that failed.
 
     Raises:
-        RunError: The directory holds none, or incomplete ones.
+        RunError: The directory holds no results, or incomplete ones.
     """
     if any(directory.glob("ticks.parquet*")):
         return [Run(directory)]

@@ -1,7 +1,7 @@
-"""What there is to draw on a recorded image: the plan made on it or before it, projected into the camera as it stood.
+"""Scenes: each recorded image with the plan made on it or before it, projected into the camera at that time.
 
-A wrist camera moves, and the transforms of an image's stamp are recorded after the image: so each image waits here
-until they are there, no longer than `WAIT_NS` of the recording.
+A wrist camera moves, and the transforms for an image's stamp are recorded after the image. So each image waits here for
+them, at most `WAIT_NS` of the recording.
 """
 
 from collections import deque
@@ -27,17 +27,17 @@ WAIT_NS = 10**9
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and what belongs on it.
+    """An image and what is drawn on it.
 
     Attributes:
-        stamp_ns: Of the image.
-        recorded_ns: When it was recorded.
+        stamp_ns: Stamp of the image.
+        recorded_ns: Recording time of the image.
         message: The sensor_msgs image.
-        tick: Of the plan to show; None: nothing was planned yet.
-        row: That tick's row of `ticks.parquet`.
-        own: Whether the plan was made on this very image.
+        tick: Tick of the plan to show; None: nothing was planned yet.
+        row: Row of that tick in `ticks.parquet`.
+        own: Whether the plan was made on this image.
         overlay: What to draw.
-        camera_size: Width and height of the images that the calibration is for; None without a calibration.
+        camera_size: Width and height that the calibration is for; None without a calibration.
     """
 
     stamp_ns: int
@@ -50,20 +50,20 @@ class Scene:
     camera_size: tuple[int, int] | None
 
     def overlay_on(self, image: NDArray[np.uint8]) -> Overlay:
-        """What to draw on the decoded image: no paths with a calibration of another size, as there is no ring."""
+        """Overlay for the decoded image: without paths if the calibration is for another size, as for the ring."""
         if self.camera_size == (image.shape[1], image.shape[0]):
             return self.overlay
         return replace(self.overlay, path_px=None, truth_px=None, baseline_px=None)
 
 
 class SceneReader:
-    """From the messages of a bag and the results of its replay to scenes, in the order of the images.
+    """Combines the messages of a bag and the results of its replay to scenes, in the order of the images.
 
     Args:
         run: Results of the replay.
-        topics: Of the bag, as they were replayed.
+        topics: Topics of the bag that were replayed.
         configuration: Frames of the robot.
-        extrinsic: Where the camera is, as it was replayed.
+        extrinsic: Pose of the camera with which the bag was replayed.
     """
 
     def __init__(self, run: Run, topics: BagTopics, configuration: Configuration, extrinsic: Extrinsic | None) -> None:
@@ -75,7 +75,7 @@ class SceneReader:
             self._tree.add(extrinsic.parent, extrinsic.child, 0, extrinsic.T_parent_child, static=True)
         self._camera: CameraModel | None = None
         self._ticks = run.planned_by_stamp()
-        # Laps are counted as the run's are: by the images that it has ticks of.
+        # Laps are counted as in the results: by the images that have a tick.
         self._laps, self._lap = Laps(), 0
         self._stamps = frozenset(run.stamps_ns.tolist())
         self._latest: int | None = None
@@ -83,7 +83,7 @@ class SceneReader:
         self._waiting: deque[tuple[int, Any]] = deque()
 
     def add(self, topic: str, recorded_ns: int, message: Any) -> Iterator[Scene]:
-        """Take a message; yields the scenes that are complete with it."""
+        """Add a message; yields the scenes that it completes."""
         if topic == self._topics.image:
             at_ns = stamp_ns(message)
             if self._image_stamps.jump_ns(at_ns):
@@ -94,14 +94,14 @@ class SceneReader:
             try:
                 self._camera = CameraModel.from_camera_info(message)
             except CameraError:
-                self._camera = None  # then there is no ring either, and the ticks say why
+                self._camera = None  # then there is no ring either, and the ticks hold the reason
         elif topic in self._topics.transforms:
             self._tree.add_message(message, static=topic.endswith("tf_static"))
         while self._waiting and self._is_ready(recorded_ns):
             yield self._scene(*self._waiting.popleft())
 
     def rest(self) -> Iterator[Scene]:
-        """The scenes of the images that still wait, at the end of the bag."""
+        """Yield the scenes of the images that still wait at the end of the bag."""
         while self._waiting:
             yield self._scene(*self._waiting.popleft())
 
@@ -132,7 +132,7 @@ class SceneReader:
     def _project(
         self, points_m: NDArray[np.float64] | None, at_ns: int, camera_frame: str
     ) -> NDArray[np.float64] | None:
-        """Pixels, float64 (N, 2), of points (N, 3) in the base frame; None when it is not known where the camera is."""
+        """Pixels, float64 (N, 2), of points (N, 3) in the base frame; None if the pose of the camera is unknown."""
         if self._camera is None or points_m is None or not camera_frame:
             return None
         try:
@@ -143,7 +143,7 @@ class SceneReader:
 
 
 def paths_m(row: Mapping[str, Any]) -> dict[str, NDArray[np.float64] | None]:
-    """The tool's paths by plan, truth and baseline, float64 (horizon + 1, 3), base frame, from the image's pose on."""
+    """Paths of the tool in plan, truth and baseline, float64 (horizon + 1, 3), base frame, from the image's pose on."""
     start = np.reshape(row["T_base_tool"], (4, 4))[:3, 3]
     columns = {"plan": "path_m", "truth": "truth_path_m", "baseline": "baseline_path_m"}
     return {

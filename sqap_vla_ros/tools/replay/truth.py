@@ -1,8 +1,8 @@
-"""What the tool really did after a moment of a bag.
+"""The truth: the recorded motion of the tool after a tick.
 
-Its motion comes from the transforms; where they do not tell it, from the tool poses of recorded chunks. The gripper's
-comes from its commands; where there are none, from the actions of recorded chunks. The truth about a moment lies after
-it in the bag, so this reads the bag a second time, ahead of the replay by a bounded time; memory does not grow.
+The tool's motion comes from the transforms or, where they have none, from the tool poses of recorded chunks. The
+gripper's motion comes from its commands or, without any, from the actions of recorded chunks. The truth of a tick is
+recorded after it, so this module reads the bag a second time, ahead of the replay by a bounded time and memory.
 """
 
 from bisect import bisect_left, bisect_right
@@ -22,20 +22,20 @@ from sqap_vla_ros.perception.transforms import transform_from_message
 from sqap_vla_ros.tools.replay.metrics import Motion, gripper_states
 
 COMMAND_TYPE = "trajectory_msgs/msg/JointTrajectory"
-# How much recording time is read ahead of the replay, beyond the horizon, in search of the truth.
+# Recording time that is read ahead of the replay, beyond the horizon, in search of the truth.
 LOOK_AHEAD_NS = 10 * 10**9
-# A chunk is recorded when it was planned, later than its stamp: so much is read beyond the end of the horizon for it.
+# A chunk is recorded after it was planned, later than its stamp; so much is read beyond the horizon for it.
 _SETTLED_NS = 10**9
 
 
 class Truth:
-    """The tool's and the gripper's recorded motion, asked for in the order of the ticks.
+    """The recorded motion of tool and gripper, to be queried in the order of the ticks.
 
     Args:
         bag: The recording.
-        topics: Where its chunks are.
+        topics: Topics of its chunks and transforms.
         robot: Frames, action convention, gripper, and the largest gap between transforms.
-        horizon: Steps to tell.
+        horizon: Number of steps.
         time_step_s: Time between two steps.
     """
 
@@ -46,27 +46,27 @@ class Truth:
         self._time_step_s = time_step_s
         self._steps_ns = round(time_step_s * 1e9) * np.arange(1, horizon + 1)
         commands = robot.topics.gripper_command
-        told = {commands} if self._types.get(commands) == COMMAND_TYPE else set()
-        self._messages = _until_damage(bag.messages({topics.chunk, *topics.transforms, *told}))
+        gripper = {commands} if self._types.get(commands) == COMMAND_TYPE else set()
+        self._messages = _until_damage(bag.messages({topics.chunk, *topics.transforms, *gripper}))
         self._next = next(self._messages, None)
         cache_s = 3 * (LOOK_AHEAD_NS * 1e-9 + horizon * time_step_s)
         self._transforms = TransformTree(cache_s, robot.freshness.transform)
         self._chunk_poses = TransformTree(cache_s, robot.freshness.transform)
         self._newest_ns: dict[str, int] = {}  # stamp by child frame
-        self._clock_ns = 0  # what stamps are ahead of recording times by, where these are of another clock
+        self._clock_ns = 0  # offset of stamps from recording times, if they come from another clock
         self._commands = _History()
         self._chunks = _History()
 
     def motion(self, at_ns: int, T_base_tool: Array, recorded_ns: int) -> Motion:
-        """What followed a tick.
+        """Return the motion that followed a tick.
 
         Args:
             at_ns: Stamp of the tick's image.
-            T_base_tool: float64 (4, 4), the tool pose then.
+            T_base_tool: float64 (4, 4), the tool pose at that time.
             recorded_ns: Recording time of the last message that the replay has read.
 
         Returns:
-            Poses and gripper states where the recording tells them: not past its end, nor in its gaps.
+            Poses and gripper states; NaN past the end of the recording and in its gaps.
         """
         times_ns = at_ns + self._steps_ns
         self._read_ahead(int(times_ns[-1]), recorded_ns)
@@ -86,7 +86,7 @@ class Truth:
         return np.full((4, 4), np.nan)
 
     def _gripper(self, at_ns: int) -> float:
-        """State during the step that ends at a time: 1 open, 0 closed, NaN unknown."""
+        """Gripper state during the step that ends at a time: 1 open, 0 closed, NaN unknown."""
         begin_ns = at_ns - int(self._steps_ns[0])
         if (command := self._commands.last_at(begin_ns)) is not None:
             return float(command[1])
@@ -97,9 +97,9 @@ class Truth:
         return float(states[step]) if step < len(states) else np.nan
 
     def _read_ahead(self, due_ns: int, recorded_ns: int) -> None:
-        """Read until the tool's pose at a time is known, but not too far, and not across a jump of the clock.
+        """Read until the tool's pose at a time is known, within the look-ahead and not across a jump of the clock.
 
-        Messages that the replay has read already are always taken, so that it takes this across jumps with it.
+        Messages that the replay has read already are always taken, so that this reader follows it across jumps.
         """
         limit_ns = recorded_ns + LOOK_AHEAD_NS + int(self._steps_ns[-1])
         while self._next is not None:
@@ -109,7 +109,7 @@ class Truth:
                 return
             if back:
                 self._forget()
-            # A message that cannot be used tells nothing.
+            # A message that cannot be used is ignored.
             with suppress(TransformError, ValueError, OverflowError, IndexError, AttributeError):
                 self._take(topic, message_ns, message)
             self._next = next(self._messages, None)
@@ -165,7 +165,7 @@ class Truth:
 
 
 class _History:
-    """Values by time; of those before the moment that was asked for last only the newest is kept."""
+    """Values by time; of those before the last query only the newest is kept."""
 
     def __init__(self) -> None:
         self._times_ns: list[int] = []
@@ -177,7 +177,7 @@ class _History:
         self._values.insert(place, value)
 
     def last_at(self, at_ns: int) -> tuple[int, Any] | None:
-        """The newest entry that is not later than a time."""
+        """Return the newest entry that is not later than a time."""
         place = bisect_right(self._times_ns, at_ns)
         return (self._times_ns[place - 1], self._values[place - 1]) if place else None
 
@@ -193,5 +193,5 @@ def _stamps(message: Any) -> dict[str, int]:
 def _until_damage(messages: Iterator[tuple[str, int, Any]]) -> Iterator[tuple[str, int, Any]]:
     try:
         yield from messages
-    except BagDamage:  # the replay meets the damage too, and reports it
+    except BagDamage:  # the replay reads the damage too, and reports it
         return

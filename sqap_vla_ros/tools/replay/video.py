@@ -1,4 +1,4 @@
-"""The MP4 of a replay: every camera frame with the latest plan on it."""
+"""An MP4 video of a replay: every camera frame with the latest plan on it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ def write_overlay(
     """Write the overlay video of a replayed bag; arguments as for `write_annotated`.
 
     Returns:
-        The MP4; None when none of the bag's images can be decoded.
+        Path of the MP4; None if none of the bag's images can be decoded.
     """
     path = run.directory / OVERLAY
     path.unlink(missing_ok=True)
@@ -48,12 +48,12 @@ def _scenes(bag: Bag, topics: BagTopics, scenes: SceneReader, on_progress: Calla
             on_progress(recorded_ns)
             yield from scenes.add(topic, recorded_ns, message)
     except BagDamage:
-        pass  # the replay ended there too and has said so
+        pass  # the replay ended there too, and has reported it
     yield from scenes.rest()
 
 
 def _pictures(scenes: Iterator[Scene], start_ns: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Time and picture of each frame, all of one size; time is that of the recording, as stamps may jump."""
+    """Yield recording time and picture of each frame, all of one size; stamps are not used, since they may jump."""
     size: tuple[int, int] | None = None
     last_ns = -1
     for scene in scenes:
@@ -67,13 +67,13 @@ def _pictures(scenes: Iterator[Scene], start_ns: int) -> Iterator[tuple[int, NDA
         size = size or (picture.shape[1], picture.shape[0])
         if picture.shape[1::-1] != size:
             picture = np.asarray(cv2.resize(picture, size), np.uint8)
-        # Two frames of one millisecond would be one for the encoder, which refuses the second.
+        # The encoder rejects a second frame within the same millisecond.
         last_ns = max(scene.recorded_ns, last_ns + 10**6)
         yield last_ns, picture
 
 
 def _caption(scene: Scene, start_ns: int) -> list[str]:
-    """What was asked for; when, and how many tokens were kept; how far the plan is from truth and baseline."""
+    """Caption: the instruction; the time and the kept tokens; the displacement from truth and baseline."""
     time = f"{(scene.recorded_ns - start_ns) * 1e-9:.1f} s"
     row = scene.row
     if row is None:
@@ -82,7 +82,7 @@ def _caption(scene: Scene, start_ns: int) -> list[str]:
     distances = [
         f"{1e3 * row[column]:.0f} mm from {words}"
         for words, column in (
-            ("what the tool did (cyan)", "truth_mean_displacement_m"),
+            ("the recorded motion (cyan)", "truth_mean_displacement_m"),
             ("the baseline's plan (violet)", "baseline_mean_displacement_m"),
         )
         if row[column] is not None

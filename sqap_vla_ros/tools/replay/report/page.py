@@ -1,7 +1,7 @@
-"""The report of a replay: one HTML file that needs nothing else, no network and no scripts.
+"""The page of a report: one HTML file that needs nothing else, neither network nor scripts.
 
-Of one bag: plots, the worst ticks with their pictures, the metrics, the settings. Of several: a table of them, and what
-they have in common; each bag has its own report in its own directory.
+For one bag it has plots, the worst ticks with their pictures, the metrics and the settings. For several bags it has a
+table of them and their common figures; each bag has its own report in its own directory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,15 +34,15 @@ def write_report(directory: Path) -> Path:
     """Write `report.html` of a replay of one bag, or of several.
 
     Args:
-        directory: What `sqap-vla replay` made.
+        directory: Output directory of `sqap-vla replay`.
 
     Raises:
-        RunError: There are no complete results in it.
+        RunError: It holds no complete results.
     """
     runs = find_runs(directory)
     one = runs[0].directory == directory
     content = _of_one(runs[0]) if one else _of_several(directory, runs)
-    # Markup of the page's own only: whatever comes from a bag is escaped.
+    # Only the page's own markup is used: everything that comes from a bag is escaped.
     template = Environment(
         loader=PackageLoader("sqap_vla_ros.tools.replay.report", ""), autoescape=True, trim_blocks=True
     )
@@ -55,7 +55,7 @@ def _of_one(run: Run) -> dict[str, Any]:
     summary = run.summary
     against = [name for name, (column, _) in AGAINST.items() if np.isfinite(run.mean(column))]
     chosen = worst_ticks(run, [AGAINST[name][0] for name in against])
-    ranked = zip_longest(*chosen.values())  # the worst of each metric first, then the second ones
+    ranked = zip_longest(*chosen.values())  # the worst tick of each metric first, then the second worst
     ticks = list(dict.fromkeys(tick for rank in ranked for tick in rank if tick is not None))
     planned = np.flatnonzero(run.planned)
     if not ticks:
@@ -70,14 +70,14 @@ def _of_one(run: Run) -> dict[str, Any]:
         "plots": plots_of_run(run, against, chosen),
         "ticks_title": "Worst ticks" if against else "Ticks",
         "path_legend": "The plan leads from yellow to red"
-        + ("; cyan: what the tool did" if "truth" in against else "")
+        + ("; cyan: the recorded motion" if "truth" in against else "")
         + ("; violet: the baseline's plan" if "baseline" in against else "")
-        + ". Kept patches: orange by attention, green in the ring, blue by farthest points; dark ones are pruned.",
+        + ". Kept patches: orange by attention, green in the ring, blue by farthest points; dark patches are pruned.",
         "ticks": ticks_to_look_at(run, ticks, chosen),
         "tables": [
             bag_table([run]),
             *metric_table(run, ticks),
-            *reason_table("Ticks that were refused", ("why", "ticks"), summary["refusals"]),
+            *reason_table("Rejected ticks", ("reason", "ticks"), summary["refusals"]),
         ],
         "settings": _settings(summary),
     }
@@ -104,17 +104,17 @@ def _of_several(directory: Path, runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "title": f"{first['policy']} on {len(runs)} bags",
         "subtitle": _subtitle(first),
-        "notes": [f"read up to their damage only: {', '.join(damaged)}"] if damaged else [],
+        "notes": [f"damaged, read up to the damage: {', '.join(damaged)}"] if damaged else [],
         "tiles": [
             (str(len(runs)), "bags replayed"),
             (str(len(failed)), "bags failed"),
             (str(planned), "ticks planned"),
-            (str(sum(run.summary["ticks_refused"] for run in runs)), "ticks refused"),
+            (str(sum(run.summary["ticks_refused"] for run in runs)), "ticks rejected"),
         ],
         "plots": shown,
         "tables": [
             bag_table(runs, REPORT),
-            *reason_table("Bags that failed", ("bag", "why"), failed),
+            *reason_table("Failed bags", ("bag", "error"), failed),
         ],
         "settings": _settings({name: value for name, value in first.items() if not name.startswith(("bag", "ticks"))}),
     }
@@ -129,14 +129,14 @@ def _subtitle(summary: Mapping[str, Any]) -> str:
 def _tiles(run: Run) -> list[tuple[str, str]]:
     summary = run.summary
     planned = summary["ticks_planned"]
-    tiles = [(str(planned), "ticks planned"), (str(summary["ticks_refused"]), "ticks refused")]
+    tiles = [(str(planned), "ticks planned"), (str(summary["ticks_refused"]), "ticks rejected")]
     if planned:
         tiles.append((f"{100 * summary['ring_coverage']['used'] / planned:.0f} %", "of the plans used the ring"))
     for column, words in AGAINST.values():
         if np.isfinite(run.mean(column)):
             tiles.append((with_unit(column, run.mean(column)), f"mean displacement from {words}"))
     if overlap := summary["metrics"].get("kept_overlap"):
-        tiles.append((f"{100 * overlap['mean']:.0f} %", "of the kept tokens, the baseline keeps too"))
+        tiles.append((f"{100 * overlap['mean']:.0f} %", "token-selection agreement with the baseline"))
     seconds = {policy: stages["total"]["p50"] for policy, stages in summary["seconds"].items() if "total" in stages}
     if "policy" in seconds:
         tiles.append((f"{1e3 * seconds['policy']:.0f} ms", "median plan"))

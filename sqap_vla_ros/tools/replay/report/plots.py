@@ -1,4 +1,4 @@
-"""The plots of a report, from the results of a replay."""
+"""Plots of a report, from the results of a replay."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from sqap_vla_ros.tools.replay.results_reader import Run
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot of the page; `svg` is an element to be inlined."""
+    """A plot of the page; `svg` is its inline element."""
 
     title: str
     svg: Markup
@@ -25,12 +25,12 @@ class Plot:
 
 
 def plots_of_run(run: Run, against: Sequence[str], chosen: Mapping[str, Sequence[int]]) -> list[Plot]:
-    """All plots that the run has the figures for.
+    """Draw all plots for which the run has figures.
 
     Args:
-        run: Of one bag.
-        against: What its plans are measured against.
-        chosen: Column to the ticks that the page shows for it.
+        run: The results of one bag.
+        against: References that its plans are measured against.
+        chosen: The ticks that the page shows, by column.
     """
     times_s = np.asarray((run.stamps_ns - run.begin_ns) * 1e-9, np.float64)
     shown = []
@@ -39,13 +39,13 @@ def plots_of_run(run: Run, against: Sequence[str], chosen: Mapping[str, Sequence
         values = 1e3 * run.column(column)
         series = {"policy": (values, svg.POLICY)}
         steps = {"policy": (_distances(run, "path_m", f"{name}_path_m"), svg.POLICY)}
-        # How far the baseline itself is from the truth: a policy need not be nearer than what it was made from.
+        # The baseline's own distance from the truth: a compressed policy need not be nearer than its original.
         if name == "truth" and "baseline" in against:
             series["baseline"] = 1e3 * run.column("baseline_truth_mean_displacement_m"), svg.BASELINE
             steps["baseline"] = _distances(run, "baseline_path_m", "truth_path_m"), svg.BASELINE
         marks = [(float(times_s[tick]), float(values[tick]), f"tick-{tick}") for tick in chosen[column]]
         drawing = svg.over_time(f"displacement-{name}", times_s, series, "mean over the horizon [mm]", marks)
-        shown.append(Plot(f"Displacement from {words}", Markup(drawing), "Circles: the ticks that are shown below."))
+        shown.append(Plot(f"Displacement from {words}", Markup(drawing), "Circles: the ticks shown below."))
         drawing = svg.per_step(f"steps-{name}", steps, float(np.nanmedian(run.column("time_step_s"))))
         caption = "Line: median over the ticks; band: up to 95 %."
         shown.append(Plot(f"Per step, from {words}", Markup(drawing), caption))
@@ -62,13 +62,13 @@ def plots_of_run(run: Run, against: Sequence[str], chosen: Mapping[str, Sequence
 
 
 def ring_plot(used: int, reasons: Mapping[str, int]) -> Plot:
-    """On how many ticks the ring was used, and why not on the others."""
+    """Draw the number of ticks with ring, and the reasons why others have none."""
     drawing = svg.ring_coverage("ring", {"ring used": used, **reasons})
-    return Plot("Ring around the tool", Markup(drawing), "Used, or why not.")
+    return Plot("Ring around the tool", Markup(drawing), "Number of ticks with ring, and reasons for those without.")
 
 
 def _distances(run: Run, column: str, other_column: str) -> Values:
-    """Between two paths, per tick and step, float64 (ticks, horizon), metres."""
+    """Distances between two paths per tick and step, float64 (ticks, horizon), metres."""
     parts = [
         np.linalg.norm((path - other).reshape(len(path), path.shape[1] // 3, 3), axis=2)
         for path, other in run.lists(column, other_column)
@@ -77,7 +77,7 @@ def _distances(run: Run, column: str, other_column: str) -> Values:
 
 
 def _kept(run: Run) -> tuple[dict[Reason, Values], Values, Values]:
-    """Of the planned ticks: tokens kept for each reason and for any, (ticks,), and each patch's share of the ticks."""
+    """Kept tokens per planned tick, by reason and in all, (ticks,), and the share of ticks that keep each patch."""
     counts: dict[Reason, list[Values]] = {reason: [] for reason in REASON_NAMES}
     kept: list[Values] = []
     of_patch: Values = np.zeros(1)

@@ -1,7 +1,7 @@
-"""The plots of a report, as SVG to stand in a page: scalable, with its text as text, in the page's own colours.
+"""Drawing of plots as inline SVG: scalable, with selectable text, in the page's own colours.
 
-Lines and text take the page's colour, so that they can be read on white and on black; figures are small, so that a
-phone need not shrink them.
+Lines and text take the page's colour, so that they can be read on white and on black; figures are small, so that they
+fit a phone.
 """
 
 import io
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from sqap_vla_ros.core.token_selection import Reason
 from sqap_vla_ros.reporting.overlay import REASON_COLOURS, REASON_NAMES
 
-# After Okabe and Ito; told apart on white and on black.
+# After Okabe and Ito; distinguishable on white and on black.
 POLICY, BASELINE, GOOD, BAD = "#2E86C8", "#CC79A7", "#009E73", "#D55E00"
-_INK = "#010203"  # stands for the page's text colour until the SVG is written
+_INK = "#010203"  # placeholder for the page's text colour
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sqap_vla",
@@ -38,7 +38,7 @@ _STYLE: Any = {
         for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
     },
 }
-_BINS = 240  # that a line has at most: about the pixels that it gets on a phone
+_BINS = 240  # largest number of points of a line: about its width in pixels on a phone
 
 Values = NDArray[np.float64]
 
@@ -49,19 +49,19 @@ def _figure(height_in: float = 2.5) -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The figure's `<svg>` element, with ids of its own: several stand in one page."""
+    """Write a figure as an `<svg>` element whose ids are unique in a page with several."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Links to the page's own anchors stay as they are.
+    # Links to the page's own anchors are kept.
     text = re.sub(r'(\bid="|url\(#|href="#)(?!tick-)', rf"\g<1>{name}-", text)
     return text.replace("<svg", f'<svg role="img" data-plot="{name}"', 1)
 
 
 def binned(times: Values, values: Values) -> tuple[Values, Values, Values, Values]:
-    """Time, median, least and largest value of at most `_BINS` parts of a series; NaN values are left out."""
+    """Summarise a series in at most `_BINS` parts: time, median, least and largest value. NaN values are left out."""
     known = np.isfinite(values)
     times, values = times[known], values[known]
     parts = np.array_split(np.arange(len(values)), min(_BINS, len(values)) or 1)
@@ -80,18 +80,18 @@ def over_time(
     ylabel: str,
     marks: Sequence[tuple[float, float, str]] = (),
 ) -> str:
-    """Lines over the time of the bag: medians, in a band from the least to the largest value.
+    """Draw lines over the time of the bag: medians, in a band from the least to the largest value.
 
     Args:
-        name: Of the plot.
+        name: Name of the plot.
         times_s: float64 (ticks,).
-        series: Label to float64 (ticks,) and colour.
-        ylabel: With the unit.
-        marks: Time, value and anchor in the page of ticks that can be clicked on.
+        series: Values, float64 (ticks,), and colour by label.
+        ylabel: Label of the axis, with its unit.
+        marks: Time, value and anchor of ticks that link to a place in the page.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _figure()
-        for label, (values, colour) in reversed(list(series.items())):  # the first one on top
+        for label, (values, colour) in reversed(list(series.items())):  # the first one is drawn on top
             at_s, median, least, largest = binned(times_s, values)
             axes.plot(at_s, median, color=colour, label=label, linewidth=1.3)
             if len(at_s) < np.isfinite(values).sum():
@@ -108,16 +108,16 @@ def over_time(
 
 
 def per_step(name: str, series: Mapping[str, tuple[Values, str]], step_s: float) -> str:
-    """Displacement over the steps of the horizon, median and the band up to the 95th percentile.
+    """Draw displacement over the steps of the horizon: the median, and a band up to the 95th percentile.
 
     Args:
-        name: Of the plot.
-        series: Label to float64 (ticks, horizon), metres, NaN where unknown, and colour.
-        step_s: Time of a step.
+        name: Name of the plot.
+        series: Values, float64 (ticks, horizon), metres, NaN where unknown, and colour by label.
+        step_s: Duration of a step.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _figure()
-        for label, (values, colour) in reversed(list(series.items())):  # the first one on top
+        for label, (values, colour) in reversed(list(series.items())):  # the first one is drawn on top
             steps = np.flatnonzero(np.isfinite(values).any(axis=0))
             if not steps.size:
                 continue
@@ -133,11 +133,11 @@ def per_step(name: str, series: Mapping[str, tuple[Values, str]], step_s: float)
 
 
 def latency(name: str, seconds: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Median seconds of each stage as bars, with a line to the 95th and a dot at the 99th percentile.
+    """Draw the median duration of each stage as bars, with a line to the 95th and a dot at the 99th percentile.
 
     Args:
-        name: Of the plot.
-        seconds: "policy" and "baseline" to stage to p50, p95, p99.
+        name: Name of the plot.
+        seconds: p50, p95 and p99 by stage, by "policy" and "baseline".
     """
     stages = list(dict.fromkeys(stage for of_policy in seconds.values() for stage in of_policy))
     colours = {"policy": POLICY, "baseline": BASELINE}
@@ -162,15 +162,15 @@ def latency(name: str, seconds: Mapping[str, Mapping[str, Mapping[str, float]]])
 
 
 def kept_tokens(name: str, share: Values) -> str:
-    """How often each patch of the image was kept.
+    """Draw how often each patch of the image was kept.
 
     Args:
-        name: Of the plot.
-        share: float64 (rows, columns), of the ticks.
+        name: Name of the plot.
+        share: float64 (rows, columns), share of the ticks.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _figure(3.4)
-        # As cells, not as a picture: sharp at every size.
+        # Cells, not a bitmap, are sharp at every size.
         edges = np.arange(share.shape[1] + 1), np.arange(share.shape[0] + 1)
         cells = axes.pcolormesh(*edges, 100 * share, vmin=0, vmax=100, cmap="viridis", edgecolors="face", linewidth=0.3)
         axes.set_aspect("equal")
@@ -184,10 +184,10 @@ def kept_by_reason(name: str, times_s: Values, counts: Mapping[Reason, Values], 
     """How many tokens were kept for which reason, over time; a token may have several.
 
     Args:
-        name: Of the plot.
+        name: Name of the plot.
         times_s: float64 (ticks,).
-        counts: Reason to float64 (ticks,), tokens that have it.
-        kept: float64 (ticks,), of all reasons.
+        counts: Number of tokens, float64 (ticks,), by reason.
+        kept: Number of kept tokens, float64 (ticks,).
     """
     series = {
         REASON_NAMES[reason]: (values, "#{:02x}{:02x}{:02x}".format(*REASON_COLOURS[reason]))
@@ -198,11 +198,11 @@ def kept_by_reason(name: str, times_s: Values, counts: Mapping[Reason, Values], 
 
 
 def ring_coverage(name: str, counts: Mapping[str, int]) -> str:
-    """On how many ticks the ring was used, and why not on the others.
+    """Draw the number of ticks with ring, and the reasons why others have none.
 
     Args:
-        name: Of the plot.
-        counts: "ring used", then the reasons in words, to ticks.
+        name: Name of the plot.
+        counts: Number of ticks by label: "ring used", then the reasons.
     """
     labels = [_wrapped(words) for words in counts]
     with mpl.rc_context(_STYLE):
@@ -216,11 +216,11 @@ def ring_coverage(name: str, counts: Mapping[str, int]) -> str:
 
 
 def per_bag(name: str, names: Sequence[str], values: Values) -> str:
-    """A displacement of each bag.
+    """Draw a displacement of each bag.
 
     Args:
-        name: Of the plot.
-        names: Of the bags.
+        name: Name of the plot.
+        names: Names of the bags.
         values: float64 (bags,), metres, NaN where there is none.
     """
     with mpl.rc_context(_STYLE):
@@ -234,5 +234,5 @@ def per_bag(name: str, names: Sequence[str], values: Values) -> str:
 
 
 def _wrapped(words: str, width: int = 30) -> str:
-    """In at most three lines; `$` would begin a formula."""
+    """Wrap a text to at most three lines; a `$` is escaped, since it would begin a formula."""
     return "\n".join(textwrap.wrap(words.replace("$", r"\$"), width, max_lines=3, placeholder=" …"))

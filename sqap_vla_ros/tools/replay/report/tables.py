@@ -1,4 +1,4 @@
-"""The tables of a report."""
+"""Tables of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sqap_vla_ros.tools.replay.results_reader import Run
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table; `target` is where it leads."""
+    """A cell of a table; `target` is its link."""
 
     words: str
     target: str = ""
@@ -19,7 +19,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `words`: it holds text rather than numbers."""
+    """A table; `words` says that it holds text rather than numbers."""
 
     title: str
     heading: Sequence[str]
@@ -28,8 +28,8 @@ class Table:
 
 
 def bag_table(runs: Sequence[Run], report: str = "") -> Table:
-    """A row per bag; `report` is the file in each one's directory that its row leads to, where there is one."""
-    heading = ["bag", "s", "planned", "refused", "ring used", "from baseline", "from truth", "plan, median", "damage"]
+    """Make a table with one row per bag; each row links to `report` in the bag's directory, if given."""
+    heading = ["bag", "s", "planned", "rejected", "ring used", "from baseline", "from truth", "plan, median", "damage"]
     rows = []
     for run in runs:
         summary = run.summary
@@ -51,7 +51,7 @@ def bag_table(runs: Sequence[Run], report: str = "") -> Table:
 
 
 def metric_table(run: Run, shown: Sequence[int]) -> list[Table]:
-    """All metrics that the run has; none, no table. Worst ticks that are `shown` on the page are linked."""
+    """Make a table of all metrics of the run, if it has any. Worst ticks that are `shown` on the page are linked."""
     rows = []
     at = {int(run.stamps_ns[tick]): tick for tick in shown}
     for column, values in run.summary["metrics"].items():
@@ -68,6 +68,6 @@ def metric_table(run: Run, shown: Sequence[int]) -> list[Table]:
 
 
 def reason_table(title: str, heading: Sequence[str], reasons: Mapping[str, Any]) -> list[Table]:
-    """Words and what belongs to them; none, no table."""
+    """Make a table of reasons and their values, if there are any."""
     rows = [[Cell(words), Cell(str(value))] for words, value in reasons.items()]
     return [Table(title, heading, rows, words=True)] if rows else []

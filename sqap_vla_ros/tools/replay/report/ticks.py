@@ -1,4 +1,4 @@
-"""The ticks of a report that are worth looking at, with their pictures from the annotated recording."""
+"""Ticks of a report that are worth looking at, with their pictures from the annotated recording."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ _PICTURE_WIDTH, _JPEG_QUALITY = 480, 78
 
 @dataclass(frozen=True)
 class ShownTick:
-    """A tick to look at; `picture` is a JPEG in base64, empty where there is none."""
+    """A tick on the page; `picture` is a JPEG in base64, empty if there is none."""
 
     tick: int
     title: str
@@ -31,7 +31,7 @@ class ShownTick:
 
 
 def worst_ticks(run: Run, columns: Iterable[str]) -> dict[str, list[int]]:
-    """Of each column, the ticks with the largest values, the largest first, no two of them close together."""
+    """Choose the ticks with the largest values of each column, the largest first, no two of them close together."""
     worst = {}
     for column in columns:
         values = run.column(column)
@@ -46,12 +46,12 @@ def worst_ticks(run: Run, columns: Iterable[str]) -> dict[str, list[int]]:
 
 
 def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequence[int]]) -> list[ShownTick]:
-    """What there is to see and to know of some ticks.
+    """Describe some ticks, with pictures.
 
     Args:
-        run: That they are of.
-        ticks: Which.
-        chosen: From `worst_ticks`, for their rank.
+        run: The results of one bag.
+        ticks: Numbers of the ticks.
+        chosen: Result of `worst_ticks`, for their rank.
     """
     pictures = _pictures(run, frozenset(ticks))
     shown = []
@@ -71,7 +71,7 @@ def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequen
 
 
 def _pictures(run: Run, ticks: frozenset[int]) -> dict[int, str]:
-    """Of the annotated recording, by tick, small, as base64."""
+    """Small pictures of the annotated recording by tick, in base64."""
     folder = run.directory / ANNOTATED
     pictures: dict[int, str] = {}
     if not ticks or not folder.is_dir():
