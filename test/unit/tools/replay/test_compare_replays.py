@@ -84,7 +84,7 @@ def test_bags_are_joined_by_name_and_missing_ones_count(tmp_path: Path) -> None:
     write_runs(tmp_path / "b", "lab", "office")
     comparison = compare(tmp_path / "a", tmp_path / "b")
     assert (comparison.bags, comparison.ticks) == (1, 10)
-    assert failures(comparison, None, None) == ["bags that only A has: kitchen"]
+    assert failures(comparison, None, None) == ["bags in A only: kitchen"]
 
 
 def test_bags_of_several_folders_that_are_called_the_same_are_told_apart(tmp_path: Path) -> None:
