@@ -4,9 +4,16 @@ PYTHON ?= python3
 TORCH ?= auto
 MUJOCO_GL ?= egl
 
+# Test processes at a time, and rounds of the stress test.
+WORKERS ?= 2
+ROUNDS ?= 10
+
 VENV := $(CURDIR)/.venv
 KILTED := $(CURDIR)/.venv-kilted
 BOOTSTRAP := $(PYTHON) environment/bootstrap.py --torch $(TORCH)
+
+# Lifecycle, parameters, quality of service, services and timers: what the node asks of rclpy.
+KILTED_TESTS := test/live/ros/test_policy_node.py test/live/ros/test_stopping.py
 
 # ROS on this machine only and in a domain of its own, whatever the shell says: nothing here may reach a lab's arm.
 ROS_DOMAIN_ID := $(shell echo $$(( $$PPID % 100 + 1 )))
@@ -16,11 +23,11 @@ FOREIGN := PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME LD_LIBRARY_PATH CMAKE_P
 ISOLATED := env $(addprefix -u ,$(FOREIGN)) ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ROS_DOMAIN_ID=$(ROS_DOMAIN_ID) \
 	RMW_IMPLEMENTATION=rmw_fastrtps_cpp MUJOCO_GL=$(MUJOCO_GL) OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help demo test test-kilted lint docs bench closed-loop workstation clean
+.PHONY: help demo test test-fast test-live-stress test-kilted lint docs bench closed-loop workstation clean
 
 help:
 	@echo "make TARGET [TORCH=auto|cpu|cu130] [PYTHON=python3.12]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## a simulated arm, driven from its camera images over ROS 2; no ROS needed
 	@$(BOOTSTRAP)
@@ -28,11 +35,19 @@ demo: ## a simulated arm, driven from its camera images over ROS 2; no ROS neede
 
 test: ## all tests
 	@$(BOOTSTRAP) --for-tests
-	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m pytest
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m pytest -n $(WORKERS)
 
-test-kilted: ## the tests of the node, under ROS 2 Kilted
+test-fast: ## the unit tests: no processes, no simulator, no waiting
+	@$(BOOTSTRAP) --for-tests
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m pytest -n $(WORKERS) test/unit
+
+test-live-stress: ## the live tests ROUNDS times in a row, while a busy loop holds each core
+	@$(BOOTSTRAP) --for-tests
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m test.stress $(ROUNDS)
+
+test-kilted: ## what may differ in another distribution of ROS: the node's tests, under Kilted
 	@$(BOOTSTRAP) --distro kilted --extras ik,test
-	@$(ISOLATED) AMENT_PREFIX_PATH=$(KILTED) $(KILTED)/bin/python -m pytest test/live/ros
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(KILTED) $(KILTED)/bin/python -m pytest $(KILTED_TESTS)
 
 lint: ## format, lint, types, and the order of imports
 	@$(BOOTSTRAP)

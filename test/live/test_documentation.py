@@ -78,7 +78,6 @@ def test_the_readme_has_commands_that_are_run_and_names_the_others() -> None:
     assert all(any(" ".join(words).startswith(start) for words in commands()) for start in NOT_RUN)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("words", RUN, ids=lambda words: words[1])
 def test_a_command_of_the_readme_does_what_it_says(words: list[str], workplace: Path) -> None:

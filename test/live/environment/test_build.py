@@ -97,7 +97,6 @@ def workspace(tmp_path_factory):
     shutil.rmtree(directory)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_an_installed_executable_runs_the_interpreter_that_finds_torch(workspace, name):
     script = workspace.installed / "lib" / "sqap_vla" / name
@@ -105,19 +104,16 @@ def test_an_installed_executable_runs_the_interpreter_that_finds_torch(workspace
     assert os.access(script, os.X_OK)
 
 
-@pytest.mark.slow
 def test_the_installed_module_and_messages_work_beside_torch(workspace):
     horizon, module = workspace.run(workspace.python, "-c", USE).split()
     assert horizon == "16"
     assert Path(module).is_relative_to(workspace.installed)
 
 
-@pytest.mark.slow
 def test_the_installed_command_line_starts(workspace):
     assert "replay" in workspace.run(workspace.installed / "lib" / "sqap_vla" / "sqap-vla", "--help")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("directory", ["launch", "config"])
 def test_launch_and_config_files_are_installed(workspace, directory):
     files = {path.relative_to(ROOT) for path in (ROOT / directory).rglob("*.*") if path.is_file()}
@@ -128,7 +124,6 @@ def test_launch_and_config_files_are_installed(workspace, directory):
     assert missing == set()
 
 
-@pytest.mark.slow
 def test_launch_files_import_only_what_the_python_of_ros_has(workspace):
     """`ros2 launch` runs the system's Python, which does not see the packages of the virtual environment."""
     for launch_file in sorted((ROOT / "launch").glob("*.py")):

@@ -21,7 +21,7 @@ LABORATORY = {
 REPORT = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-kilted", "bench"])
+@pytest.mark.parametrize("target", ["demo", "test", "test-fast", "test-live-stress", "test-kilted", "bench"])
 def test_a_target_runs_ros_on_this_machine_only(target):
     dry_run = subprocess.run(
         ["make", "--dry-run", target], cwd=ROOT, env=os.environ | LABORATORY, capture_output=True, text=True, check=True

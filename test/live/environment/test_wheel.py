@@ -71,7 +71,6 @@ def test_the_wheel_says_its_version(installation: Installation, tmp_path: Path) 
     assert installation.sqap_vla("--version", directory=tmp_path) == f"sqap-vla {sqap_vla_ros.__version__}\n"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_wheel_compresses_a_checkpoint(installation: Installation, tmp_path: Path) -> None:
     write_random_checkpoint(tmp_path / "tiny", "tiny")
@@ -79,7 +78,6 @@ def test_the_wheel_compresses_a_checkpoint(installation: Installation, tmp_path:
     assert (tmp_path / "tiny-w4a4" / "compressed.json").is_file()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_wheel_replays_a_bag_on_its_own_checkpoint(installation: Installation, tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", seconds=0.5)

@@ -27,15 +27,7 @@ def bench() -> Iterator[FaultBench]:
     rclpy.shutdown()
 
 
-def quick(fault: Fault) -> bool:
-    return not fault.settings and fault.name not in ("policy hangs for 5 s", "policy killed for memory")
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [pytest.param(fault, marks=() if quick(fault) else pytest.mark.slow) for fault in FAULTS],
-    ids=lambda fault: fault.name,
-)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_named_and_does_no_harm_and_the_arm_goes_on_after_it(bench: FaultBench, fault: Fault) -> None:
     reaction = meet(bench, fault)
     assert reaction.recovered

@@ -32,7 +32,7 @@ from sqap_vla_ros.tools.replay.planner import replay
 from sqap_vla_ros.tools.replay.results import ReplayResults
 
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
-CUT_BYTES = 1024
+CUT_BYTES = 4096
 Rows = list[dict[str, Any]]
 
 
@@ -146,7 +146,7 @@ def test_a_user_is_told_about_a_cut_file_in_one_sentence(
     assert "Traceback" not in "".join(capsys.readouterr())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15)
 @given(suffix=st.sampled_from([".mcap", ".db3"]), data=st.data())
 def test_a_file_with_changed_bytes_is_read_or_refused(suffix: str, data: st.DataObject) -> None:
     content = bytearray(small_files()[suffix])
@@ -230,7 +230,7 @@ def entries(request: pytest.FixtureRequest) -> list[Entry]:
     return recording(0.3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_messages_with_any_content_are_used_or_refused(entries: list[Entry], data: st.DataObject) -> None:
     changed = list(entries)
@@ -249,7 +249,7 @@ def test_messages_with_any_content_are_used_or_refused(entries: list[Entry], dat
     check_replay(raw)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_messages_of_any_bytes_are_used_or_end_the_replay_in_words(entries: list[Entry], data: st.DataObject) -> None:
     raw = [serialised(entry) for entry in entries]
@@ -261,7 +261,7 @@ def test_messages_of_any_bytes_are_used_or_end_the_replay_in_words(entries: list
     check_replay(raw)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_messages_that_are_lost_doubled_or_late_are_used_or_refused(entries: list[Entry], data: st.DataObject) -> None:
     chosen = data.draw(st.lists(st.sampled_from(range(len(entries))), max_size=2 * len(entries)))

@@ -3,14 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from sqap_vla_ros.tools.evaluation.over_topics import play_over_topics
 from sqap_vla_ros.tools.evaluation.run import Evaluation, prepare
 from sqap_vla_ros.tools.evaluation.variants import Variant
 
 
-@pytest.mark.slow
 def test_an_episode_over_topics_gives_the_same_figures_as_one_in_process(
     evaluation: Evaluation, tmp_path: Path
 ) -> None:

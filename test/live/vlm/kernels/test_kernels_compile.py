@@ -27,7 +27,6 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_the_product_runs_on_integer_tensor_cores(kernels: list[dict[str, Any]], capability: int) -> None:
@@ -36,7 +35,6 @@ def test_the_product_runs_on_integer_tensor_cores(kernels: list[dict[str, Any]],
     assert all(len(names) == 1 and "s32.s8.s8" in names[0] for names in found), found
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_the_rotation_runs_on_tensor_cores(kernels: list[dict[str, Any]], capability: int) -> None:
@@ -46,7 +44,6 @@ def test_the_rotation_runs_on_tensor_cores(kernels: list[dict[str, Any]], capabi
     assert sum("tf32" in "".join(names) for names in found) == 4, found
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["few_rows_kernel", "weight_only_kernel"])
 @pytest.mark.parametrize("capability", CAPABILITIES)
@@ -56,13 +53,11 @@ def test_float_products_run_on_tensor_cores(kernels: list[dict[str, Any]], capab
     assert all("f16" in "".join(names) for names in found), found
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_kernel_fits_the_shared_memory_of_the_smallest_gpus(kernels: list[dict[str, Any]]) -> None:
     assert [kernel for kernel in kernels if kernel["shared_bytes"] > SHARED_BYTES] == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_kernel_spills_its_registers(kernels: list[dict[str, Any]]) -> None:
     assert [kernel for kernel in kernels if kernel["spilled_bytes"]] == []

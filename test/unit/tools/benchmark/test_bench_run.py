@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +24,9 @@ from sqap_vla_ros.vlm.language import LanguageShape
 RATES = Device("made up", 1e11, 1e13, 2e13)
 
 
-@pytest.fixture(autouse=True)
-def _small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _small_networks() -> Iterator[None]:
+    monkeypatch = pytest.MonkeyPatch()
     published, tower = published_shapes(), {"width": 32, "depth": 3, "heads": 2, "hidden": 64}
     shapes = Shapes(
         dino=dataclasses.replace(published.dino, **tower),
@@ -34,26 +37,39 @@ def _small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(networks, "published_shapes", lambda size, depth: shapes)
     monkeypatch.setattr(run, "measured_rates", lambda device: RATES)
+    yield
+    monkeypatch.undo()
 
 
 def bench(out: Path, *names: str, budget_s: float | None = None) -> Bench:
     return Bench(Settings("cpu", repeats=2, rows=names, budget_s=budget_s), out, lambda words: None)
 
 
-@pytest.mark.slow
+@pytest.fixture(scope="module")
+def two_rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Measured: pruning and W4A4 together, and the float network; not to be changed."""
+    directory = tmp_path_factory.mktemp("bench")
+    content = bench(directory, "both", "fp16_graph").run()
+    assert (directory / "bench.png").stat().st_size > 0
+    return content
+
+
+@pytest.fixture(autouse=True)
+def _no_plot_after_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqap_vla_ros.tools.benchmark.results.plot", lambda *_: None)
+
+
 def test_every_policy_is_measured_or_says_why_not(tmp_path: Path) -> None:
     names = [name for name in rows.ROWS if name != "fp16_compiled"]  # whose compiler takes minutes
     content = bench(tmp_path, *names).run()
     assert set(content["rows"]) == set(names) - {"w4a16"}
     assert "needs a GPU" in content["skipped"]["w4a16"] and not content["failed"]
     assert content["rows"] == json.loads((tmp_path / "bench.json").read_text())["rows"]
-    assert (tmp_path / "bench.png").stat().st_size > 0
     assert result_table(content).row_count == len(content["rows"])
 
 
-def test_the_figures_are_ratios_of_what_was_measured(tmp_path: Path) -> None:
-    content = bench(tmp_path, "both", "fp16_graph").run()
-    measured, figures = content["rows"], content["figures"]
+def test_the_figures_are_ratios_of_what_was_measured(two_rows: dict[str, Any]) -> None:
+    measured, figures = two_rows["rows"], two_rows["figures"]
     plans = [measured[name]["plan"]["median_ms"] for name in ("fp16_graph", "both")]
     language = [measured[name]["stages"]["language"]["median_ms"] for name in ("fp16_graph", "both")]
     assert figures["e2e_speedup_both"] == plans[0] / plans[1]
@@ -63,8 +79,8 @@ def test_the_figures_are_ratios_of_what_was_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["both", "fp16_graph"])
-def test_without_a_gpu_the_static_forward_is_the_plain_path(tmp_path: Path, name: str) -> None:
-    assert bench(tmp_path, name).run()["figures"][f"chunk_error_{name}"] == 0
+def test_without_a_gpu_the_static_forward_is_the_plain_path(two_rows: dict[str, Any], name: str) -> None:
+    assert two_rows["figures"][f"chunk_error_{name}"] == 0
 
 
 def test_a_policy_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +157,8 @@ def test_a_stage_that_fails_does_not_cost_what_was_measured(tmp_path: Path, monk
     assert "out of memory" in content["failed"]["both"]
 
 
-def test_chosen_tokens_and_repeated_plans_are_compared(tmp_path: Path) -> None:
-    figures = bench(tmp_path, "both", "fp16_graph").run()["figures"]
+def test_chosen_tokens_and_repeated_plans_are_compared(two_rows: dict[str, Any]) -> None:
+    figures = two_rows["figures"]
     assert figures["kept_alike_both"] == 1
     assert figures["replays_differ_both"] == figures["replays_differ_fp16_graph"] == 0
     assert "kept_alike_fp16_graph" not in figures

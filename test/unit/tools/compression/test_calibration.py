@@ -257,19 +257,6 @@ def test_no_source_is_refused() -> None:
         read_frames([], 4, "wait")
 
 
-def test_the_simulator_gives_initial_states_of_its_tasks_with_their_instructions() -> None:
-    frames = read_frames(["libero:libero_object"], 2)
-    assert [frame.image.shape for frame in frames.frames] == [(224, 224, 3)] * 2
-    assert len({frame.instruction for frame in frames.frames}) == 2
-    assert all(frame.instruction.startswith("pick up the ") for frame in frames.frames)
-    assert min(frame.image.std() for frame in frames.frames) > 10
-
-
-def test_a_suite_that_the_simulator_lacks_is_named() -> None:
-    with pytest.raises(CalibrationError, match="libero:kitchen: no LIBERO suite 'kitchen'; there are: "):
-        read_frames(["libero:kitchen"], 1)
-
-
 def test_without_the_simulator_its_frames_are_refused_and_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqap_vla_ros.simulation.libero", None)
     with pytest.raises(CalibrationError, match=r"need the optional extra \[sim\]"):

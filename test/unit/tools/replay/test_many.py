@@ -26,6 +26,9 @@ def _policies_that_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     many._files.cache_clear()
     monkeypatch.setattr(many, "load_policy", at_once)
     monkeypatch.setattr(many, "run_jobs", run_inline)
+    # Plots and films take seconds, and nothing is asked of them here.
+    monkeypatch.setattr(many, "write_overlay", lambda *_, **__: None)
+    monkeypatch.setattr(many, "write_report", lambda out: (out / "report.html").touch())
 
 
 @pytest.fixture

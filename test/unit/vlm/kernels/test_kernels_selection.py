@@ -48,7 +48,6 @@ def attention_of(kind: str, heads: int) -> Tensor:
     return torch.rand(CASES, heads, 256, device=DEVICE)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["random", "ties"])
 @pytest.mark.parametrize(("keep", "top_k", "radius"), [(154, 31, 2), (60, 0, 3)])
 def test_choices_for_the_same_scores_equal_numpys(kind: str, keep: int, top_k: int, radius: int) -> None:

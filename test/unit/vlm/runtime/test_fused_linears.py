@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from reference_codes import reference_codes
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sqap_vla_ros.vlm.kernels.gemm import pack_halves
-from sqap_vla_ros.vlm.lowbit.hadamard import rotate
 from sqap_vla_ros.vlm.lowbit.integers import absmax_scales, pack_nibbles, quantise
 from sqap_vla_ros.vlm.lowbit.linear import InputFormat
 from sqap_vla_ros.vlm.runtime.fused_linears import GELU, NOTHING, SWIGLU, FloatLinear, IntegerLinear, Prologue
@@ -26,19 +26,6 @@ def prologues(channels: int) -> dict[str, Prologue]:
         "gelu": GELU,
         "swiglu": SWIGLU,
     }
-
-
-def reference_codes(values: Tensor, prologue: Prologue, input_format: InputFormat) -> tuple[Tensor, Tensor]:
-    """What `IntegerLinear.quantise_input` computes, in torch and float32: the reference of its kernel."""
-    exact = Prologue(
-        prologue.epsilon,
-        None if prologue.gain is None else prologue.gain.float(),
-        None if prologue.shift is None else prologue.shift.float(),
-        prologue.function,
-    )
-    rotated = rotate(exact(values.float()), input_format.block)
-    scales = absmax_scales(rotated, input_format.bits, input_format.clip)
-    return quantise(rotated, scales, input_format.bits), scales
 
 
 @pytest.mark.parametrize(("channels", "block"), WIDTHS)
