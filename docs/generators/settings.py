@@ -1,7 +1,5 @@
 """Reference of the robot, policy and recipe files, from the typed settings: a table per group."""
 
-from itertools import groupby
-
 from sqap_vla_ros.config.reference import Setting, settings
 
 _HEADS = {
@@ -33,9 +31,12 @@ def pages() -> dict[str, str]:
 
 def _tables(kind: str) -> str:
     parts = []
-    for group, rows in groupby(settings(kind), key=lambda setting: setting.group):
+    groups: dict[str, list[Setting]] = {}
+    for setting in settings(kind):
+        groups.setdefault(setting.group, []).append(setting)
+    for group, rows in groups.items():
         head = f"`{group}`" if group else "At the top of the file"
-        parts.append(f'\n## {head}\n\n<div class="fields settings" markdown>\n\n{_table(list(rows))}\n\n</div>\n')
+        parts.append(f'\n## {head}\n\n<div class="fields settings" markdown>\n\n{_table(rows)}\n\n</div>\n')
     return "".join(parts)
 
 
