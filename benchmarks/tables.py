@@ -16,6 +16,7 @@ import tyro
 
 from benchmarks.columns import TABLES
 from benchmarks.results import RESULTS
+from sqap_vla_ros.reporting.tables import markdown_table
 
 README = RESULTS.parents[1] / "README.md"
 SUMMARY = RESULTS.parents[1] / "docs" / "snippets" / "summary.md"
@@ -73,20 +74,15 @@ def table(stem: str, wanted: Sequence[str] = ()) -> str:
         else:
             for line, value in zip(body, values, strict=True):
                 line[-1] += f" to {value}" if value else ""
-    return markdown([head, *body])
+    return markdown_table(head, body, numbers=True)
 
 
 def cases(stem: str) -> str:
     """The cases of a file as a table with a column per field."""
     listed = read(stem)["cases"]
     heads = [name.replace("_ms", ", ms").replace("_s", ", s").replace("_", " ") for name in listed[0]]
-    return markdown([heads, *(["" if v is None else f"{v}" for v in case.values()] for case in listed)])
-
-
-def markdown(rows: list[list[str]]) -> str:
-    """A Markdown table, the first row its heading."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "| --- |" + " ---: |" * (len(rows[0]) - 1), *lines[1:]])
+    rows = (["" if value is None else f"{value}" for value in case.values()] for case in listed)
+    return markdown_table(heads, rows, numbers=True)
 
 
 def origin(stem: str) -> str:

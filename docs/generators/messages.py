@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from sqap_vla_ros.reporting.tables import markdown_table
+
 ROOT = Path(__file__).resolve().parents[2]
 _LINE = re.compile(r"(?P<type>[\w/]+(?:\[\d*\])?)\s+(?P<name>\w+)(?:=(?P<value>\S+))?\s*(?:#\s*(?P<comment>.*))?$")
 _HEAD = """# Messages
@@ -43,9 +45,7 @@ def message(path: Path) -> str:
             name = f"`{match['name']} = {match['value']}`" if match["value"] else f"`{match['name']}`"
             meaning = comment[unit.end() :] if unit else comment
             rows.append([name, f"`{match['type']}`", unit[1] if unit else "", meaning])
-    table = ["| name | type | unit | meaning |", "| --- | --- | --- | --- |"]
-    table += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    listed = "\n".join(table)
+    listed = markdown_table(["name", "type", "unit", "meaning"], rows)
     return (
         f'\n## {path.stem}\n\n{" ".join(introduction)}\n\n<div class="fields message" markdown>\n\n{listed}\n\n</div>\n'
     )

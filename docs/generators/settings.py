@@ -1,6 +1,7 @@
 """Reference of the robot, policy and recipe files, from the typed settings: a table per group."""
 
 from sqap_vla_ros.config.reference import Setting, settings
+from sqap_vla_ros.reporting.tables import markdown_table
 
 _HEADS = {
     "robot": """# Robot file
@@ -41,9 +42,8 @@ def _tables(kind: str) -> str:
 
 
 def _table(rows: list[Setting]) -> str:
-    lines = ["| name | type | unit | range | default | meaning |", "| --- | --- | --- | --- | --- | --- |"]
+    cells = []
     for row in rows:
         values = f"`{row.default}`" if row.default not in ("required", "absent", "its own defaults") else row.default
-        cells = [f"`{row.name}`", row.type, row.unit, row.range, values, row.meaning]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
+        cells.append([f"`{row.name}`", row.type, row.unit, row.range, values, row.meaning])
+    return markdown_table(["name", "type", "unit", "range", "default", "meaning"], cells)
