@@ -192,7 +192,7 @@ def run(blending: str, seconds: float, kinematics: Kinematics) -> Run:
 
 def draw(runs: dict[str, Run]) -> Figure:
     """Path, acceleration and jerk over a few seconds, one column per way of blending."""
-    figure = Figure(figsize=(4 * len(runs), 7), layout="constrained")
+    figure = Figure(figsize=(8.3, 5.6), layout="constrained")
     rows = figure.subplots(3, len(runs), sharex=True, sharey="row")
     shown = slice(round(4e9 / SAMPLE_NS), round(10e9 / SAMPLE_NS))
     for column, (name, of_run) in zip(rows.T, runs.items(), strict=True):
@@ -205,7 +205,8 @@ def draw(runs: dict[str, Run]) -> Figure:
         column[1].plot(times_s, 100 * np.abs(of_run.accelerations[shown]).max(axis=1), color="tab:red")
         column[2].plot(times_s, 100 * np.abs(of_run.jerks[shown]).max(axis=1), color="tab:purple")
         column[0].set_title(
-            f"{name}: {1e3 * figures['tracking_rms_m']:.1f} mm, {figures['tool_jerk_rms_m_s3']:.1f} m/s$^3$ (RMS)"
+            f"{name}\n{1e3 * figures['tracking_rms_m']:.1f} mm, {figures['tool_jerk_rms_m_s3']:.1f} m/s$^3$ (RMS)",
+            fontsize=9,
         )
         column[2].set_xlabel("time [s]")
         for axes in column[1:]:
@@ -213,7 +214,7 @@ def draw(runs: dict[str, Run]) -> Figure:
     labels = ("tool [cm]", "joint acceleration [% of limit]", "joint jerk [% of limit]")
     for axes, text in zip(rows[:, 0], labels, strict=True):
         axes.set_ylabel(text)
-    rows[0, 0].legend(loc="upper right", ncols=3)
+    figure.legend(*rows[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -240,7 +241,7 @@ def main(seconds: float = 40.0, write: bool = True) -> None:
             for name, of in runs.items()
         }
         print(write_results("continuity", figures, counts=counts))
-        draw(runs).savefig(RESULTS.parents[1] / "docs/images/continuity.png", dpi=70)
+        draw(runs).savefig(RESULTS.parents[1] / "docs/images/continuity.png", dpi=200)
 
 
 if __name__ == "__main__":
