@@ -1,4 +1,4 @@
-"""The built messages, and a plain `colcon build` over a ROS that lies in a prefix of its own, as apt installs it."""
+"""The built messages, and a plain `colcon build` over a ROS in a prefix of its own, as apt installs it."""
 
 import ast
 import json
@@ -17,6 +17,8 @@ VENV = Path(sys.prefix)
 # The type that `ros2 topic info --verbose /tf` names on a machine with ROS.
 TF_MESSAGE_TYPE = "RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087"
 
+SOURCES = ("CMakeLists.txt", "package.xml", "pyproject.toml", "setup.py", "setup.cfg")
+SOURCES += ("msg", "launch", "config", "sqap_vla_ros")
 SCRIPTS = ("sqap-vla", "sqap_vla_node", "simulated_cell")
 
 # Runs in the interpreter of the executables, with the workspace sourced.
@@ -46,23 +48,12 @@ class Workspace:
     def __init__(self, directory: Path):
         ros = make_apt_layout(VENV, directory / "opt" / "ros" / "jazzy")
         self.checkout = directory / "workspace" / "src" / "sqap_vla"
-        names = [
-            "CMakeLists.txt",
-            "package.xml",
-            "pyproject.toml",
-            "setup.py",
-            "setup.cfg",
-            "msg",
-            "launch",
-            "config",
-            "sqap_vla_ros",
-        ]
         self.checkout.mkdir(parents=True)
-        for name in names:
+        for name in SOURCES:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, self.checkout / name)
 
-        # What pip would install over ROS is there without a network: the packages of the tests' own environment,
+        # Without a network, the packages that pip would install over ROS are those of the tests' own environment,
         # after all of ROS's.
         self.python = self.checkout / ".venv-workstation" / "bin" / "python"
         self.system_python = sys._base_executable
@@ -104,7 +95,7 @@ def test_an_installed_executable_runs_the_interpreter_that_finds_torch(workspace
     assert os.access(script, os.X_OK)
 
 
-def test_the_installed_module_and_messages_work_beside_torch(workspace):
+def test_the_installed_module_and_messages_work_next_to_torch(workspace):
     horizon, module = workspace.run(workspace.python, "-c", USE).split()
     assert horizon == "16"
     assert Path(module).is_relative_to(workspace.installed)
@@ -112,6 +103,13 @@ def test_the_installed_module_and_messages_work_beside_torch(workspace):
 
 def test_the_installed_command_line_starts(workspace):
     assert "replay" in workspace.run(workspace.installed / "lib" / "sqap_vla" / "sqap-vla", "--help")
+
+
+def test_the_installed_package_uses_the_installed_settings(workspace):
+    code = "from sqap_vla_ros.config.files import config_directory; print(config_directory())"
+    directory = Path(workspace.run(workspace.python, "-c", code).strip())
+    assert directory == workspace.installed / "share" / "sqap_vla" / "config"
+    assert (directory.parent / "msg" / "ActionChunk.msg").is_file()
 
 
 @pytest.mark.parametrize("directory", ["launch", "config"])

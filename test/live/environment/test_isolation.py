@@ -1,4 +1,4 @@
-"""Nothing that make starts may reach another machine's ROS, whatever the shell is set to."""
+"""Nothing that make starts reaches the ROS of another machine, whatever the variables of the shell are."""
 
 import json
 import os

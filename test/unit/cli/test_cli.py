@@ -1,4 +1,4 @@
-"""The command line: what it makes, prints and refuses."""
+"""Commands on checkpoints: what they make, print and reject."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 STORE = get_typestore(Stores.ROS2_JAZZY)
 
 SqapVla = Callable[..., tuple[int, str, str]]
-"""Words of a command line -> its exit code, and what it printed to stdout and to stderr."""
+"""The words of a command line -> its exit code and its output on stdout and on stderr."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bag_without_images(path: Path) -> Path:
-    """A recording in which somebody only said what to do."""
+    """A recording with an instruction and nothing else."""
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         text = STORE.types["std_msgs/msg/String"](data="open the drawer")
         connection = writer.add_connection("/sqap_vla/instruction", text.__msgtype__, typestore=STORE)
@@ -79,7 +79,7 @@ def test_the_options_of_compress_are_listed(sqap_vla: SqapVla) -> None:
         assert option in out
 
 
-def test_a_checkpoint_is_compressed_beside_it_and_can_be_inspected(
+def test_a_checkpoint_is_compressed_next_to_it_and_can_be_inspected(
     sqap_vla: SqapVla, run_directory: Path, tmp_path: Path
 ) -> None:
     source = pictures(tmp_path / "pictures")
@@ -110,7 +110,9 @@ def test_a_recipe_of_ones_own_is_a_file(sqap_vla: SqapVla, run_directory: Path, 
     assert code == 0 and "mine" in out and (tmp_path / "out" / "compressed.json").is_file()
 
 
-def test_what_a_run_without_frames_leaves_out_is_said(sqap_vla: SqapVla, run_directory: Path, tmp_path: Path) -> None:
+def test_a_run_without_frames_reports_what_it_leaves_out(
+    sqap_vla: SqapVla, run_directory: Path, tmp_path: Path
+) -> None:
     code, out, _ = sqap_vla("compress", run_directory, "--out", tmp_path / "out")
     assert code == 0 and "no calibration frames, so without GPTQ" in out
 

@@ -1,4 +1,4 @@
-"""The pins, and what the machine must bring."""
+"""The pins, and the system packages that the set-up requires."""
 
 import importlib.metadata
 import itertools
@@ -39,7 +39,7 @@ def test_no_list_names_cuda_or_a_package_that_is_not_wanted(path):
     assert not {"torchvision", "timm", "opencv-python-headless"} & names.keys()
 
 
-def test_nothing_of_cuda_is_installed_beside_a_cpu_torch():
+def test_nothing_of_cuda_is_installed_next_to_a_cpu_torch():
     torch = pytest.importorskip("torch")
     if torch.version.cuda:
         pytest.skip("this torch is a CUDA build")
@@ -66,7 +66,7 @@ def test_a_newer_ros_keeps_its_numpy_and_gets_the_pinned_opencv():
     assert f"opencv-python=={pins('constraints.txt')['opencv-python']}" in lines
 
 
-def test_a_workstation_without_a_sourced_ros_is_told_what_to_source():
+def test_without_a_sourced_ros_the_error_says_what_to_source():
     with pytest.raises(SetUpError, match=r"source /opt/ros/jazzy/setup.bash"):
         workstation.check_ros({"PATH": "/usr/bin"})
 
@@ -83,7 +83,7 @@ def test_wheel_paths_become_those_of_this_interpreter(tmp_path):
 
 
 class Machine:
-    """A Debian that has what was installed on it."""
+    """A Debian machine on which nothing but the installed packages exists."""
 
     def __init__(self, monkeypatch, user: int):
         self.installed: set[str] = set()
@@ -105,7 +105,7 @@ def test_root_gets_the_missing_system_package(monkeypatch):
     assert [command[:2] for command in machine.commands] == [["apt-get", "update"], ["apt-get", "install"]]
 
 
-def test_a_user_is_told_the_line_that_installs_the_missing_package(monkeypatch):
+def test_a_user_gets_the_line_that_installs_the_missing_package(monkeypatch):
     machine = Machine(monkeypatch, user=1000)
     with pytest.raises(SetUpError, match=r"EGL[\s\S]*sudo apt-get install .*libegl1"):
         system_packages.require((machine.requirement,))

@@ -1,4 +1,4 @@
-"""Which command installs torch, told from what pip says it would install."""
+"""The command that installs torch, chosen by what pip would install."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def report(names: list[str]) -> str:
 
 
 class RecordedSteps:
-    """Stands in for Steps: keeps the commands, and answers pip's question."""
+    """A stub of Steps that records the commands and writes the report that pip would write."""
 
     def __init__(self, resolved: list[str]):
         self._resolved = resolved
