@@ -12,6 +12,7 @@ import pytest
 from apt_layout import PYTHON_DIRECTORY, make_apt_layout
 from paths import ROOT
 
+pytestmark = pytest.mark.timeout(600)  # the messages are compiled
 VENV = Path(sys.prefix)
 
 # The type that `ros2 topic info --verbose /tf` names on a machine with ROS.

@@ -67,6 +67,15 @@ def test_the_package_is_that_of_the_wheel(installation: Installation, tmp_path: 
     assert Path(where.strip()).is_relative_to(installation.venv)
 
 
+def test_the_wheel_brings_all_settings_and_messages(installation: Installation, tmp_path: Path) -> None:
+    code = "from sqap_vla_ros.config.files import config_directory; print(config_directory())"
+    where = installation.run(installation.venv / "bin" / "python", "-c", code, directory=tmp_path)
+    for folder in ("config", "msg"):
+        installed = {path.relative_to(Path(where.strip()).parent) for path in Path(where.strip()).parent.rglob("*.*")}
+        files = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*.*") if path.is_file()}
+        assert files - installed == set()
+
+
 def test_the_wheel_says_its_version(installation: Installation, tmp_path: Path) -> None:
     assert installation.sqap_vla("--version", directory=tmp_path) == f"sqap-vla {sqap_vla_ros.__version__}\n"
 
@@ -81,8 +90,9 @@ def test_the_wheel_compresses_a_checkpoint(installation: Installation, tmp_path:
 @pytest.mark.timeout(300)
 def test_the_wheel_replays_a_bag_on_its_own_checkpoint(installation: Installation, tmp_path: Path) -> None:
     write_bag(tmp_path / "bag", seconds=0.5)
-    command = ["replay", "bag", "--checkpoint", "libero_small_w4a4", "--device", "cpu"]
+    (tmp_path / "robot.yaml").write_text("{/**: {ros__parameters: {frames: {base: base, tool: tool}}}}")
+    command = ["replay", "bag", "--robot", "robot.yaml", "--checkpoint", "libero_small_w4a4", "--device", "cpu"]
     installation.sqap_vla(*command, directory=tmp_path)
     summary = json.loads((tmp_path / "out" / "replay" / "summary.json").read_text(encoding="utf-8"))
     assert summary["ticks_planned"] > 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bag", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bag", "out", "robot.yaml"]
