@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from sqap_vla_ros.policies.cogact.action_head import ActionHead
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held, Sampler, sample
 from sqap_vla_ros.vlm.frame_reuse import FrameReuse
-from sqap_vla_ros.vlm.language import LanguageModel, Prefill, Select
+from sqap_vla_ros.vlm.language import LanguageModel, Prefill
 from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
 from sqap_vla_ros.vlm.preprocessing import normalise, resize
 from sqap_vla_ros.vlm.projector import Projector
+from sqap_vla_ros.vlm.pruning.hook import Select
 from sqap_vla_ros.vlm.statistics import normalised_actions
 from sqap_vla_ros.vlm.vision import VisionBackbone
 
