@@ -22,7 +22,8 @@ from rich.table import Table
 from benchmarks.arms import ROBOSUITE, robosuite_arm
 from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.config.robot import load_configuration
-from sqap_vla_ros.control.commander import Command, Commander, JointState
+from sqap_vla_ros.control.commander import Commander
+from sqap_vla_ros.control.commands import Command, JointState, PreparedCommand
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.token_selection import keep_all
@@ -161,6 +162,13 @@ def run(blending: str, seconds: float, kinematics: Kinematics) -> Run:
     T_start, now_ns, state = kinematics.forward(HOME), BEGIN_NS, controller.desired(BEGIN_NS * 1e-9)
     delays = np.random.default_rng(0)
     accelerations, tool_m, wanted_m, answers = [], [], [], []
+
+    def send(command: Command) -> bool:
+        message = trajectory_message(command.trajectory, joints, command.start_ns, settings.frames.base)
+        if rejection := controller.accept(message, now_ns * 1e-9):
+            raise SystemExit(f"the controller rejects a command: {rejection}")
+        return True
+
     while now_ns < BEGIN_NS + seconds * 1e9:
         T_base_tool = kinematics.forward(state[0])
         chunk = plan(now_ns, T_base_tool, T_start, commander.continuation(now_ns, T_base_tool))
@@ -171,13 +179,10 @@ def run(blending: str, seconds: float, kinematics: Kinematics) -> Run:
             accelerations.append(state[2])
             tool_m.append(kinematics.forward(state[0])[:3, 3])
             wanted_m.append(wanted((now_ns - BEGIN_NS) * 1e-9, T_start)[:3, 3])
-        answer = commander.command(chunk, now_ns, JointState(state[0], state[1], now_ns))
-        answers.append(isinstance(answer, Command))
-        if isinstance(answer, Command):
-            message = trajectory_message(answer.trajectory, joints, answer.start_ns, settings.frames.base)
-            if rejection := controller.accept(message, now_ns * 1e-9):
-                raise SystemExit(f"the controller rejects a command: {rejection}")
-            commander.published(answer)
+        answer = commander.prepare(chunk, now_ns, JointState(state[0], state[1], now_ns))
+        answers.append(isinstance(answer, PreparedCommand))
+        if isinstance(answer, PreparedCommand):
+            answer.publish_through(send, now_ns)
     jerks = np.diff(accelerations, axis=0) / (SAMPLE_NS * 1e-9)
     return Run(
         np.array(accelerations) / limits.acceleration,

@@ -45,7 +45,7 @@ def main(only: str = "", write: bool = True) -> None:
     figures = {
         "faults_injected": len(reactions),
         "unsafe_commands": sum(len(reaction.violations) for reaction in reactions.values()),
-        "faults_not_named": sum(not reaction.told for reaction in reactions.values()),
+        "faults_not_named": sum(not reaction.reported for reaction in reactions.values()),
         "faults_without_recovery": sum(not reactions[fault.name].recovered for fault in faults),
         "hold_p99_ms": float(np.percentile(holds_ms, 99)) if holds_ms else 0.0,
         "hold_median_ms": float(np.median(holds_ms)) if holds_ms else 0.0,

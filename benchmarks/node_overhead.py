@@ -27,7 +27,7 @@ from rclpy.parameter import Parameter
 
 from benchmarks.results import write_results
 from sqap_vla_ros.policies.registry import load_policy
-from sqap_vla_ros.ros.policy_node import PolicyNode
+from sqap_vla_ros.ros.node import PolicyNode
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.testing.stub_policies import sleeping
 from sqap_vla_ros.testing.synthetic_robot import parameters

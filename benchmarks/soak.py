@@ -20,7 +20,7 @@ from sqap_vla.msg import PolicyStatus
 from benchmarks.node_overhead import measure
 from benchmarks.results import write_results
 from sqap_vla_ros.policies.registry import load_policy
-from sqap_vla_ros.ros.policy_node import STATUS_PERIOD_S
+from sqap_vla_ros.ros.node import STATUS_PERIOD_S
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.testing.stub_policies import sleeping
 

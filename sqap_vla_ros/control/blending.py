@@ -1,13 +1,13 @@
-"""Chunks that overlap, made into one path: by the time at which a pose is due, never by its number in the chunk.
+"""Makes one path of chunks that overlap: by the time for which a pose is scheduled, never by its number in the chunk.
 
-Four ways, `command.blending` in the robot's settings:
+There are four methods (`command.blending` in the robot's settings):
 
     none        the newest chunk alone; the trajectory joins it to the motion.
     ensemble    each delta is the mean of what the last chunks say about the same moment, those that agree with the
                 newest counting more (CogACT's adaptive ensemble, arXiv 2411.19650). Published for one chunk per step.
     temporal    each pose is the mean of where the last chunks have the tool at the same moment (ACT's temporal
                 ensemble, arXiv 2304.13705, by time); a chunk counts by how much of it is still to come.
-    real_time   the policy is told what is committed and plans on from there (see `continuation`).
+    real_time   the policy is given the committed prefix and plans on from there (see `continuation`).
 """
 
 import math
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
 
 from sqap_vla_ros.config.robot import ActionConvention, Frames
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
@@ -32,7 +33,7 @@ class TimedPoses:
     """Tool poses by time.
 
     Attributes:
-        due_ns: int64 (poses,), ROS clock, ascending.
+        due_ns: int64 (poses,), when each is scheduled, ROS clock, ascending.
         poses: float64 (poses, 4, 4), T_base_tool.
     """
 
@@ -41,8 +42,6 @@ class TimedPoses:
 
     def at(self, times_ns: NDArray[np.int64]) -> Array:
         """Poses float64 (times, 4, 4); before the first and after the last the path stands still."""
-        from scipy.spatial.transform import Rotation, Slerp  # comes with pin-pink, the optional extra [ik]
-
         seconds = (self.due_ns - self.due_ns[0]) * 1e-9
         wanted = np.clip((times_ns - self.due_ns[0]) * 1e-9, 0.0, seconds[-1])
         poses = np.tile(np.eye(4), (len(wanted), 1, 1))
@@ -50,6 +49,24 @@ class TimedPoses:
         for axis in range(3):
             poses[:, axis, 3] = np.interp(wanted, seconds, self.poses[:, axis, 3])
         return poses
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a trajectory follows.
+
+    Attributes:
+        targets: Of the tool.
+        plans: Chunks that led to the targets with the poses that each leads to, oldest first.
+    """
+
+    targets: TimedPoses
+    plans: tuple[tuple[ActionChunk, TimedPoses], ...]
+
+    def overlapping(self, chunk: ActionChunk) -> tuple[tuple[ActionChunk, TimedPoses], ...]:
+        """The plans that reach into a new chunk, as many as are blended."""
+        last = self.plans[1 - BLENDED_CHUNKS :]
+        return tuple((old, path) for old, path in last if old.stamp_ns < chunk.stamp_ns < path.due_ns[-1])
 
 
 def ensemble(chunks: Sequence[ActionChunk]) -> Array:
@@ -69,24 +86,9 @@ def ensemble(chunks: Sequence[ActionChunk]) -> Array:
         age = round((newest.stamp_ns - chunk.stamp_ns) / step_ns)
         left = chunk.actions[age : age + len(newest.actions)]
         candidates[row, : len(left)], given[row, : len(left)] = left, 1.0
-    return mixed_by_agreement(candidates, given, ENSEMBLE_ALPHA)
-
-
-def mixed_by_agreement(candidates: Array, given: Array, alpha: float) -> Array:
-    """Mean of candidates for the same moments, weighted by agreement with the newest (CogACT's adaptive ensemble).
-
-    Args:
-        candidates: float64 (chunks, moments, dimensions), oldest first.
-        given: float64 (chunks, moments, 1), 1 where a chunk has a candidate and 0 where it has none.
-        alpha: Weight of agreement: a candidate counts exp(alpha * cosine to the newest).
-
-    Returns:
-        float64 (moments, dimensions).
-    """
-    newest = candidates[-1]
-    lengths = np.linalg.norm(candidates, axis=2, keepdims=True) * np.linalg.norm(newest, axis=1)[:, None]
-    cosines = (candidates * newest).sum(axis=2, keepdims=True) / (lengths + 1e-7)
-    weights = given * np.exp(alpha * cosines)
+    lengths = np.linalg.norm(candidates, axis=2, keepdims=True) * np.linalg.norm(newest.actions, axis=1)[:, None]
+    cosines = (candidates * newest.actions).sum(axis=2, keepdims=True) / (lengths + 1e-7)
+    weights = given * np.exp(ENSEMBLE_ALPHA * cosines)
     mixed: Array = (weights * candidates).sum(axis=0) / weights.sum(axis=0)
     return mixed
 
@@ -103,8 +105,6 @@ def average(paths: Sequence[TimedPoses]) -> Array:
     Returns:
         float64 (poses, 4, 4), at the last path's times.
     """
-    from scipy.spatial.transform import Rotation
-
     newest = paths[-1]
     times_ns, rotation = newest.due_ns, Rotation.from_matrix(newest.poses[:, :3, :3])
     # The newest path alone has a last pose: there its weight must not be nothing.
@@ -124,32 +124,32 @@ def average(paths: Sequence[TimedPoses]) -> Array:
 
 
 def continuation(
-    running: ActionChunk,
+    active: ActionChunk,
     stamp_ns: int,
     T_base_tool: Array,
     delay_s: float,
     convention: ActionConvention,
     frames: Frames,
 ) -> CommittedActions | None:
-    """The running chunk as actions of a new one that is about to be planned.
+    """The committed prefix: the active chunk as actions of a new one that is about to be planned.
 
     Args:
-        running: The chunk that is being followed.
+        active: The chunk that is being followed.
         stamp_ns: Of the observation that the new chunk is planned on.
         T_base_tool: float64 (4, 4), the tool pose at that moment. Where deltas start from the measured pose, the first
-            one makes up for its distance from the running path.
+            one makes up for its distance from the active path.
         delay_s: From that stamp until the new chunk takes over.
         convention: What the deltas mean.
         frames: Where the policy's tool frame sits in the tool frame.
 
     Returns:
-        What is committed; None when the running chunk ends before the new one's first pose is due.
+        What is committed; None when the active chunk ends before the new one's first pose is due.
     """
-    step_ns = round(running.time_step_s * 1e9)
+    step_ns = round(active.time_step_s * 1e9)
     poses = np.concatenate(
-        [running.T_base_tool[None], integrate(running.actions, running.T_base_tool, convention, frames)]
+        [active.T_base_tool[None], integrate(active.actions, active.T_base_tool, convention, frames)]
     )
-    path = TimedPoses(running.stamp_ns + step_ns * np.arange(len(poses)), poses)
+    path = TimedPoses(active.stamp_ns + step_ns * np.arange(len(poses)), poses)
     steps = (int(path.due_ns[-1]) - stamp_ns) // step_ns
     if steps < 1:
         return None
@@ -158,7 +158,7 @@ def continuation(
     if convention.anchor == "measured":
         ahead[0] = T_base_tool
     actions = label(ahead, np.zeros(steps + 1), convention, frames)
-    # A pose between two of the running chunk is on the way to the later one, whose gripper value is due.
-    rows = -((running.stamp_ns - due_ns[1:]) // step_ns) - 1
-    actions[:, 6] = running.actions[np.minimum(rows, len(running.actions) - 1), 6]
+    # A pose between two of the active chunk is on the way to the later one, whose gripper value is due.
+    rows = -((active.stamp_ns - due_ns[1:]) // step_ns) - 1
+    actions[:, 6] = active.actions[np.minimum(rows, len(active.actions) - 1), 6]
     return CommittedActions(actions, min(max(math.ceil(delay_s * 1e9 / step_ns), 1), steps))

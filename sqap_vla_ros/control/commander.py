@@ -1,12 +1,13 @@
-"""From an action chunk to a command: integrated, clipped, timed, checked, and joined to what the arm is doing.
+"""Turns an action chunk into a command: integrated, clipped, timed, checked, and joined to what the arm is doing.
 
-The state between ticks is the trajectory published last. A new one branches off it at a point a little ahead, where
-position, velocity and acceleration are known exactly; the way to that point is published again, from the point before
-now on. A joint_trajectory_controller therefore replaces the old trajectory by one that is the same for the next
-moments, whatever it interpolates from when a message arrives, and however late that is within the lead.
+The state between ticks is the trajectory published last (`ActiveTrajectory`). A new one branches off it at a point a
+little ahead, where position, velocity and acceleration are known exactly; the points up to there are published again,
+from the point before now on. A joint_trajectory_controller therefore replaces the old trajectory by one that is the
+same for the next moments, whatever it interpolates from when a message arrives, and however late that is within the
+lead.
 
-A chunk's poses are due at times counted from its observation's stamp, so a delay shifts nothing: what is past is
-dropped.
+A chunk's poses are scheduled at times counted from its observation's stamp, so a delay shifts nothing: poses of the
+past are dropped.
 """
 
 from dataclasses import dataclass
@@ -15,26 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import Robot
-from sqap_vla_ros.control.blending import BLENDED_CHUNKS, TimedPoses, average, continuation, ensemble
-from sqap_vla_ros.control.delays import TRANSPORT_NS, DelayEstimate, LeadEstimate
+from sqap_vla_ros.control.active_trajectory import ActiveTrajectory, TimedPoints
+from sqap_vla_ros.control.blending import Followed, TimedPoses, average, continuation, ensemble
+from sqap_vla_ros.control.commands import Command, JointState, PreparedCommand
 from sqap_vla_ros.control.gripper import Gripper
-from sqap_vla_ros.control.kinematics import Kinematics
-from sqap_vla_ros.control.running import TimedPoints
-from sqap_vla_ros.control.safety import checks
+from sqap_vla_ros.control.kinematics import Kinematics, joint_limits
+from sqap_vla_ros.control.latency import TRANSPORT_NS, DelayEstimate, LeadEstimate
+from sqap_vla_ros.control.safety import checks, clipping
 from sqap_vla_ros.control.tool_space import ToolSpace
-from sqap_vla_ros.control.trajectory import JointLimits, Trajectory, TrajectoryError, plan_trajectory, stop_trajectory
+from sqap_vla_ros.control.trajectory import TrajectoryError, plan_trajectory, stop_trajectory
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.clock import CLOCK_BACK_NS, JumpDetector
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.conventions import integrate
 
-# The least lead of a start from rest, where the controller may hold a position slightly beside the measured one.
-START_LEAD_NS = 100_000_000
-# After a trajectory's end the controller is taken to hold its last point, if the joints are still this near [rad or m].
-HOLDING = 0.05
-# An arm that moves faster than this share of its velocity limits without a trajectory of ours is not ours to move.
-MOVING = 0.05
 # Inverse kinematics that ends further than this from a target is reported as clipping.
 UNREACHED_M = 0.005
 UNREACHED_RAD = 0.05
@@ -44,60 +40,18 @@ SLOWER = (1, 2, 4)
 
 
 @dataclass(frozen=True)
-class JointState:
-    """Measured joints, in the order of `command.joints`.
+class _Pending:
+    """A command that was prepared and may be sent.
 
     Attributes:
-        positions: float64 (joints,) [rad or m].
-        velocities: float64 (joints,); zeros where the robot reports none.
-        stamp_ns: When they were measured, ROS clock.
+        command: The command.
+        points: Of its trajectory, on the ROS clock.
+        followed: What it follows; None when it stops the arm.
     """
 
-    positions: Array
-    velocities: Array
-    stamp_ns: int
-
-    @classmethod
-    def following(cls, last: "JointState | None", positions: Array, stamp_ns: int) -> "JointState":
-        """Where velocities are not measured: from these positions and the last; zero without recent ones."""
-        velocities = np.zeros_like(positions)
-        if last is not None and 0 < stamp_ns - last.stamp_ns < 10**9:
-            velocities = (positions - last.positions) / ((stamp_ns - last.stamp_ns) * 1e-9)
-        return cls(positions, velocities, stamp_ns)
-
-
-@dataclass(frozen=True)
-class Command:
-    """What to publish.
-
-    Attributes:
-        trajectory: Of the arm's joints; publish positions and velocities.
-        start_ns: The header's stamp, which `time_from_start` counts from; it may lie in the past.
-        branch_ns: When it leaves what the arm does without it; it must have reached the controller by then.
-        gripper: Position of the gripper's joint [m or rad], or None when it stays.
-        clipped: What was clipped, in words; empty: nothing.
-        stops: Whether it brings the arm to rest, instead of following a plan.
-    """
-
-    trajectory: Trajectory
-    start_ns: int
-    branch_ns: int
-    gripper: float | None
-    clipped: tuple[str, ...]
-    stops: bool = False
-
-
-@dataclass(frozen=True)
-class _Followed:
-    """What the published trajectory follows.
-
-    Attributes:
-        targets: Of the tool.
-        plans: Chunks that led to the targets with the poses that each leads to, oldest first.
-    """
-
-    targets: TimedPoses
-    plans: tuple[tuple[ActionChunk, TimedPoses], ...]
+    command: Command
+    points: TimedPoints
+    followed: Followed | None
 
 
 class Commander:
@@ -113,20 +67,20 @@ class Commander:
         """
         self._robot = robot
         self._kinematics = kinematics
-        self._limits = kinematics.limits if isinstance(kinematics, ToolSpace) else _joint_limits(robot, kinematics)
+        self._limits = kinematics.limits if isinstance(kinematics, ToolSpace) else joint_limits(robot, kinematics)
         self._spacing_ns = round(robot.command.point_spacing * 1e9)
         self._gripper = Gripper(robot.action, robot.command)
         self._delay = DelayEstimate()
         self._lead = LeadEstimate()
-        self._published: TimedPoints | None = None
-        self._pending: tuple[Command, TimedPoints, _Followed | None] | None = None
-        self._followed: _Followed | None = None
-        self._last_now_ns = 0
+        self._active = ActiveTrajectory()
+        self._pending: _Pending | None = None
+        self._followed: Followed | None = None
+        self._asked_ns = 0
         self._clock = JumpDetector(CLOCK_BACK_NS)
-        self._rehearse()
+        self._warm_up()
 
-    def command(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> Command | Rejection:
-        """The command for a chunk.
+    def prepare(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> PreparedCommand | Rejection:
+        """Compute and check the command for a chunk.
 
         Args:
             chunk: Planned from an observation at `chunk.stamp_ns`.
@@ -134,16 +88,17 @@ class Commander:
             joint_state: Measured last.
 
         Returns:
-            The command, which counts once `published` is told of it; or why there is none. After a refusal the arm
-            goes on with the last trajectory to its end, at rest.
+            The command, which counts only when it is published through; or why there is none. After a rejection the
+            arm goes on with the active trajectory to its end, at rest.
         """
         self._watch_clock(now_ns)
         try:
-            return self._command(chunk, now_ns, joint_state)
+            self._pending = self._follow_chunk(chunk, now_ns, joint_state)
         except RejectedError as rejected:
             return rejected.rejection
         except TrajectoryError as error:
             return Rejection(Cause.NO_MOTION_WITHIN_LIMITS, Response.DROP, str(error))
+        return self._prepared(self._pending)
 
     def continuation(self, stamp_ns: int, T_base_tool: Array) -> CommittedActions | None:
         """What the next chunk is to go on from; None unless real-time chunking is chosen and a chunk is being followed.
@@ -156,13 +111,13 @@ class Commander:
         if robot.command.blending != "real_time" or delay_s is None or self._followed is None:
             return None
         takes_over_s = delay_s + self._lead.lead_ns * 1e-9
-        if not self._runs(stamp_ns + round(takes_over_s * 1e9)):
+        if not self._active.is_active(stamp_ns + round(takes_over_s * 1e9)):
             return None
         running, _ = self._followed.plans[-1]
         return continuation(running, stamp_ns, T_base_tool, takes_over_s, robot.action, robot.frames)
 
-    def stop(self, now_ns: int) -> Command | None:
-        """Bring the arm to rest as soon as the limits allow; None when it is, as far as this knows.
+    def prepare_stop(self, now_ns: int) -> PreparedCommand | None:
+        """Compute the ramp that brings the arm to rest as soon as the limits allow; None when it rests already.
 
         Raises:
             TrajectoryError: There is no ramp within the limits; the arm goes on to the end of its trajectory, at rest.
@@ -170,53 +125,42 @@ class Commander:
         self._watch_clock(now_ns)
         self._followed = None
         self._delay.interrupt()
-        if not self._runs(now_ns):
+        if not self._active.is_active(now_ns):
             return None
-        assert self._published is not None
-        committed = self._branch(now_ns, self._published.positions[-1], self._lead.lead_ns)
+        committed = self._active.branch(now_ns, self._lead.lead_ns)
         ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._limits)
         points = committed.followed_by(ramp, self._spacing_ns)
         stamp_ns, branch_ns = self._stamp_ns(points), int(committed.times_ns[-1])
         command = Command(points.from_start(stamp_ns), stamp_ns, branch_ns, None, (), stops=True)
         checks.check_finite(command.trajectory)
-        self._pending = command, points, None
-        return command
+        self._pending = _Pending(command, points, None)
+        return self._prepared(self._pending)
 
-    def late(self, command: Command, now_ns: int) -> Rejection | None:
-        """Why a command may not be published any more; None: it may.
+    def _prepared(self, pending: _Pending) -> PreparedCommand:
+        def admit(now_ns: int) -> None:
+            if self._pending is not pending:
+                raise ValueError(
+                    "only the last command can be sent, and once: another would not join what the arm does"
+                )
+            self._lead.computed(max(now_ns - self._asked_ns, 0))
+            checks.check_in_time((pending.command.branch_ns - now_ns) * 1e-9, self._lead.transport_ns * 1e-9)
 
-        Args:
-            command: The last one that `command` or `stop` gave.
-            now_ns: ROS clock. The next command will allow for the time that this one took.
-        """
-        self._lead.computed(max(now_ns - self._last_now_ns, 0))
-        try:
-            checks.check_in_time((command.branch_ns - now_ns) * 1e-9, self._lead.transport_ns * 1e-9)
-        except RejectedError as rejected:
-            return rejected.rejection
-        return None
+        def commit(gripper_reached: bool) -> None:
+            self._active.replace(pending.points)
+            self._followed, self._pending = pending.followed, None
+            if pending.command.gripper is not None and gripper_reached:
+                self._gripper.sent(pending.command.gripper)
 
-    def published(self, command: Command, *, gripper_reached: bool = True) -> None:
-        """Tell that a command has been published: from now on it is what the arm does.
-
-        Args:
-            command: The last one that `command` or `stop` gave.
-            gripper_reached: Whether the gripper could be told; if not, it is told again with the next command.
-        """
-        if self._pending is None or self._pending[0] is not command:
-            raise ValueError("only the last command can be published; an older one would not join what the arm does")
-        _, self._published, self._followed = self._pending
-        self._pending = None
-        if command.gripper is not None and gripper_reached:
-            self._gripper.sent(command.gripper)
+        return PreparedCommand(pending.command, admit, commit)
 
     def forget(self) -> None:
-        """What was published is void (the controller was restarted, the clock was set): start from rest again."""
-        self._published = self._pending = None
+        """Start from rest again: what was published is void (the controller was restarted, the clock was set)."""
+        self._active.forget()
+        self._pending = None
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew (instruction, episode): no previous target, and the gripper is told again.
+        """Begin anew (instruction, episode): no previous target, and the gripper's position is sent again.
 
         What the arm is doing is kept; the next trajectory still branches off it.
         """
@@ -224,7 +168,7 @@ class Commander:
         self._gripper.reset()
         self._delay.interrupt()
 
-    def _command(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> Command:
+    def _follow_chunk(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> _Pending:
         robot, limits = self._robot, self._robot.limits
         checks.check_chunk(chunk)
         checks.check_joint_state(joint_state.positions, joint_state.velocities, self._kinematics.joints)
@@ -232,17 +176,16 @@ class Commander:
         checks.check_freshness(
             (now_ns - chunk.stamp_ns) * 1e-9, (now_ns - joint_state.stamp_ns) * 1e-9, robot.freshness
         )
-        self._lead.heard(now_ns - joint_state.stamp_ns)
+        self._lead.received(now_ns - joint_state.stamp_ns)
         T_base_tool = self._kinematics.forward(joint_state.positions)
-        if self._runs(now_ns):
-            assert self._published is not None
-            desired = self._kinematics.forward(self._published.desired(joint_state.stamp_ns))
+        if self._active.is_active(now_ns):
+            desired = self._kinematics.forward(self._active.desired(joint_state.stamp_ns))
             checks.check_following(desired, T_base_tool, limits)
 
-        before = self._overlapping(chunk)
+        before = () if self._followed is None else self._followed.overlapping(chunk)
         blends = robot.command.blending
         mixed = ensemble([*(old for old, _ in before), chunk]) if blends == "ensemble" else chunk.actions
-        actions, clipped = checks.clip_actions(mixed, limits)
+        actions, clipped = clipping.clip_actions(mixed, limits)
         anchor = self._anchor(chunk, now_ns)
         poses = np.concatenate([anchor[None], integrate(actions, anchor, robot.action, robot.frames)])
         due_ns = chunk.stamp_ns + round(chunk.time_step_s * 1e9) * np.arange(len(poses))
@@ -258,14 +201,15 @@ class Commander:
                 f"all poses of the chunk lie in the past; the last was scheduled {late_s:.3f} s ago",
             )
 
-        committed = self._start(now_ns, joint_state)
-        inset_m = checks.WORKSPACE_INSET_M
+        joints = self._kinematics.joints
+        committed = self._active.start(now_ns, self._lead.lead_ns, joint_state, self._limits, joints)
+        inset_m = clipping.WORKSPACE_INSET_M
         for slower in SLOWER:
-            targets, moved = checks.clip_targets(poses, limits, inset_m)
+            targets, moved = clipping.clip_targets(poses, limits, inset_m)
             checks.check_first_target(targets[first], T_base_tool, limits)
             points, unreached = self._follow(targets, due_ns, committed, slower)
             tool_m = self._kinematics.tool_positions(points.positions)
-            excess_m = checks.workspace_excess(tool_m, limits)
+            excess_m = clipping.workspace_excess(tool_m, limits)
             if excess_m == 0:
                 break
             inset_m += 1.5 * excess_m
@@ -275,11 +219,9 @@ class Commander:
         gripper = self._gripper.command(float(actions[first - 1, 6]))
         slowed = (f"speed, to 1/{slower}, to stay in the workspace",) if slower > 1 else ()
         branch_ns = int(committed.times_ns[-1])
-        words = clipped + moved + unreached + slowed
-        command = Command(trajectory, self._stamp_ns(points), branch_ns, gripper, words)
+        command = Command(trajectory, self._stamp_ns(points), branch_ns, gripper, clipped + moved + unreached + slowed)
         followed = TimedPoses(branch_ns + slower * (due_ns - branch_ns), targets)
-        self._pending = command, points, _Followed(followed, plans)
-        return command
+        return _Pending(command, points, Followed(followed, plans))
 
     def _follow(
         self, targets: Array, due_ns: NDArray[np.int64], committed: TimedPoints, slower: int
@@ -293,7 +235,7 @@ class Commander:
             slower: Factor on the time that the targets take from there on.
 
         Returns:
-            The whole trajectory, and in words which targets the arm does not reach.
+            The whole trajectory, and a sentence about targets that the arm does not reach, if there are any.
         """
         horizon_s = self._robot.command.horizon or self._delay.horizon_s
         branch_ns = int(committed.times_ns[-1])
@@ -318,71 +260,19 @@ class Commander:
 
     def _anchor(self, chunk: ActionChunk, now_ns: int) -> Array:
         """The pose that the first delta is added to, float64 (4, 4)."""
-        if self._robot.action.anchor == "measured" or self._followed is None or not self._runs(now_ns):
+        is_measured = self._robot.action.anchor == "measured"
+        if is_measured or self._followed is None or not self._active.is_active(now_ns):
             return chunk.T_base_tool
         return self._followed.targets.at(np.array([chunk.stamp_ns]))[0]
-
-    def _overlapping(self, chunk: ActionChunk) -> tuple[tuple[ActionChunk, TimedPoses], ...]:
-        """Of the chunks that led to the running trajectory, those that reach into this one."""
-        before = () if self._followed is None else self._followed.plans[1 - BLENDED_CHUNKS :]
-        return tuple((old, path) for old, path in before if old.stamp_ns < chunk.stamp_ns < path.due_ns[-1])
-
-    def _start(self, now_ns: int, joint_state: JointState) -> TimedPoints:
-        """The points to publish again, and the last of them to branch off.
-
-        Raises:
-            RejectedError: Nothing of ours runs, and yet the arm moves.
-        """
-        if self._runs(now_ns):
-            assert self._published is not None
-            return self._branch(now_ns, self._published.positions[-1], self._lead.lead_ns)
-        if self._published is not None:
-            held = self._published.positions[-1]
-            gap = np.abs(joint_state.positions - held)
-            if gap.max() <= HOLDING:
-                return self._branch(now_ns, held, max(START_LEAD_NS, self._lead.lead_ns, self._closing_ns(gap)))
-        speed = np.abs(joint_state.velocities) / self._limits.velocity
-        if speed.max() > MOVING:
-            joint = int(speed.argmax())
-            raise RejectedError(
-                Cause.ALREADY_MOVING,
-                Response.DROP,
-                f"joint {self._kinematics.joints[joint]} moves at {joint_state.velocities[joint]:.3f} rad/s and "
-                "no trajectory of this node is active; wait until the arm rests",
-            )
-        return self._branch(now_ns, joint_state.positions, max(START_LEAD_NS, self._lead.lead_ns))
-
-    def _closing_ns(self, gap: Array) -> int:
-        """How long a cubic from rest to rest takes across a gap float64 (joints,), within the limits.
-
-        A controller that was halted and started again holds the measured position instead, and goes that way.
-        """
-        fastest, hardest = 1.5 * gap / self._limits.velocity, np.sqrt(6 * gap / self._limits.acceleration)
-        return round(float(max(fastest.max(), hardest.max())) * 1e9)
-
-    def _branch(self, now_ns: int, rest: Array, lead_ns: int) -> TimedPoints:
-        """What remains of the published points up to the lead; past their end, and a point at rest there."""
-        at_rest = TimedPoints.at_rest(now_ns + lead_ns, rest)
-        if not self._runs(now_ns):
-            return at_rest
-        assert self._published is not None
-        times_ns = self._published.times_ns
-        previous = max(int(np.searchsorted(times_ns, now_ns, side="right")) - 1, 0)
-        branch = int(np.searchsorted(times_ns, now_ns + lead_ns))
-        remaining = self._published.part(slice(previous, branch + 1))
-        return remaining if branch < len(times_ns) else remaining.then(at_rest)
 
     def _stamp_ns(self, points: TimedPoints) -> int:
         """One spacing before the first point, whose `time_from_start` must not be 0."""
         return int(points.times_ns[0]) - self._spacing_ns
 
-    def _runs(self, now_ns: int) -> bool:
-        return self._published is not None and now_ns < self._published.times_ns[-1]
-
-    def _rehearse(self) -> None:
+    def _warm_up(self) -> None:
         """Plan to stand still, so that the first command does not pay for what libraries do on first use."""
         lower, upper = np.nan_to_num(self._limits.lower, neginf=0.0), np.nan_to_num(self._limits.upper, posinf=0.0)
-        rest = self._branch(0, (lower + upper) / 2, TRANSPORT_NS)
+        rest = TimedPoints.at_rest(TRANSPORT_NS, (lower + upper) / 2)
         pose = self._kinematics.forward(rest.positions[0])
         away = pose.copy()
         away[2, 3] -= 0.01
@@ -392,16 +282,4 @@ class Commander:
         """A clock that was set back (a bag, a simulation) makes all remembered times meaningless."""
         if self._clock.jump_ns(now_ns):
             self.forget()
-        self._last_now_ns = now_ns
-
-
-def _joint_limits(robot: Robot, kinematics: Kinematics) -> JointLimits:
-    """Of the settings, one value for all joints or one each; positions, and slower velocities, of the robot model."""
-    shape = len(robot.command.joints)
-    velocity, acceleration, jerk = (
-        np.broadcast_to(np.array(values, dtype=np.float64), shape)
-        for values in (robot.limits.joint_velocity, robot.limits.joint_acceleration, robot.limits.joint_jerk)
-    )
-    return JointLimits(
-        kinematics.lower, kinematics.upper, np.minimum(velocity, kinematics.velocity), acceleration, jerk
-    )
+        self._asked_ns = now_ns

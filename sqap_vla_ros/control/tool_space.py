@@ -9,7 +9,7 @@ as fast as the tool turns, so that limits on it hold for the tool as well.
 import numpy as np
 
 from sqap_vla_ros.config.robot import Limits
-from sqap_vla_ros.control.kinematics import APPROACH_S, InverseKinematics
+from sqap_vla_ros.control.ik import APPROACH_S, InverseKinematics
 from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import rotation_from_vector, transform_from, vector_from_rotation

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sqap_vla_ros.control.jerk_programme import ROUNDING, jerk_programme
+from sqap_vla_ros.control.jerk_qp import ROUNDING, jerk_qp
 from sqap_vla_ros.core.types import Array
 
 # A gap between the start and the waypoints closes in this time at least [s], using this share of velocity and
@@ -189,7 +189,7 @@ def _solve(
         reference_velocity: float64 (tracked, joints).
     """
     tracked, joints = reference.shape
-    programme = jerk_programme(tracked, steps, spacing)
+    programme = jerk_qp(tracked, steps, spacing)
     time = spacing * np.arange(1, steps + 1, dtype=np.float64)
     jerk_limit = _jerk(limits, spacing)
     free = np.stack(

@@ -1,6 +1,6 @@
 """Times of ROS messages as nanoseconds, for messages of rclpy and of rosbags alike; and clocks that were set."""
 
-from typing import Any
+from typing import Any, Protocol
 
 # A clock whose reading goes back by more than this was set. By less, it was adjusted: the arm still does what was
 # published, and must be stopped from there.
@@ -56,3 +56,16 @@ class JumpDetector:
         if is_jump or passed_ns >= 0:
             self._newest_ns, self._steady_ns = reading_ns, steady_ns or 0
         return passed_ns - real_ns if is_jump else 0
+
+
+class Clock(Protocol):
+    """The clocks that a control loop lives by: ROS time, which can be set or stand still, and steady time."""
+
+    def now_ns(self) -> int:
+        """The ROS clock; 0: there is no time yet."""
+
+    def steady_ns(self) -> int:
+        """A clock that nobody can set."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let steady time pass."""

@@ -21,7 +21,7 @@ class Reason(IntFlag):
 
 @dataclass(frozen=True)
 class TokenSelection:
-    """The visual tokens that stay, with a reason for each.
+    """Visual tokens that stay.
 
     Attributes:
         indices: int64 (keep,), ascending, into the row-major patch grid.

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.ros.inputs import Inputs, Receiver
+from sqap_vla_ros.ros.subscriptions import Receiver, Subscriptions
 
 _NAME = "sqap_vla_doctor"
 _WATCH_PERIOD_S = 0.2
@@ -57,7 +57,7 @@ def listen(
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
         sink = make_sink(lambda: node.get_clock().now().nanoseconds)
-        inputs = Inputs(
+        inputs = Subscriptions(
             node,
             sink,
             on_input=sink.poll,

@@ -1,14 +1,15 @@
 """Executable `sqap_vla_node`: the policy node in a process of its own.
 
-The policy's worker is spawned, and a spawned process imports this module again: rclpy is imported inside `main`, so
-that the worker, which has no use for it, does not load it.
+The policy's process is spawned, and a spawned process imports this module again: rclpy is imported inside `run`, so
+that the policy's process, which has no use for it, does not load it.
 """
 
 import gc
 import signal
+import sys
 
 from sqap_vla_ros.policies.registry import load_policy
-from sqap_vla_ros.ros.worker import PolicyFactory
+from sqap_vla_ros.ros.policy_messages import PolicyFactory
 
 
 def main() -> None:
@@ -19,14 +20,16 @@ def main() -> None:
 def run(policy_factory: PolicyFactory) -> None:
     """Run the node until SIGINT or SIGTERM; the arm is left at rest.
 
+    With the parameter `exit_on_failure`, a node that `autostart` cannot configure and activate ends with status 1.
+
     Args:
-        policy_factory: Builds the policy in the worker's process.
+        policy_factory: Builds the policy in its process.
     """
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
-    from sqap_vla_ros.ros.policy_node import PolicyNode
+    from sqap_vla_ros.ros.node import PolicyNode
 
     # rclpy's own handlers shut the context down first, and then nothing can be published: the arm must stop first.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -43,16 +46,20 @@ def run(policy_factory: PolicyFactory) -> None:
     signal.signal(signal.SIGTERM, end)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    if node.declare_parameter("autostart", False).value:
-        executor.create_task(node.start)
+    exits_on_failure = node.declare_parameter("exit_on_failure", False).value
+    starting = executor.create_task(node.start) if node.declare_parameter("autostart", False).value else None
+    has_failed = False
     try:
-        while not node.interrupted:
+        while not (node.interrupted or has_failed):
             executor.spin_once(timeout_sec=0.1)
+            has_failed = exits_on_failure and starting is not None and starting.done() and not starting.result()
     finally:
         node.close()
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown()
+    if has_failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import flat_fields, shown, unknown_name, validate
 
 # Parameters that rclpy or the launch system own, not this node.
-_FOREIGN = ("use_sim_time", "autostart", "start_type_description_service")
+_FOREIGN = ("use_sim_time", "autostart", "exit_on_failure", "start_type_description_service")
 _ALWAYS_SETTABLE = frozenset({"instruction", "dry_run"})
 
 
@@ -36,6 +36,7 @@ class NodeParameters:
         self._on_change = on_change
         self._values: dict[str, Any] = {}
         self.locked = False
+        # rclpy has no public way to see overrides of parameters that are not declared (checked with 7.1.6 of Jazzy).
         overrides = {name: parameter.value for name, parameter in node._parameter_overrides.items()}
         known = dict(flat_fields(Configuration))
         self._unknown = [

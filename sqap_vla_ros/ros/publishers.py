@@ -10,14 +10,13 @@ from sqap_vla.msg import ActionChunk, TokenMask
 from visualization_msgs.msg import MarkerArray
 
 from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.control.commander import Command
+from sqap_vla_ros.control.commands import Command
 from sqap_vla_ros.control.outputs import Output
 from sqap_vla_ros.core.action_chunk import ActionChunk as Chunk
 from sqap_vla_ros.core.rejection import Cause, Rejection, Response
-from sqap_vla_ros.perception.transform_tree import TransformError
 from sqap_vla_ros.ros import conversions, markers
-from sqap_vla_ros.ros.outputs import ArmPublisher, gripper_of
-from sqap_vla_ros.ros.pipeline import Pipeline, Tick
+from sqap_vla_ros.ros.arm_publishers import ArmPublisher, destroy, gripper_of
+from sqap_vla_ros.ros.latest_inputs import LatestInputs
 
 # Every watched event makes each of the executor's rounds longer; for what only people look at, that is not worth it.
 UNWATCHED = PublisherEventCallbacks(use_default_callbacks=False)
@@ -30,15 +29,17 @@ class Publishers:
         node: Their owner.
         configuration: Topics, joints and frames.
         output: Turns commands into what the arm's controller takes.
+        policy_id: Of the policy that is loaded.
 
     Raises:
         ConfigurationError: What the gripper's output takes is not installed.
     """
 
-    def __init__(self, node: LifecycleNode, configuration: Configuration, output: Output) -> None:
+    def __init__(self, node: LifecycleNode, configuration: Configuration, output: Output, policy_id: str) -> None:
         self._node = node
         self._configuration = configuration
         self._output = output
+        self._policy_id = policy_id
         self._sequence = 0
         self._listeners = 0
 
@@ -78,31 +79,24 @@ class Publishers:
         """The ROS clock was set by so much: what is being streamed goes on in the new time."""
         self._output.clock_set(by_ns)
 
-    def publish_plan(self, tick: Tick, pipeline: Pipeline, policy_id: str) -> None:
-        """Publish the chunk of a tick, its tokens, and markers when somebody looks at them."""
-        if tick.chunk is None:
-            return
+    def publish_plan(self, chunk: Chunk, inputs: LatestInputs, generation: int) -> None:
+        """Publish a chunk, its tokens, and markers when somebody looks at them.
+
+        Args:
+            chunk: The plan.
+            inputs: With the camera.
+            generation: Of the instruction and activation that it was planned for.
+        """
         self._sequence += 1
         base = self._configuration.frames.base
-        self._chunk.publish(conversions.chunk_message(tick.chunk, base, pipeline.epoch, self._sequence, policy_id))
-        self._mask.publish(conversions.token_mask_message(tick.chunk, pipeline.camera_frame))
+        self._chunk.publish(conversions.chunk_message(chunk, base, generation, self._sequence, self._policy_id))
+        self._mask.publish(conversions.token_mask_message(chunk, inputs.camera_frame))
         if self._markers.get_subscription_count():
-            ring_m = self._ring(tick.chunk, pipeline)
-            self._markers.publish(markers.marker_array(self._configuration, tick.chunk, pipeline.camera_frame, ring_m))
-
-    def _ring(self, chunk: Chunk, pipeline: Pipeline) -> NDArray[np.float64]:
-        """Border of the ring in the camera's frame, float64 (points, 3); without points where there is none."""
-        camera, tree = pipeline.assembler.camera, pipeline.assembler.tree
-        if chunk.tool_px is None or camera is None:
-            return np.zeros((0, 3))
-        try:
-            T_camera_base = tree.lookup(pipeline.camera_frame, self._configuration.frames.base, chunk.stamp_ns)
-        except TransformError:  # forgotten meanwhile: a plan can take longer than transforms are kept
-            return np.zeros((0, 3))
-        return markers.ring_outline(chunk, camera, float((T_camera_base @ chunk.T_base_tool)[2, 3]))
+            ring_m = _ring(chunk, inputs)
+            self._markers.publish(markers.marker_array(self._configuration, chunk, inputs.camera_frame, ring_m))
 
     def lost_listener(self) -> bool:
-        """Whether somebody who listened to the arm's commands when this was asked last is gone."""
+        """Whether a subscriber of the arm's commands has gone since the last call."""
         before, self._listeners = self._listeners, self._arm.publisher.get_subscription_count()
         return self._listeners < before
 
@@ -120,7 +114,14 @@ class Publishers:
     def destroy(self) -> None:
         """End all publishers."""
         for publisher in (self._chunk, self._mask, self._markers, self._arm.publisher):
-            self._node._managed_entities.discard(publisher)
-            self._node.destroy_publisher(publisher)
+            destroy(self._node, publisher)
         if self._gripper is not None:
             self._gripper.destroy()
+
+
+def _ring(chunk: Chunk, inputs: LatestInputs) -> NDArray[np.float64]:
+    """Border of the ring in the camera's frame, float64 (points, 3); without points where there is none."""
+    camera, T_camera_base = inputs.camera, inputs.T_camera_base(chunk.stamp_ns)
+    if chunk.tool_px is None or camera is None or T_camera_base is None:
+        return np.zeros((0, 3))
+    return markers.ring_outline(chunk, camera, float((T_camera_base @ chunk.T_base_tool)[2, 3]))

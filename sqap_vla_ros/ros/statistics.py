@@ -1,6 +1,5 @@
 """What the node counts and times about itself."""
 
-import time
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -19,8 +18,8 @@ class TickStatistics:
         latencies_s: Image stamp to published command, ROS clock.
         overheads_s: The node's own share of a tick: slot taken to `plan` entered, plus `plan` returned to published.
             Waiting for transforms or for a running plan is not in it.
-        planned_at_s: When chunks were published, monotonic clock.
-        refused_s: First and last refusal since the last chunk or epoch, monotonic clock; None: there was none.
+        planned_at_s: When chunks were published, steady clock.
+        refused_s: First and last rejection since the last chunk or generation, steady clock; None: there was none.
     """
 
     images_received: int = 0
@@ -36,20 +35,19 @@ class TickStatistics:
     planned_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
     refused_s: tuple[float, float] | None = None
 
-    def reject(self, rejection: Rejection) -> bool:
-        """Count a rejected command; returns whether the cause is a new one (worth a line in the log)."""
+    def reject(self, rejection: Rejection, now_s: float) -> bool:
+        """Count a rejection at a moment of steady time; returns whether its cause is new, and worth logging."""
         is_new = self.last_rejection is None or rejection.cause is not self.last_rejection.cause
-        now_s = time.monotonic()
         self.refused_s = (now_s if self.refused_s is None else self.refused_s[0], now_s)
         self.commands_refused += 1
         self.last_rejection = rejection
         return is_new
 
-    def count_chunk(self, with_ring: bool) -> None:
-        """Count a published chunk."""
+    def count_chunk(self, with_ring: bool, now_s: float) -> None:
+        """Count a chunk that is published at a moment of steady time."""
         self.chunks_published += 1
         self.chunks_without_ring += not with_ring
-        self.planned_at_s.append(time.monotonic())
+        self.planned_at_s.append(now_s)
         self.refused_s = None
 
     def unplanned(self, longest_s: float) -> Rejection | None:

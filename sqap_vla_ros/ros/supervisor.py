@@ -1,156 +1,241 @@
-"""Sends commands, and brings the arm to rest whenever it must be.
+"""Asks the motion gate many times a second, and brings the arm to rest when it may not move.
 
-A trajectory ends at rest by itself; this is for not waiting until then. Many times a second it asks whether the arm may
-move (`MotionGate`), whether the policy lives, whether a controller listens and whether the clock runs, and publishes
-the ramp to rest once when not.
+The supervisor decides what follows from a cause: whether the arm is held until the cause is gone, or stopped until
+somebody resumes; whether the policy's process is started again; and what is void after the clock was set. It sends
+nothing by itself but the ramp to rest.
 """
 
-import time
+from typing import Protocol
 
-from rclpy.lifecycle import LifecycleNode
-
-from sqap_vla_ros.control.commander import Command
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.control.commander import Commander
+from sqap_vla_ros.control.kinematics import Kinematics
+from sqap_vla_ros.control.robot_model import urdf_text
+from sqap_vla_ros.control.safety.gate import GateInputs, MotionGate
+from sqap_vla_ros.control.safety.states import MotionState
+from sqap_vla_ros.control.tool_space import ToolSpace
+from sqap_vla_ros.core.clock import CLOCK_BACK_NS, Clock, JumpDetector
 from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.core.rejection import Cause, Rejection, Response
-from sqap_vla_ros.ros.pipeline import Pipeline
-from sqap_vla_ros.ros.publishers import Publishers
+from sqap_vla_ros.ros.command_sender import ArmOutput, CommandSender
+from sqap_vla_ros.ros.defects import Log
+from sqap_vla_ros.ros.latest_inputs import LatestInputs
+from sqap_vla_ros.ros.policy_runner import PolicyRunner
 
-LONGEST_RAMP_S = 2.0
-# A ramp that was computed too late to join the motion is computed again, so often at most.
-RAMP_ATTEMPTS = 3
+
+class SupervisedOutput(ArmOutput, Protocol):
+    """The part of `Publishers` that the supervisor needs."""
+
+    def lost_listener(self) -> bool:
+        """Whether a subscriber of the command topic has gone since the last call."""
+
+    @property
+    def no_controller(self) -> Rejection | None:
+        """Why commands reach no controller; None when they do."""
 
 
 class Supervisor:
-    """The only one who publishes commands.
+    """Keeps an arm at rest that may not move.
 
     Args:
-        node: For its clock and log.
-        pipeline: What is planned, and the motion gate.
-        publishers: Where commands go.
+        configuration: The node's settings.
+        tool_space: Where the tool itself is commanded; None where joints are.
+        inputs: The newest messages.
+        policy: The loaded policy.
+        output: Where commands go.
+        clock: ROS and steady time.
+        log: For people.
+
+    Attributes:
+        gate: Answers whether the arm may move.
+        sender: Sends commands; has the commander.
+        unreachable: Which publishers do not reach the node, for the status.
     """
 
-    def __init__(self, node: LifecycleNode, pipeline: Pipeline, publishers: Publishers) -> None:
-        self._node = node
-        self._pipeline = pipeline
-        self._publishers = publishers
-        self._resting = True  # as far as commands go: the ramp was sent after the last one, or none was sent
-        self._streaming = False
+    def __init__(
+        self,
+        configuration: Configuration,
+        tool_space: ToolSpace | None,
+        inputs: LatestInputs,
+        policy: PolicyRunner,
+        output: SupervisedOutput,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self.gate = MotionGate(configuration, lambda: clock.steady_ns() * 1e-9)
+        self.sender = CommandSender(output, clock, log, configuration.command.point_spacing)
+        self.unreachable = ""
+        self._configuration = configuration
+        self._inputs = inputs
+        self._policy = policy
+        self._output = output
+        self._clock = clock
+        self._log = log
+        self._jumps = JumpDetector(CLOCK_BACK_NS)
+        self._is_active = False
+        self._is_dry_run = configuration.dry_run
+        self._generation = 0
+        self._robot_description = ""
+        self._no_robot_model = _hold(Cause.NO_ROBOT_MODEL, "no robot model yet: waiting for the robot description")
+        self._controller: Rejection | None = None
+        if tool_space is not None:
+            self.sender.commander = Commander(configuration, tool_space)
+        elif configuration.command.robot_model:
+            self.sender.commander = self._commander_of(configuration.command.robot_model)
 
-    def send(self, command: Command, now_ns: int, read_ns: int) -> Rejection | None:
-        """Publish a command: the arm moves. Returns why not; None: it does.
+    @property
+    def is_active(self) -> bool:
+        """Whether the node is active."""
+        return self._is_active
 
-        Args:
-            command: The last one.
-            now_ns: ROS clock, as it was read for the command.
-            read_ns: When that was, monotonic clock.
-        """
-        late = self._publish(command, now_ns, read_ns)
-        if late is None:
-            self._resting = False
-        return late
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether plans are made and nothing is commanded."""
+        return self._is_dry_run
 
-    def stream(self) -> None:
-        """Send what is due of a command that is streamed, also while the arm is being brought to rest."""
-        self.watch_clock()  # first: in the old time another place of the trajectory would be due
-        self._streaming = self._publishers.stream(self._now_ns(), self._pipeline.measured_tool)
-
-    def finish_stream(self) -> None:
-        """Stream a ramp to its end: nobody calls `stream` any more when the node is being deactivated.
-
-        In real time: a simulated clock stands still while this thread is busy, and one twist would go out for ever.
-        """
-        begin_ns, begin_s, passed_s = self._now_ns(), time.monotonic(), 0.0
-        while passed_s < LONGEST_RAMP_S:
-            if not self._publishers.stream(begin_ns + round(passed_s * 1e9), self._pipeline.measured_tool):
-                break
-            time.sleep(self._pipeline.configuration.command.point_spacing)
-            passed_s = time.monotonic() - begin_s
-        self._streaming = False
+    @property
+    def generation(self) -> int:
+        """Number of the instruction, activation and clock that plans are made for now."""
+        return self._generation
 
     def watch(self) -> None:
         """Bring the arm to rest if it may not move; call often."""
+        if not self._is_active:
+            return
         self.watch_clock()
-        pipeline = self._pipeline
-        if self._publishers.lost_listener() and pipeline.commander is not None:
-            self.hold(Cause.CONTROLLER_LOST, "the arm's controller no longer listens")
-            pipeline.commander.forget()
-        pipeline.controller = None if pipeline.configuration.dry_run else self._publishers.no_controller
-        fault = pipeline.fault
-        if inhibited := pipeline.inhibit(self._now_ns()):
-            self.hold(inhibited.cause, inhibited.sentence)
+        if self._output.lost_listener() and self.sender.commander is not None:
+            self.sender.hold(Cause.CONTROLLER_LOST, "the arm's controller no longer listens")
+            self.sender.commander.forget()
+        self._controller = None if self._is_dry_run else self._output.no_controller
+        fault = self._policy.fault()
+        self.hold_if_inhibited()
         # Ending a process takes so long that a ramp that is being streamed would break off: that comes first.
-        may_restart = pipeline.configuration.restart_policy and not (pipeline.starting or self._streaming)
-        if fault and may_restart and pipeline.restart(fault.sentence):
-            self._node.get_logger().error(pipeline.starting)
+        may_restart = self._configuration.restart_policy and not self._policy.is_restarting
+        if fault and may_restart and not self.sender.is_streaming and self._policy.restart(fault):
             sentence = f"stopped because {fault.sentence}; the policy was started again"
+            self._log.error(sentence)
             self.stop(Rejection(fault.cause, Response.STOP, sentence))
 
+    def hold_if_inhibited(self) -> None:
+        """Bring the arm to rest if it may not move."""
+        if inhibited := self.inhibit(self._clock.now_ns()):
+            self.sender.hold(inhibited.cause, inhibited.sentence)
+
     def watch_clock(self) -> None:
-        """A clock that was set makes all stamps meaningless, and what the controller was told lies in the old time."""
-        jump_ns = self._pipeline.clock_jump_ns(self._now_ns())
-        if jump_ns:
-            direction = "ahead" if jump_ns > 0 else "back"
-            self.hold(Cause.CLOCK_JUMP, f"the clock was set {direction} by {abs(jump_ns) * 1e-9:.2f} s", jump_ns)
-            self._publishers.clock_set(jump_ns)
-            self._pipeline.forget_time()
+        """Start from rest in the new time when the clock was set: all stamps, and what was published, are void."""
+        jump_ns = self._jumps.jump_ns(self._clock.now_ns(), self._clock.steady_ns())
+        if not jump_ns:
+            return
+        direction = "ahead" if jump_ns > 0 else "back"
+        sentence = f"the clock was set {direction} by {abs(jump_ns) * 1e-9:.2f} s"
+        self.sender.hold(Cause.CLOCK_JUMP, sentence, jump_ns)
+        self.sender.clock_set(jump_ns)
+        self._inputs.forget_time()
+        self._begin_generation()
+        if self.sender.commander is not None:
+            self.sender.commander.forget()
 
     def respond(self, rejection: Rejection) -> None:
-        """Do what follows from a rejected command."""
+        """Do what follows from a rejection."""
         if rejection.response is Response.HOLD:
-            self.hold(rejection.cause, rejection.sentence)
+            self.sender.hold(rejection.cause, rejection.sentence)
         elif rejection.response is Response.STOP:
             self.stop(rejection)
 
+    def stream(self) -> None:
+        """Send what is due of a command that is streamed; call once per point spacing."""
+        self.watch_clock()  # first: in the old time another place of the trajectory would be due
+        self.sender.stream(self._inputs.measured_tool)
+
+    # Events
+
+    def activate(self) -> None:
+        """Plan from now on."""
+        self._inputs.begin()
+        self._begin_generation()
+        self._is_active = True
+
+    def deactivate(self) -> None:
+        """No new plans first, whatever follows; then the ramp to rest."""
+        was_active, self._is_active = self._is_active, False
+        if was_active:
+            self._begin_generation()
+            self.sender.hold(Cause.NOT_ACTIVE, "the node is no longer active")
+            self.sender.finish_stream(self._inputs.measured_tool)
+
     def stop(self, rejection: Rejection) -> None:
         """Bring the arm to rest, and keep it there until `resume`."""
-        self._pipeline.gate.stop(rejection)
-        self.hold(rejection.cause, rejection.sentence)
+        self.gate.stop(rejection)
+        self.sender.hold(rejection.cause, rejection.sentence)
 
-    def resume(self) -> None:
-        """Let the arm move again, by plans made from now on."""
-        self._pipeline.gate.resume()
-        self._pipeline.begin_epoch()
+    def resume(self) -> bool:
+        """Let the arm move again, by plans made from now on; returns whether it was stopped."""
+        was_stopped = self.gate.resume()
+        if was_stopped:
+            self._begin_generation()
+        return was_stopped
 
-    def hold(self, cause: Cause, sentence: str, clock_jump_ns: int = 0) -> None:
-        """Bring the arm to rest, until the next command.
+    def set_instruction(self, text: str) -> bool:
+        """Plan for another instruction from now on; returns whether it differs from the one before."""
+        is_new = self._inputs.set_instruction(text)
+        if is_new:
+            self._begin_generation()
+        return is_new
 
-        Without a ramp (there is none within the limits, or it failed) it comes to rest at its trajectory's end.
+    def set_dry_run(self, value: bool) -> None:
+        """Plan without commanding, or command again."""
+        if value and self._is_active:
+            self.sender.hold(Cause.DRY_RUN, "dry_run was set")
+        self._is_dry_run = value
 
-        Args:
-            cause: Why, as a code.
-            sentence: Why, for the log.
-            clock_jump_ns: By how much the clock was set since the last command: the ramp joins that one, in its time.
-        """
-        commander = self._pipeline.commander
-        if self._resting or commander is None:
+    def set_robot_description(self, description: str) -> None:
+        """Command the arm by this model; the arm comes to rest first. The same text again changes nothing."""
+        if description == self._robot_description:
             return
-        self._resting = True
+        self.sender.hold(Cause.ROBOT_MODEL_CHANGED, "the robot description has changed")
+        self._robot_description, self.sender.commander = description, None
         try:
-            for _ in range(RAMP_ATTEMPTS):
-                now_ns, read_ns = self._now_ns() - clock_jump_ns, time.monotonic_ns()
-                ramp = commander.stop(now_ns)
-                if ramp is None:
-                    return
-                if self._publish(ramp, now_ns, read_ns) is None:
-                    self._node.get_logger().warning(f"the arm is brought to rest ({cause}): {sentence}")
-                    return
-            self._resting = False  # `watch` tries again while the cause lasts
-            problem = "this machine is too busy to compute one in time"
+            self.sender.commander = self._commander_of(urdf_text(description))
         except Exception as error:
-            problem = in_one_line(error)
-        self._node.get_logger().error(
-            f"no ramp to rest, the arm ends its last trajectory: {problem}", throttle_duration_sec=1.0
+            self._no_robot_model = _hold(Cause.ROBOT_MODEL_UNUSABLE, in_one_line(error))
+            self._log.error(f"no commands: {self._no_robot_model.sentence}")
+
+    def _begin_generation(self) -> None:
+        """Give up what was planned so far: a running plan's answer will be dropped."""
+        self._generation += 1
+        self._inputs.statistics.refused_s = None
+        self._policy.reset()
+        if self.sender.commander is not None:
+            self.sender.commander.reset()
+
+    def _commander_of(self, model: str) -> Commander:
+        frames, joints = self._configuration.frames, self._configuration.command.joints
+        return Commander(self._configuration, Kinematics(model, joints, frames.base, frames.tool))
+
+    def _gate_inputs(self, now_ns: int) -> GateInputs:
+        """What the motion gate looks at."""
+        return GateInputs(
+            now_ns=now_ns,
+            ages=self._inputs.ages_s(now_ns),
+            instruction=self._inputs.instruction,
+            image=self._inputs.image_rejection,
+            joint_states=self._inputs.joint_states_rejection,
+            robot_model=self._no_robot_model if self.sender.commander is None else None,
+            camera=self._inputs.frozen,
+            controller=self._controller,
+            policy=self._policy.fault(),
+            unreachable=self.unreachable,
         )
 
-    def _publish(self, command: Command, now_ns: int, read_ns: int) -> Rejection | None:
-        """Publish what can still join the motion; returns why it cannot."""
-        commander = self._pipeline.commander
-        assert commander is not None
-        # Real time: a simulated clock stands still while this thread computes.
-        late = commander.late(command, now_ns + time.monotonic_ns() - read_ns)
-        if late is None:
-            commander.published(command, gripper_reached=self._publishers.publish_command(command))
-        return late
+    def inhibit(self, now_ns: int) -> Rejection | None:
+        """Why the arm must be at rest; None: it may move."""
+        return self.gate.inhibit(self._gate_inputs(now_ns))
 
-    def _now_ns(self) -> int:
-        return self._node.get_clock().now().nanoseconds
+    def state(self) -> tuple[MotionState, Rejection | None]:
+        """The state, and why the arm does not move; None: it may."""
+        unplanned = self._inputs.statistics.unplanned(self._configuration.freshness.image)
+        return self.gate.state(self._gate_inputs(self._clock.now_ns()), active=self._is_active, unplanned=unplanned)
+
+
+def _hold(cause: Cause, sentence: str) -> Rejection:
+    return Rejection(cause, Response.HOLD, sentence)

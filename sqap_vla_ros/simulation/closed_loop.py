@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from tf2_msgs.msg import TFMessage
 
 from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.control.commander import Commander, JointState
+from sqap_vla_ros.control.commander import Commander
+from sqap_vla_ros.control.commands import Command, JointState
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.core.rejection import Rejection
+from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.perception.assembly import ObservationAssembler
 from sqap_vla_ros.ros.conversions import gripper_message, trajectory_message
 from sqap_vla_ros.simulation import messages
@@ -154,22 +155,22 @@ class ClosedLoop:
         """The part of the running chunk that a new one continues from, as the commander has it."""
         return self._commander.continuation(observation.stamp_ns, observation.T_base_tool)
 
-    def command(self, chunk: ActionChunk) -> str:
-        """Send the command that a chunk leads to; returns the reason where there is none, and else an empty string."""
-        now_ns, settings = self.now_ns, self.configuration
+    def command(self, chunk: ActionChunk) -> Rejection | None:
+        """Send the command that a chunk leads to; returns why there is none, or None."""
+        now_ns = self.now_ns
         state = JointState(self.scene.joint_positions.copy(), self.scene.joint_velocities.copy(), now_ns)
-        command = self._commander.command(chunk, now_ns, state)
-        if isinstance(command, Rejection):
-            return command.sentence
+        prepared = self._commander.prepare(chunk, now_ns, state)
+        return prepared if isinstance(prepared, Rejection) else prepared.publish_through(self._send, now_ns)
+
+    def _send(self, command: Command) -> bool:
+        now_s, settings = self.now_ns * 1e-9, self.configuration
         joints = settings.command.joints
         message = trajectory_message(command.trajectory, joints, command.start_ns, settings.frames.base)
-        rejection = self._arm.accept(message, now_ns * 1e-9)
-        if rejection:
-            return rejection
+        if rejection := self._arm.accept(message, now_s):
+            raise RejectedError(Cause.CONTROLLER_REJECTED, Response.DROP, rejection)
         if command.gripper is not None:
-            self._gripper.accept(gripper_message(FINGER_JOINTS[0], command.gripper), now_ns * 1e-9)
-        self._commander.published(command)
-        return ""
+            self._gripper.accept(gripper_message(FINGER_JOINTS[0], command.gripper), now_s)
+        return True
 
     def advance(self, until_ns: int) -> None:
         """Simulate until a time of the ROS clock (ns); the fingers' command is updated every 10 ms."""

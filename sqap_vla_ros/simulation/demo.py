@@ -27,7 +27,6 @@ from sqap_vla_ros.simulation.processes import LoggedProcess
 ROBOT = "libero_panda"
 _POLL_S = 0.2
 _START_LIMIT_S = 180.0  # for the scene and the policy to load, on a slow machine
-_NODE_GAVE_UP = "not configured:"  # what the policy node logs when its settings cannot be used
 # Settings of a user's shell that reach beyond this machine, whatever the discovery range.
 _REACH_OTHER_MACHINES = (
     "ROS_STATIC_PEERS",
@@ -141,6 +140,7 @@ class Demo:
             checkpoint=checkpoint,
             use_sim_time=True,
             autostart=True,
+            exit_on_failure=True,
         )
         return [*parameters, "--params-file", str(named_file("robots", ROBOT))]
 
@@ -155,7 +155,7 @@ class Demo:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("episode", total=self.seconds, state="loading the scene and the policy")
             while cell.returncode is None:
-                if node.returncode is not None or _NODE_GAVE_UP in node.last_lines():
+                if node.returncode is not None:
                     raise DemoError(f"the policy node stopped; its last lines:\n{node.last_lines()}")
                 if self.report.exists():
                     so_far = json.loads(self.report.read_text(encoding="utf-8"))
@@ -179,8 +179,7 @@ class Demo:
 
 
 def _environment() -> dict[str, str]:
-    # 0 is everybody's default, 1 to 50 are those of make and the tests; above 101 ports may be taken.
-    own_domain = 51 + os.getpid() % 50
+    own_domain = 1 + os.getpid() % 100  # 0 is everybody's default; above 101 ports may be taken
     if str(own_domain) == os.environ.get("ROS_DOMAIN_ID"):
         own_domain = 101
     return {

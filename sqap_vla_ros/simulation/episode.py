@@ -92,9 +92,9 @@ def run_episode(
     success, left = False, steps_at_goal
 
     def send(chunk: ActionChunk) -> None:
-        reason = loop.command(chunk)
-        if reason:
-            rejections[reason.split(":")[0]] += 1
+        rejection = loop.command(chunk)
+        if rejection is not None:
+            rejections[rejection.cause] += 1
 
     while left and now_ns - begin_ns < limit_s * 1e9:
         poses.append(loop.scene.T_base_tool)

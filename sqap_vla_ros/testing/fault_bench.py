@@ -1,4 +1,4 @@
-"""The node in a process of its own beside a synthetic robot, and what a fault did to both."""
+"""The node in a process of its own next to a synthetic robot, and what a fault did to both."""
 
 import gc
 import os
@@ -22,6 +22,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.core.rejection import Cause
 from sqap_vla_ros.ros.conversions import time_message
 from sqap_vla_ros.simulation.joint_trajectory_controller import Violation
 from sqap_vla_ros.testing.synthetic_robot import SyntheticRobot, parameters
@@ -57,14 +58,14 @@ class Reaction:
             ramp (the arm was at rest already, went on, or its controller is gone) or such a moment.
         rest_s: From the fault to the arm at rest; None when it went on.
         violations: Samples of the arm's motion, at 100 Hz, that a real arm would not have survived.
-        told: Whether the node named the fault.
+        reported: Whether the node's status named the cause.
         recovered: Whether the arm moved again when the fault was gone, the node not restarted.
     """
 
     hold_ms: float | None
     rest_s: float | None
     violations: tuple[Violation, ...]
-    told: bool
+    reported: bool
     recovered: bool = False
 
     def then(self, violations: list[Violation], recovered: bool) -> "Reaction":
@@ -73,12 +74,12 @@ class Reaction:
 
 
 class FaultBench:
-    """One robot, and nodes that come and go beside it.
+    """One robot, and nodes that come and go next to it.
 
     Attributes:
         robot: The robot, with its switches for faults.
         node: The node's process.
-        enabled: What the enabling switch says.
+        enabled: The state of the enabling switch.
         clock_offset_s: Between the robot's time and the one it sends on /clock.
     """
 
@@ -117,7 +118,7 @@ class FaultBench:
     # The node
 
     def start_node(self, **settings: object) -> None:
-        """A node with these settings, its policy loaded and the arm moving."""
+        """Start a node with these settings, and wait until its policy is loaded and the arm moves."""
         if self.node is None or self._settings != settings:
             self.kill_node()
             self._settings = settings
@@ -144,7 +145,7 @@ class FaultBench:
             self.node = None
 
     def wait_for_motion(self, deadline_s: float = 60.0) -> None:
-        """Until commands arrive again, and the arm moves."""
+        """Wait until commands arrive again, and the arm moves."""
         wanted = len(self.robot.commands) + 10
         try:
             self.robot.spin_until(lambda: len(self.robot.commands) >= wanted and not self.robot.rests, deadline_s)
@@ -188,14 +189,14 @@ class FaultBench:
     # What happened
 
     def meet(
-        self, inject: Callable[[], None], lasts_s: float, words: str, known_s: Callable[[], float | None]
+        self, inject: Callable[[], None], lasts_s: float, causes: tuple[Cause, ...], known_s: Callable[[], float | None]
     ) -> Reaction:
-        """Bring a fault about and see what the node makes of it.
+        """Bring a fault about and watch how the node reacts.
 
         Args:
             inject: Brings it about.
             lasts_s: How long to watch.
-            words: Of the status from then on; empty: none.
+            causes: Of which the status must report one from then on; empty: none.
             known_s: When it could be known, on the monotonic clock; asked afterwards.
         """
         robot, before = self.robot, self.statuses[-1] if self.statuses else PolicyStatus()
@@ -207,7 +208,7 @@ class FaultBench:
             hold_ms=self._hold_ms(max(first_command - 1, 0), known_s()),
             rest_s=None if self._rests_since_s is None else max(0.0, self._rests_since_s - injected_s),
             violations=tuple(robot.controller.violations[seen:]),
-            told=not words or any(_says(status, words, before) for status in self.statuses[first_status:]),
+            reported=not causes or any(_reports(status, causes, before) for status in self.statuses[first_status:]),
         )
 
     def _hold_ms(self, first_command: int, known_s: float | None) -> float | None:
@@ -252,7 +253,7 @@ def _end_ns(command: JointTrajectory) -> int:
     return stamp_ns(command) + last.sec * 10**9 + last.nanosec
 
 
-def _says(status: PolicyStatus, words: str, before: PolicyStatus) -> bool:
-    """Whether a status names a fault, in what it waits for or in a refusal since."""
-    refused = status.commands_refused > before.commands_refused and words in status.last_refusal
-    return refused or words in status.detail
+def _reports(status: PolicyStatus, causes: tuple[Cause, ...], before: PolicyStatus) -> bool:
+    """Whether a status reports one of these causes, as what it waits for or as that of a rejection since."""
+    rejected = status.commands_refused > before.commands_refused and status.last_rejection_cause in causes
+    return rejected or status.cause in causes

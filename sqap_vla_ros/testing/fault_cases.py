@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
+from sqap_vla_ros.core.rejection import Cause
 from sqap_vla_ros.simulation.messages import transform_message
 from sqap_vla_ros.testing.fault_bench import (
     GOOD,
@@ -70,10 +71,11 @@ class Fault:
     """One fault.
 
     Attributes:
-        name: In words.
+        name: Of the fault.
         inject: Brings it about.
         clear: Undoes it.
-        words: That the node's status must say, in detail or last refusal; empty: it need not be told, the arm goes on.
+        causes: The node's status must report one of these, as its cause or as that of the last rejection; empty: the
+            arm goes on, and nothing need be reported.
         detectable: When it could be known, on the monotonic clock, given when it was injected.
         response: What follows, for the table.
         lasts_s: How long it is watched.
@@ -83,7 +85,7 @@ class Fault:
     name: str
     inject: Action
     clear: Action
-    words: str
+    causes: tuple[Cause, ...]
     detectable: Moment
     response: str = "hold"
     lasts_s: float = 1.2
@@ -100,11 +102,11 @@ def _robot(**values: object) -> Action:
     return act
 
 
-def _told(text: str) -> Action:
+def _instructed(text: str) -> Action:
     return lambda bench: bench.instruct(text)
 
 
-def _told_and_resumed(bench: FaultBench) -> None:
+def _instructed_and_resumed(bench: FaultBench) -> None:
     bench.instruct(GOOD)
     _resume_when_started(bench)
 
@@ -196,73 +198,108 @@ _T_JUMP[1, 3] = 0.5
 _ON_SIMULATED_TIME: dict[str, object] = {"use_sim_time": True}
 
 FAULTS = (
-    Fault("camera stops", _robot(publishes_images=False), _robot(publishes_images=True), "old", when_images_are_old),
-    Fault("camera freezes", _freeze, _robot(is_frozen=False), "frozen", lambda bench, _: bench.moved_s),
-    Fault("camera late by 300 ms", _robot(image_age_s=0.3), _robot(image_age_s=0.0), "", not_timed, "goes on"),
-    Fault("image stamps out of order", _out_of_order, _robot(image_age_s=0.0), "", not_timed, "goes on"),
+    Fault(
+        "camera stops",
+        _robot(publishes_images=False),
+        _robot(publishes_images=True),
+        (Cause.IMAGE_STALE,),
+        when_images_are_old,
+    ),
+    Fault("camera freezes", _freeze, _robot(is_frozen=False), (Cause.CAMERA_FROZEN,), lambda bench, _: bench.moved_s),
+    Fault("camera late by 300 ms", _robot(image_age_s=0.3), _robot(image_age_s=0.0), (), not_timed, "goes on"),
+    Fault("image stamps out of order", _out_of_order, _robot(image_age_s=0.0), (), not_timed, "goes on"),
     Fault(
         "transforms stop",
         _robot(publishes_transforms=False),
         _robot(publishes_transforms=True),
-        "old",
+        (Cause.TRANSFORM_STALE,),
         when_transforms_are_old,
     ),
     Fault(
-        "transform jumps by 0.5 m", _robot(T_error=_T_JUMP), _robot(T_error=np.eye(4)), "from the tool", when_planned
+        "transform jumps by 0.5 m",
+        _robot(T_error=_T_JUMP),
+        _robot(T_error=np.eye(4)),
+        (Cause.TARGET_FAR_FROM_TOOL,),
+        when_planned,
     ),
-    Fault("wrong frame name", _robot(tool_frame="gripper"), _robot(tool_frame=TOOL), "old", when_transforms_are_old),
-    Fault("policy gives NaN", _told("nan"), _told(GOOD), "not finite", when_planned),
-    Fault("policy gives infinity", _told("inf"), _told(GOOD), "not finite", when_planned),
-    Fault("policy raises", _told("raise"), _told(GOOD), "as it was told to", when_planned),
+    Fault(
+        "wrong frame name",
+        _robot(tool_frame="gripper"),
+        _robot(tool_frame=TOOL),
+        (Cause.TRANSFORM_STALE,),
+        when_transforms_are_old,
+    ),
+    Fault("policy gives NaN", _instructed("nan"), _instructed(GOOD), (Cause.CHUNK_INVALID,), when_planned),
+    Fault("policy gives infinity", _instructed("inf"), _instructed(GOOD), (Cause.CHUNK_INVALID,), when_planned),
+    Fault("policy raises", _instructed("raise"), _instructed(GOOD), (Cause.POLICY_FAILED,), when_planned),
     Fault(
         "policy hangs for 5 s",
-        _told("hang"),
-        _told_and_resumed,
-        "planning for",
+        _instructed("hang"),
+        _instructed_and_resumed,
+        (Cause.POLICY_TIMEOUT, Cause.POLICY_RESTARTING),
         when_planning_takes_too_long,
         "stop, policy started again",
     ),
-    Fault("policy killed for memory", _die_once, _resume_when_started, "killed", when_planned, "stop, started again"),
+    Fault(
+        "policy killed for memory",
+        _die_once,
+        _resume_when_started,
+        (Cause.POLICY_DEAD, Cause.POLICY_RESTARTING),
+        when_planned,
+        "stop, started again",
+    ),
     Fault(
         "camera_info changes",
         lambda bench: setattr(
             bench.robot, "camera_info", CameraInfo(width=320, height=240, k=[100.0, 0, 160, 0, 100, 120, 0, 0, 1])
         ),
         _robot(camera_info=None),
-        "",
+        (),
         not_timed,
         "goes on without ring",
     ),
     Fault(
         "instructions at 1 kHz",
         _flood(1000, lambda bench, n: bench.instruct(f"{GOOD} {n % 2}")),
-        _told(GOOD),
-        "",
+        _instructed(GOOD),
+        (),
         not_timed,
         "rests at the end",
     ),
-    Fault("images at 200 Hz", _flood(200, _send_image), _nothing, "", not_timed, "goes on"),
-    Fault("malformed images", _malformed_images, _robot(publishes_images=True), "rejected", when_images_are_old),
+    Fault("images at 200 Hz", _flood(200, _send_image), _nothing, (), not_timed, "goes on"),
+    Fault(
+        "malformed images",
+        _malformed_images,
+        _robot(publishes_images=True),
+        (Cause.IMAGE_UNUSABLE,),
+        when_images_are_old,
+    ),
     Fault(
         "joint states of NaN",
         _robot(reports_positions=False),
         _robot(reports_positions=True),
-        "not finite",
+        (Cause.JOINT_STATES_UNUSABLE,),
         when_joint_states_are_old,
     ),
-    Fault("transforms of NaN", _transforms_of_nan, _robot(publishes_transforms=True), "old", when_transforms_are_old),
+    Fault(
+        "transforms of NaN",
+        _transforms_of_nan,
+        _robot(publishes_transforms=True),
+        (Cause.TRANSFORM_STALE,),
+        when_transforms_are_old,
+    ),
     Fault(
         "robot description is a file's path",
         lambda bench: bench.robot.description.publish(String(data="/etc/hostname")),
         lambda bench: bench.robot.description.publish(String(data=arm_urdf())),
-        "not URDF",
+        (Cause.ROBOT_MODEL_UNUSABLE,),
         at_once,
     ),
     Fault(
         "controller asks for another QoS",
         _wrong_qos,
         _right_qos,
-        "quality of service",
+        (Cause.CONTROLLER_INCOMPATIBLE,),
         not_timed,
         "rests at the end",
         2.2,
@@ -271,14 +308,14 @@ FAULTS = (
         "controller restarts",
         _restart_controller,
         lambda bench: bench.robot.connect(COMMANDS),
-        "nothing listens",
+        (Cause.NO_CONTROLLER,),
         not_timed,
     ),
     Fault(
         "arm is blocked",
         _robot(is_blocked=True),
         _unblock,
-        "follow",
+        (Cause.NOT_FOLLOWING,),
         not_timed,
         "stop",
     ),
@@ -286,10 +323,24 @@ FAULTS = (
         "enabling switch released",
         lambda bench: bench.enable(False),
         lambda bench: bench.enable(True),
-        "not enabled",
+        (Cause.NOT_ENABLED,),
         at_once,
     ),
-    Fault("~/stop is called", FaultBench.stop, FaultBench.resume, "stopped by", at_once, "stop"),
-    Fault("clock set ahead by 10 s", _set_clock(10.0), _set_clock(0.0), "old", at_once, settings=_ON_SIMULATED_TIME),
-    Fault("clock set back by 10 s", _set_clock(-10.0), _set_clock(0.0), "future", at_once, settings=_ON_SIMULATED_TIME),
+    Fault("~/stop is called", FaultBench.stop, FaultBench.resume, (Cause.STOPPED_BY_USER,), at_once, "stop"),
+    Fault(
+        "clock set ahead by 10 s",
+        _set_clock(10.0),
+        _set_clock(0.0),
+        (Cause.IMAGE_STALE,),
+        at_once,
+        settings=_ON_SIMULATED_TIME,
+    ),
+    Fault(
+        "clock set back by 10 s",
+        _set_clock(-10.0),
+        _set_clock(0.0),
+        (Cause.STAMP_IN_FUTURE,),
+        at_once,
+        settings=_ON_SIMULATED_TIME,
+    ),
 )

@@ -15,7 +15,7 @@ def meet(bench: FaultBench, fault: Fault) -> Reaction:
     bench.start_node(**fault.settings)
     begin_s = time.monotonic()
     reaction = bench.meet(
-        lambda: fault.inject(bench), fault.lasts_s, fault.words, lambda: fault.detectable(bench, begin_s)
+        lambda: fault.inject(bench), fault.lasts_s, fault.causes, lambda: fault.detectable(bench, begin_s)
     )
     seen = len(bench.robot.controller.violations)
     fault.clear(bench)
@@ -34,6 +34,6 @@ def end_node(bench: FaultBench, number: signal.Signals) -> Reaction:
     bench.start_node()
     assert bench.node is not None
     node = bench.node
-    reaction = bench.meet(lambda: node.send_signal(number), _REST_DEADLINE_S, "", lambda: None)
+    reaction = bench.meet(lambda: node.send_signal(number), _REST_DEADLINE_S, (), lambda: None)
     bench.kill_node()
     return reaction

@@ -26,7 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.trajectory import JointLimits
-from sqap_vla_ros.ros.inputs import take_waiting
+from sqap_vla_ros.ros.subscriptions import take_waiting
 from sqap_vla_ros.simulation.joint_trajectory_controller import State
 from sqap_vla_ros.simulation.messages import camera_info_message, image_message, joint_state_message, transform_message
 from sqap_vla_ros.testing.ideal_controller import SteadyController

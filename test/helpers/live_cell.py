@@ -9,7 +9,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sqap_vla.msg import ActionChunk, PolicyMetadata, PolicyStatus, TokenMask
 
-from sqap_vla_ros.ros.policy_node import PolicyNode
+from sqap_vla_ros.ros.node import PolicyNode
 from sqap_vla_ros.testing.stub_policies import sleeping
 from sqap_vla_ros.testing.synthetic_robot import SyntheticRobot, parameters
 
@@ -49,6 +49,20 @@ class Cell:
         """The newest status."""
         self.spin_until(lambda: bool(self.statuses))
         return self.statuses[-1]
+
+    def reports(self, state: int, cause: str) -> bool:
+        """Whether the newest status has this state for this cause."""
+        return self.status.state == state and self.status.cause == cause
+
+    def forget_statuses(self) -> None:
+        """Wait for a status that is stamped from now on: one on its way knows nothing of what has just happened."""
+        now_ns = self.robot.get_clock().now().nanoseconds
+
+        def is_new() -> bool:
+            stamp = self.status.stamp
+            return stamp.sec * 10**9 + stamp.nanosec >= now_ns
+
+        self.spin_until(is_new)
 
     def configure(self) -> bool:
         """Whether configuring succeeded."""

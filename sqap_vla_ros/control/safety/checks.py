@@ -1,8 +1,8 @@
 """The checks that every command passes before it is sent: finite, fresh, near, in the workspace, within all limits.
 
-Actions and targets are clipped where the nearest allowed one is what was meant anyway; the command reports that.
-Everything else is rejected with a cause, a sentence with the numbers, and what follows (`Response`): a command that
-came too late says nothing about the one before it; a policy that gives NaN, or a tool that is where it cannot be, does.
+What can be clipped is (`clipping`). Everything else is rejected with a cause, a sentence with the numbers, and what
+follows (`Response`): a command that came too late says nothing about the one before it; a policy that gives NaN, or a
+tool that is where it cannot be, does.
 """
 
 import math
@@ -10,14 +10,13 @@ import math
 import numpy as np
 
 from sqap_vla_ros.config.robot import Freshness, Limits
+from sqap_vla_ros.control.safety.clipping import outside, workspace_excess
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import inverse, vector_from_rotation
 
-# Targets are clipped to at least this far inside the workspace, because the path between two of them bends.
-WORKSPACE_INSET_M = 0.005
 # Stamps may be ahead of the clock by this much, because the clocks of two machines differ. Synchronised clocks (NTP,
 # PTP) differ by milliseconds. What is planned from an input is commanded too late by as much as the stamp is ahead: at
 # 0.05 s and 0.5 m/s that is 25 mm, half of the largest step of one action.
@@ -125,52 +124,6 @@ def check_joint_state(positions: Array, velocities: Array, joints: tuple[str, ..
             )
 
 
-def clip_actions(actions: Array, limits: Limits) -> tuple[Array, tuple[str, ...]]:
-    """Shorten the steps that are too long, and keep their direction.
-
-    Args:
-        actions: float64 (horizon, 7).
-        limits: Largest translation and rotation of one action. The rotation is measured by the length of its three
-            numbers: the angle of a rotation vector, and at least the angle of three fixed-axis turns.
-
-    Returns:
-        The actions float64 (horizon, 7), and what was clipped.
-    """
-    clipped = []
-    actions = actions.copy()
-    for columns, largest, what, unit in (
-        (slice(0, 3), limits.step, "translation", "m"),
-        (slice(3, 6), limits.step_rotation, "rotation", "rad"),
-    ):
-        length = np.linalg.norm(actions[:, columns], axis=1)
-        long = length > largest
-        if long.any():
-            actions[long, columns] *= (largest / length[long])[:, None]
-            clipped.append(f"{what} of {long.sum()} actions, up to {length.max():.3f} {unit}, to {largest:g} {unit}")
-    return actions, tuple(clipped)
-
-
-def clip_targets(targets: Array, limits: Limits, inset_m: float) -> tuple[Array, tuple[str, ...]]:
-    """Move targets outside the workspace to the nearest point in it.
-
-    Args:
-        targets: float64 (poses, 4, 4), T_base_tool.
-        limits: With the workspace in the base frame.
-        inset_m: How far inside its faces targets must lie; in a small workspace, a quarter of its size at most.
-
-    Returns:
-        The targets float64 (poses, 4, 4), and what was clipped.
-    """
-    low, high = np.array(limits.workspace_min), np.array(limits.workspace_max)
-    inset = np.minimum(inset_m, (high - low) / 4)
-    inside = targets.copy()
-    inside[:, :3, 3] = np.clip(targets[:, :3, 3], low + inset, high - inset)
-    outside = np.linalg.norm(inside[:, :3, 3] - targets[:, :3, 3], axis=1)
-    if not outside.any():
-        return inside, ()
-    return inside, (f"{np.count_nonzero(outside)} targets, up to {outside.max():.3f} m, into the workspace",)
-
-
 def check_first_target(T_base_target: Array, T_base_tool: Array, limits: Limits) -> None:
     """The first target lies near the tool, in position and orientation.
 
@@ -250,8 +203,8 @@ def check_trajectory(
                 f"the trajectory needs {name} {worst[joint] * largest[joint]:.3f} of joint {joint}; at most "
                 f"{largest[joint]:g} is allowed",
             )
-    beyond = _outside(trajectory.positions, joint_limits.lower, joint_limits.upper)
-    before = _outside(trajectory.positions[0], joint_limits.lower, joint_limits.upper)
+    beyond = outside(trajectory.positions, joint_limits.lower, joint_limits.upper)
+    before = outside(trajectory.positions[0], joint_limits.lower, joint_limits.upper)
     if (beyond > before + TOLERANCE).any():
         worst_point, joint = divmod(int((beyond - before).argmax()), beyond.shape[1])
         raise RejectedError(
@@ -262,25 +215,13 @@ def check_trajectory(
         )
     low, high = np.array(limits.workspace_min), np.array(limits.workspace_max)
     if workspace_excess(tool_m, limits) > 0:
-        point = int((_outside(tool_m, low, high) - _outside(tool_m[0], low, high)).max(axis=1).argmax())
+        point = int((outside(tool_m, low, high) - outside(tool_m[0], low, high)).max(axis=1).argmax())
         raise RejectedError(
             Cause.OUT_OF_WORKSPACE,
             Response.DROP,
             f"the trajectory takes the tool to {np.round(tool_m[point], 3).tolist()} m, out of the workspace "
             f"{list(limits.workspace_min)} to {list(limits.workspace_max)}",
         )
-
-
-def workspace_excess(tool_m: Array, limits: Limits) -> float:
-    """How much further outside the workspace than at first the tool gets [m]; 0: nowhere.
-
-    Args:
-        tool_m: float64 (points, 3), the tool at each point of a trajectory, in the base frame.
-        limits: With the workspace.
-    """
-    outside = _outside(tool_m, np.array(limits.workspace_min), np.array(limits.workspace_max))
-    excess = float((outside - outside[0]).max())
-    return excess if excess > 1e-6 else 0.0
 
 
 def check_finite(trajectory: Trajectory) -> None:
@@ -296,8 +237,3 @@ def check_finite(trajectory: Trajectory) -> None:
         raise RejectedError(
             Cause.TRAJECTORY_INVALID, Response.DROP, "the times of the trajectory do not increase from above 0"
         )
-
-
-def _outside(values: Array, low: Array, high: Array) -> Array:
-    """How far each value lies outside its bounds; 0 inside."""
-    return np.maximum(np.maximum(low - values, values - high), 0.0)

@@ -1,4 +1,4 @@
-"""CogACT as a whole: from images and token ids to samples of the action head."""
+"""CogACT as a whole: images and token ids in, samples of the action head out."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,22 +12,21 @@ from torch import Tensor, nn
 from sqap_vla_ros.policies.cogact.action_head import ActionHead
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held, Sampler, sample
 from sqap_vla_ros.vlm.frame_reuse import FrameReuse
-from sqap_vla_ros.vlm.language import LanguageModel, Prefill
+from sqap_vla_ros.vlm.language import LanguageModel, Prefill, Select
 from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
 from sqap_vla_ros.vlm.preprocessing import normalise, resize
 from sqap_vla_ros.vlm.projector import Projector
-from sqap_vla_ros.vlm.pruning.hook import Select
 from sqap_vla_ros.vlm.statistics import normalised_actions
 from sqap_vla_ros.vlm.vision import VisionBackbone
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The network's result for a batch of observations.
+    """What the network answers to a batch of observations.
 
     Attributes:
         raw_samples: float32 (batch, horizon, 7), the sampler's output.
-        normalised: float32 (batch, horizon, 7), clipped to ±1; the gripper is 0 or 1.
+        normalised: float32 (batch, horizon, 7), clipped to ±1 and with the gripper 0 or 1.
         cognition: float32 (batch, width), the cognition feature.
         scores: float32 (batch, visual), attention that the selection was made from; None without one.
         timings_s: Seconds per stage, in the order they ran.
@@ -41,12 +40,12 @@ class Prediction:
 
 
 class CogACT(nn.Module):
-    """The network; the vision-language part has one dtype, the action head is float32.
+    """The network; the vision-language part in one number format, the action head in float32.
 
     Attributes:
         vision: Both towers.
         projector: Patch features to embeddings.
-        language: Llama-2; the hidden state of its last position is the cognition feature.
+        language: Llama-2; its last position's state is the cognition feature.
         action_head: The diffusion transformer.
     """
 
@@ -58,7 +57,7 @@ class CogACT(nn.Module):
         self.projector = projector
         self.language = language
         self.action_head = action_head
-        # In training mode the published head drops conditions at random.
+        # In training mode the published head replaces conditions at random.
         self.eval()
 
     @property
@@ -68,12 +67,12 @@ class CogACT(nn.Module):
 
     @property
     def parameter_count(self) -> int:
-        """Number of weights, of every dtype."""
+        """Weights of the network, whatever number format they are in."""
         return sum(p.numel() for p in self.parameters()) + sum(m.rows * m.columns for m in self._quantised())
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of memory of the weights."""
+        """Memory that the weights take."""
         return sum(p.nbytes for p in self.parameters()) + sum(m.weight_bytes for m in self._quantised())
 
     def _quantised(self) -> list[QuantLinear]:
@@ -98,21 +97,22 @@ class CogACT(nn.Module):
         """Predict a chunk of normalised actions per observation.
 
         Args:
-            images: uint8 (height, width, 3), RGB camera images; one per sample, or a single one.
+            images: uint8 (height, width, 3), RGB, as the camera gave it; one per sample, or a single one.
             input_ids: int64 (batch, text), BOS first, cognition token last, padded on the right.
             noise: float32 (batch, horizon, 7), initial noise of the sampler.
             attention_mask: bool (batch, text), which ids are not padding; None: all.
-            sampler: Sampler of the action head.
+            sampler: Of the action head.
             guidance: Scale of classifier-free guidance; 1 or less: none.
             held: Actions that are given already; None: all are free.
-            select: Chooses the visual tokens that stay; None: all stay.
-            prune_before_layer: Layer of the language model before which the others are dropped.
-            reuse: The previous frame, whose unchanged tokens are reused and which this one then replaces; for one
-                observation, without selection and padding. None: nothing is reused.
-            deploy_crop: See `preprocessing.resize`.
+            select: Which visual tokens stay; None: all.
+            prune_before_layer: Language layer before which the others leave.
+            reuse: The previous frame, of which this one's prefill takes what did not change, and which this one
+                then replaces; for one observation without selection and padding. None: nothing is reused.
+            deploy_crop: As in `preprocessing.resize`.
 
         Raises:
-            ValueError: Inputs have the wrong shape or type, options exclude each other, or samples are not finite.
+            ValueError: Inputs of the wrong shape or type, options that exclude each other, or samples that are not
+                finite.
         """
         if reuse is not None and not (select is None and attention_mask is None):
             raise ValueError("frames are reused without a selection of tokens and without padding; give one of them")
@@ -155,9 +155,9 @@ class CogACT(nn.Module):
         prune_before_layer: int = 2,
         all_positions: bool = False,
     ) -> Prefill:
-        """Run the language model on projected patches (batch, visual, width) and text.
+        """The language model on projected patches (batch, visual, width) and text.
 
-        The other arguments are those of `plan` and of `LanguageModel.prefill`.
+        Arguments are those of `plan` and of `LanguageModel.prefill`.
         """
         embeddings = self.language.embed(input_ids.to(self.device), visual)
         lengths = None if attention_mask is None else visual.shape[1] + _text_lengths(attention_mask)
@@ -172,12 +172,12 @@ class CogACT(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device of the network."""
+        """Where the network is."""
         return self.language.embed_tokens.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the vision-language part."""
+        """Number format of the vision-language part."""
         return self.language.embed_tokens.weight.dtype
 
 
@@ -189,7 +189,7 @@ def _text_lengths(attention_mask: Tensor) -> Tensor:
 
 
 class _Stopwatch:
-    """Seconds per stage, including the device's work."""
+    """Seconds per stage, the device's work included."""
 
     def __init__(self, device: torch.device) -> None:
         self.timings_s: dict[str, float] = {}

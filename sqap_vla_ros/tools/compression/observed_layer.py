@@ -1,4 +1,4 @@
-"""A prepared decoder layer in float whose inputs are observed, for calibration."""
+"""A prepared decoder layer in float that shows the inputs of its linear layers, for calibration."""
 
 from collections.abc import Callable
 
@@ -12,15 +12,15 @@ from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT, ATTENTION_OUTPUT, MLP
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
 
 Observer = Callable[[str, Tensor, Tensor], None]
-"""Called with each input: name of the linear layer, the input (tokens, columns) before rotation, and rotated."""
+"""Told of each input: name of the linear layer, the input (tokens, columns) as it comes, and rotated."""
 
 
 class ObservedLayer:
     """A `layers.DecoderLayer` with prepared weights.
 
     Args:
-        prepared: The prepared layer.
-        observe: Called for each linear layer with an input of its own, and for the first of those that share an input.
+        prepared: The layer.
+        observe: Called for each linear layer that has an input of its own; those that share one follow its first.
         dtype: Number format of the products.
     """
 
@@ -60,7 +60,7 @@ class ObservedLayer:
 
 
 def leaders(prepared: PreparedLayer) -> dict[str, str]:
-    """Map each linear layer to the one whose input is observed in its place."""
+    """For each linear layer the one whose input is observed for it."""
     first: dict[str, str] = {}
     for names in (ATTENTION_INPUT, (ATTENTION_OUTPUT,), MLP_INPUT, (MLP_OUTPUT,)):
         by_block: dict[int, str] = {}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.control.commander import JointState
+from sqap_vla_ros.control.commands import JointState
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.ros.listening import listen
@@ -36,7 +36,7 @@ class _EvidenceSink:
     def take_joint_state(self, state: JointState) -> None:
         self.joint_state = state
 
-    def refuse_joint_states(self, reason: str) -> None:
+    def reject_joint_states(self, reason: str) -> None:
         self.no_joint_state_reason = reason
 
     def measure_tool(self) -> None:

@@ -1,10 +1,10 @@
-"""Visual tokens kept at random: the baseline for every selector."""
+"""Visual tokens kept at random: what any choice has to beat."""
 
 import numpy as np
 
 from sqap_vla_ros.core.token_selection import Reason, TokenSelection, selection_of
 
-# Second word of the Philox key; the sampler's noise has 0 there.
+# Beside the stream of the sampler's noise, whose key has 0 here.
 _STREAM = 1
 
 

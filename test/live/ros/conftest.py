@@ -25,7 +25,7 @@ def make_cell(ros: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     What is tested is how trajectories join, not how promptly a shared machine delivers them: node and robot share one
     executor here, so the lead allows for its stalls.
     """
-    monkeypatch.setattr("sqap_vla_ros.control.delays.TRANSPORT_NS", 150_000_000)
+    monkeypatch.setattr("sqap_vla_ros.control.latency.TRANSPORT_NS", 150_000_000)
     cells: list[Cell] = []
 
     def make(factory: Any = sleeping, **settings: Any) -> Cell:

@@ -32,7 +32,7 @@ def test_a_fault_is_named_and_does_no_harm_and_the_arm_goes_on_after_it(bench: F
     reaction = meet(bench, fault)
     assert reaction.recovered
     assert not reaction.violations
-    assert reaction.told
+    assert reaction.reported
     assert reaction.hold_ms is None or reaction.hold_ms <= BUSY * HOLD_MS
 
 

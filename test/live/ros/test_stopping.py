@@ -10,6 +10,7 @@ from sqap_vla.msg import PolicyStatus
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
+from sqap_vla_ros.core.rejection import Cause
 from sqap_vla_ros.testing.stub_policies import sleeping
 
 MakeCell = Callable[..., Cell]
@@ -42,7 +43,7 @@ def test_stop_brings_the_arm_to_rest_until_resume(make_cell: MakeCell) -> None:
     cell = moving(make_cell)
     assert call(cell, "stop").success
     assert_nothing_more_is_commanded(cell)
-    cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING and "~/resume" in cell.status.detail)
+    cell.spin_until(lambda: cell.reports(PolicyStatus.STOPPED, Cause.STOPPED_BY_USER))
     count = len(cell.robot.commands)
     # A busy machine may have a late transform at this moment; the arm goes on when it comes.
     assert call(cell, "resume").message.startswith("resumed")
@@ -74,7 +75,7 @@ def test_a_stop_outlives_a_configuration_that_fails(make_cell: MakeCell) -> None
     cell.node._policy_factory = sleeping
     cell.start()
     cell.spin_for_chunks(3)
-    assert cell.robot.commands == [] and "~/resume" in cell.status.detail
+    assert cell.robot.commands == [] and cell.reports(PolicyStatus.STOPPED, Cause.STOPPED_BY_USER)
 
 
 def test_resume_says_what_else_is_missing(make_cell: MakeCell) -> None:
@@ -96,12 +97,12 @@ def test_the_arm_moves_only_while_the_enabling_switch_is_held(make_cell: MakeCel
     switch = cell.robot.create_publisher(Bool, "/enable", 1)
     cell.start()
     cell.spin_for_chunks(3)
-    cell.spin_until(lambda: "not enabled" in cell.status.detail)
+    cell.spin_until(lambda: cell.status.cause == Cause.NOT_ENABLED)
     assert cell.robot.commands == []
     timer = cell.robot.create_timer(0.1, lambda: switch.publish(Bool(data=True)))
     cell.spin_until(lambda: len(cell.robot.commands) >= 5)
     timer.cancel()  # the switch falls silent
-    cell.spin_until(lambda: "not enabled" in cell.status.detail)
+    cell.spin_until(lambda: cell.status.cause == Cause.NOT_ENABLED)
     assert_nothing_more_is_commanded(cell)
 
 
@@ -113,7 +114,7 @@ def test_a_false_of_the_enabling_switch_counts_at_once(make_cell: MakeCell) -> N
     cell.spin_until(lambda: len(cell.robot.commands) >= 5)
     timer.cancel()
     switch.publish(Bool(data=False))
-    cell.spin_until(lambda: "not enabled" in cell.status.detail)
+    cell.spin_until(lambda: cell.status.cause == Cause.NOT_ENABLED)
     assert_nothing_more_is_commanded(cell)
 
 
@@ -124,7 +125,7 @@ def test_a_dry_run_needs_no_controller(make_cell: MakeCell) -> None:
     cell.spin_until(lambda: cell.status.state == PolicyStatus.RUNNING)
     assert cell.status.detail == "dry run: nothing is commanded"
     cell.node.set_parameters([Parameter("dry_run", value=False)])
-    cell.spin_until(lambda: "nothing listens on /nobody/joint_trajectory" in cell.status.detail)
+    cell.spin_until(lambda: cell.status.cause == Cause.NO_CONTROLLER)
 
 
 def test_an_instruction_of_a_book_is_refused(make_cell: MakeCell) -> None:

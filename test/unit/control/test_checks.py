@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sqap_vla_ros.config.robot import Freshness, Limits
-from sqap_vla_ros.control.safety import checks
+from sqap_vla_ros.control.safety import checks, clipping
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Response
@@ -107,17 +107,17 @@ def test_joints_that_are_missing_are_rejected() -> None:
 
 
 def test_long_steps_are_shortened_in_their_direction() -> None:
-    actions, _ = checks.clip_actions(np.array([[0.3, 0.4, 0, 0, 0, 0, 1]]), LIMITS)
+    actions, _ = clipping.clip_actions(np.array([[0.3, 0.4, 0, 0, 0, 0, 1]]), LIMITS)
     np.testing.assert_allclose(actions, [[0.03, 0.04, 0, 0, 0, 0, 1]])
 
 
 def test_large_rotations_are_shortened_about_their_axis() -> None:
-    actions, _ = checks.clip_actions(np.array([[0, 0, 0, 0, 3.0, 4.0, 0]]), LIMITS)
+    actions, _ = clipping.clip_actions(np.array([[0, 0, 0, 0, 3.0, 4.0, 0]]), LIMITS)
     np.testing.assert_allclose(actions, [[0, 0, 0, 0, 0.15, 0.2, 0]])
 
 
 def test_what_was_clipped_is_said() -> None:
-    _, clipped = checks.clip_actions(np.array([[0.3, 0.4, 0, 0, 3.0, 4.0, 0], np.zeros(7)]), LIMITS)
+    _, clipped = clipping.clip_actions(np.array([[0.3, 0.4, 0, 0, 3.0, 4.0, 0], np.zeros(7)]), LIMITS)
     assert clipped == (
         "translation of 1 actions, up to 0.500 m, to 0.05 m",
         "rotation of 1 actions, up to 5.000 rad, to 0.25 rad",
@@ -126,13 +126,13 @@ def test_what_was_clipped_is_said() -> None:
 
 def test_short_steps_pass_unchanged() -> None:
     actions = np.array([[0.03, 0.04, 0, 0, 0.15, 0.2, 0.7]])
-    clipped, what = checks.clip_actions(actions, LIMITS)
+    clipped, what = clipping.clip_actions(actions, LIMITS)
     np.testing.assert_array_equal(clipped, actions)
     assert what == ()
 
 
 def test_targets_outside_move_into_the_workspace() -> None:
-    targets, clipped = checks.clip_targets(np.array([pose(0.5, 0.5, 0.5), pose(1.5, 0.5, -2)]), LIMITS, 0.01)
+    targets, clipped = clipping.clip_targets(np.array([pose(0.5, 0.5, 0.5), pose(1.5, 0.5, -2)]), LIMITS, 0.01)
     np.testing.assert_allclose(targets[:, :3, 3], [(0.5, 0.5, 0.5), (0.99, 0.5, 0.01)])
     assert clipped == ("1 targets, up to 2.074 m, into the workspace",)
 

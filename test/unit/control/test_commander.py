@@ -11,12 +11,13 @@ from control_robots import PANDA_HOME, PANDA_JOINTS
 from sqap_vla_ros.config.robot import ActionConvention, Frames, Limits, Robot, Topics
 from sqap_vla_ros.config.robot import Command as CommandSettings
 from sqap_vla_ros.control import commander
-from sqap_vla_ros.control.commander import Command, Commander, JointState
-from sqap_vla_ros.control.delays import WARM_UP
+from sqap_vla_ros.control.commander import Commander
+from sqap_vla_ros.control.commands import Command, JointState, PreparedCommand
 from sqap_vla_ros.control.kinematics import Kinematics
+from sqap_vla_ros.control.latency import WARM_UP
 from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.core.action_chunk import ActionChunk
-from sqap_vla_ros.core.rejection import Cause, Rejection, Response
+from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController
 
@@ -75,14 +76,26 @@ class Arm:
     def chunk(self, actions: np.ndarray) -> ActionChunk:
         return ActionChunk(self.now_ns, actions, STEP_S, self.T_base_tool, "pick", 0, keep_all())
 
-    def command(self, chunk: ActionChunk, transport_ns: int = 2 * MS) -> Command | Rejection:
-        answer = self.commander.command(chunk, self.now_ns, self.joint_state)
-        if isinstance(answer, Command):
-            self.send(answer, transport_ns)
-        return answer
+    def prepare(self, chunk: ActionChunk, joint_state: JointState | None = None) -> PreparedCommand | Rejection:
+        return self.commander.prepare(chunk, self.now_ns, joint_state or self.joint_state)
 
-    def send(self, command: Command, transport_ns: int = 2 * MS) -> None:
-        self.commander.published(command)
+    def command(self, chunk: ActionChunk, transport_ns: int = 2 * MS) -> Command | Rejection:
+        answer = self.prepare(chunk)
+        if isinstance(answer, Rejection):
+            return answer
+        self.publish(answer, transport_ns)
+        return answer.command
+
+    def publish(self, prepared: PreparedCommand, transport_ns: int = 2 * MS) -> None:
+        """Send a command at the moment when it was asked for."""
+
+        def send(command: Command) -> bool:
+            self.transmit(command, transport_ns)
+            return True
+
+        assert prepared.publish_through(send, self.now_ns) is None
+
+    def transmit(self, command: Command, transport_ns: int = 2 * MS) -> None:
         points = [
             SimpleNamespace(
                 time_from_start=time_message(round(t * 1e9)), positions=q, velocities=v, accelerations=[], effort=[]
@@ -167,7 +180,7 @@ def test_no_way_of_blending_violates_a_limit(panda: Kinematics, blending: str) -
 
 
 def turning_back(panda: Kinematics, blending: str) -> Arm:
-    """Half a second after the arm was told to go left, it is told to go right."""
+    """Half a second after the arm was sent to go left, it is sent to go right."""
     arm = Arm(panda, settings(command=command_settings(blending=blending, horizon=1.0)))
     for speed in (0.02, -0.02):
         arm.command(arm.chunk(steady((0, speed, 0))))
@@ -279,24 +292,24 @@ def test_a_stop_is_a_ramp_without_violations(arm: Arm) -> None:
         arm.command(arm.chunk(steady((0.02, 0.02, 0))))
         arm.run(0.2)
     assert not arm.rests
-    ramp = arm.commander.stop(arm.now_ns)
-    assert ramp is not None and ramp.gripper is None
-    arm.send(ramp)
+    ramp = arm.commander.prepare_stop(arm.now_ns)
+    assert ramp is not None and ramp.command.gripper is None
+    arm.publish(ramp)
     arm.run(0.6)
     assert arm.rests
     assert arm.controller.violations == []
 
 
 def test_there_is_nothing_to_stop_at_rest(arm: Arm) -> None:
-    assert arm.commander.stop(arm.now_ns) is None
+    assert arm.commander.prepare_stop(arm.now_ns) is None
 
 
 def test_commands_go_on_after_a_stop(arm: Arm) -> None:
     arm.command(arm.chunk(steady((0.02, 0, 0))))
     arm.run(0.3)
-    ramp = arm.commander.stop(arm.now_ns)
+    ramp = arm.commander.prepare_stop(arm.now_ns)
     assert ramp is not None
-    arm.send(ramp)
+    arm.publish(ramp)
     arm.run(0.1)
     assert isinstance(arm.command(arm.chunk(steady((0, 0.02, 0)))), Command)
     arm.run(2.0)
@@ -312,15 +325,15 @@ def test_a_reset_while_moving_keeps_the_motion_smooth(arm: Arm) -> None:
     assert arm.controller.violations == []
 
 
-def test_a_command_that_took_too_long_is_refused_and_the_next_one_allows_for_it(arm: Arm) -> None:
+def test_a_command_that_took_too_long_is_rejected_and_the_next_one_allows_for_it(arm: Arm) -> None:
     arm.command(arm.chunk(steady((0.02, 0, 0))))
     arm.run(0.3)
     answers = []
     for _ in range(2):
-        answer = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state)
-        assert isinstance(answer, Command)
+        prepared = arm.prepare(arm.chunk(steady((0.02, 0, 0))))
+        assert isinstance(prepared, PreparedCommand)
         arm.run(0.08)
-        answers.append(arm.commander.late(answer, arm.now_ns))
+        answers.append(prepared.publish_through(lambda command: True, arm.now_ns))
     rejected, allowed = answers
     assert isinstance(rejected, Rejection) and rejected.cause is Cause.COMMAND_LATE
     assert allowed is None
@@ -330,9 +343,9 @@ def test_a_command_leaves_the_running_one_as_late_as_joint_states_are_old(arm: A
     arm.command(arm.chunk(steady((0.02, 0, 0))))
     arm.run(0.3)
     old = JointState(*arm.state[:2], arm.now_ns - 150 * MS)
-    answer = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, old)
-    assert isinstance(answer, Command)
-    assert answer.branch_ns >= arm.now_ns + 150 * MS
+    prepared = arm.prepare(arm.chunk(steady((0.02, 0, 0))), old)
+    assert isinstance(prepared, PreparedCommand)
+    assert prepared.command.branch_ns >= arm.now_ns + 150 * MS
 
 
 def test_a_message_that_comes_late_within_the_lead_makes_no_jump(arm: Arm) -> None:
@@ -350,36 +363,36 @@ def test_published_times_increase_from_above_zero(arm: Arm) -> None:
         arm.run(0.13)
 
 
-def test_a_chunk_of_the_past_is_refused(arm: Arm) -> None:
+def test_a_chunk_of_the_past_is_rejected(arm: Arm) -> None:
     robot = settings(freshness={"image": 100, "joint_states": 1})
     fresh, chunk = Commander(robot, arm.kinematics), arm.chunk(steady())
     arm.run(3.3)
-    answer = fresh.command(chunk, arm.now_ns, arm.joint_state)
+    answer = fresh.prepare(chunk, arm.now_ns, arm.joint_state)
     assert isinstance(answer, Rejection) and answer.cause is Cause.CHUNK_OUTDATED
     assert answer.response is Response.DROP and "0.100 s ago" in answer.sentence
 
 
-def test_an_old_image_is_refused(arm: Arm) -> None:
+def test_an_old_image_is_rejected(arm: Arm) -> None:
     chunk = arm.chunk(steady())
     arm.run(0.6)
     answer = arm.command(chunk)
     assert isinstance(answer, Rejection) and answer.cause is Cause.IMAGE_STALE
 
 
-def test_old_joint_states_are_refused(arm: Arm) -> None:
+def test_old_joint_states_are_rejected(arm: Arm) -> None:
     old = arm.joint_state
     arm.run(0.3)
-    answer = arm.commander.command(arm.chunk(steady()), arm.now_ns, old)
+    answer = arm.prepare(arm.chunk(steady()), old)
     assert isinstance(answer, Rejection) and answer.cause is Cause.JOINT_STATES_STALE
 
 
-def test_actions_that_are_not_finite_are_refused(arm: Arm) -> None:
+def test_actions_that_are_not_finite_are_rejected(arm: Arm) -> None:
     actions = steady()
     actions[5, 2] = np.nan
     assert isinstance(arm.command(arm.chunk(actions)), Rejection)
 
 
-def test_a_tool_pose_in_another_frame_is_refused(arm: Arm) -> None:
+def test_a_tool_pose_in_another_frame_is_rejected(arm: Arm) -> None:
     chunk = arm.chunk(steady())
     chunk.T_base_tool[0, 3] += 0.3
     answer = arm.command(chunk)
@@ -392,13 +405,13 @@ def test_an_arm_that_stands_still_against_its_trajectory_is_noticed(arm: Arm) ->
     arm.run(0.9)
     arm.state = blocked
     chunk = arm.chunk(steady())
-    answer = arm.commander.command(chunk, arm.now_ns, arm.joint_state)
+    answer = arm.prepare(chunk)
     assert isinstance(answer, Rejection) and answer.cause is Cause.NOT_FOLLOWING
 
 
 def test_an_arm_that_others_move_is_left_alone(arm: Arm) -> None:
     moving = JointState(PANDA_HOME, np.array([0, 0.3, 0, 0, 0, 0, 0]), arm.now_ns)
-    answer = arm.commander.command(arm.chunk(steady()), arm.now_ns, moving)
+    answer = arm.prepare(arm.chunk(steady()), moving)
     assert isinstance(answer, Rejection) and answer.cause is Cause.ALREADY_MOVING
 
 
@@ -408,24 +421,24 @@ def test_clipping_is_reported(arm: Arm) -> None:
     assert any(text.startswith("translation of 16 actions") for text in answer.clipped)
 
 
-def test_the_gripper_is_told_on_change(arm: Arm) -> None:
-    told = []
+def test_the_gripper_is_sent_on_change(arm: Arm) -> None:
+    sent = []
     for value in (1.0, 0.9, 0.1):
         answer = arm.command(arm.chunk(steady(gripper=value)))
         assert isinstance(answer, Command)
-        told.append(answer.gripper)
+        sent.append(answer.gripper)
         arm.run(0.2)
-    assert told == [0.04, None, 0.0]
+    assert sent == [0.04, None, 0.0]
 
 
-def test_a_gripper_that_was_not_there_is_told_again(arm: Arm) -> None:
-    told = []
+def test_a_gripper_that_was_not_there_is_commanded_again(arm: Arm) -> None:
+    sent = []
     for reached in (False, True, True):
-        answer = arm.commander.command(arm.chunk(steady(gripper=1.0)), arm.now_ns, arm.joint_state)
-        assert isinstance(answer, Command)
-        arm.commander.published(answer, gripper_reached=reached)
-        told.append(answer.gripper)
-    assert told == [0.04, 0.04, None]
+        prepared = arm.prepare(arm.chunk(steady(gripper=1.0)))
+        assert isinstance(prepared, PreparedCommand)
+        assert prepared.publish_through(lambda command, reached=reached: reached, arm.now_ns) is None
+        sent.append(prepared.command.gripper)
+    assert sent == [0.04, 0.04, None]
 
 
 def test_the_gripper_value_is_the_one_that_is_due(arm: Arm) -> None:
@@ -461,28 +474,47 @@ def test_previous_targets_are_kept_where_the_arm_lags_behind(panda: Kinematics) 
 
 
 def test_a_command_that_is_not_published_leaves_no_trace(arm: Arm) -> None:
-    answer = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state)
-    assert isinstance(answer, Command)
+    assert isinstance(arm.prepare(arm.chunk(steady((0.02, 0, 0)))), PreparedCommand)
     arm.run(0.3)
-    assert arm.commander.stop(arm.now_ns) is None
+    assert arm.commander.prepare_stop(arm.now_ns) is None
 
 
-def test_only_the_last_command_can_be_published(arm: Arm) -> None:
-    first = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state)
-    second = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state)
-    assert isinstance(first, Command) and isinstance(second, Command)
+def test_only_the_last_command_can_be_sent_and_only_once(arm: Arm) -> None:
+    sent: list[Command] = []
+
+    def send(command: Command) -> bool:
+        sent.append(command)
+        return True
+
+    first = arm.prepare(arm.chunk(steady((0.02, 0, 0))))
+    second = arm.prepare(arm.chunk(steady((0.02, 0, 0))))
+    assert isinstance(first, PreparedCommand) and isinstance(second, PreparedCommand)
     with pytest.raises(ValueError, match="only the last command"):
-        arm.commander.published(first)
-    arm.commander.published(second)
+        first.publish_through(send, arm.now_ns)
+    assert second.publish_through(send, arm.now_ns) is None
+    with pytest.raises(ValueError, match="only the last command"):
+        second.publish_through(send, arm.now_ns)
+    assert sent == [second.command]
+
+
+def test_a_command_that_the_controller_does_not_take_leaves_no_trace(arm: Arm) -> None:
+    def send(command: Command) -> bool:
+        raise RejectedError(Cause.CONTROLLER_REJECTED, Response.DROP, "not now")
+
+    prepared = arm.prepare(arm.chunk(steady((0.02, 0, 0))))
+    assert isinstance(prepared, PreparedCommand)
+    rejection = prepared.publish_through(send, arm.now_ns)
+    assert rejection is not None and rejection.cause is Cause.CONTROLLER_REJECTED
+    assert arm.commander.prepare_stop(arm.now_ns) is None
 
 
 def test_a_clock_that_is_set_back_starts_anew(arm: Arm) -> None:
     arm.command(arm.chunk(steady((0.02, 0, 0))))
     arm.run(2.0)
     arm.now_ns = EPOCH_NS - 50 * 10**9
-    answer = arm.commander.command(arm.chunk(steady((0.02, 0, 0))), arm.now_ns, arm.joint_state)
-    assert isinstance(answer, Command)
-    np.testing.assert_allclose(answer.trajectory.positions[0], arm.state[0], atol=1e-9)
+    prepared = arm.prepare(arm.chunk(steady((0.02, 0, 0))))
+    assert isinstance(prepared, PreparedCommand)
+    np.testing.assert_allclose(prepared.command.trajectory.positions[0], arm.state[0], atol=1e-9)
 
 
 def test_a_clock_that_goes_back_a_little_does_not_keep_the_arm_from_stopping(arm: Arm) -> None:
@@ -491,9 +523,9 @@ def test_a_clock_that_goes_back_a_little_does_not_keep_the_arm_from_stopping(arm
         arm.run(0.5)
     arm.command(arm.chunk(steady((0.02, 0, 0))))
     set_back_ns = arm.now_ns - 50 * 10**6
-    ramp = arm.commander.stop(set_back_ns)
-    assert ramp is not None and np.abs(ramp.trajectory.velocities[0]).max() > 0.01
-    assert arm.commander.late(ramp, set_back_ns) is None
+    ramp = arm.commander.prepare_stop(set_back_ns)
+    assert ramp is not None and np.abs(ramp.command.trajectory.velocities[0]).max() > 0.01
+    assert ramp.publish_through(lambda command: True, set_back_ns) is None
 
 
 def test_an_arm_moved_by_hand_after_a_trajectory_starts_from_where_it_is(arm: Arm) -> None:
@@ -501,9 +533,9 @@ def test_an_arm_moved_by_hand_after_a_trajectory_starts_from_where_it_is(arm: Ar
     arm.run(2.0)
     elsewhere = arm.state[0] + 0.2
     arm.state = (elsewhere, np.zeros(7), np.zeros(7))
-    answer = arm.commander.command(arm.chunk(steady()), arm.now_ns, arm.joint_state)
-    assert isinstance(answer, Command)
-    np.testing.assert_allclose(answer.trajectory.positions[0], elsewhere, atol=1e-9)
+    prepared = arm.prepare(arm.chunk(steady()))
+    assert isinstance(prepared, PreparedCommand)
+    np.testing.assert_allclose(prepared.command.trajectory.positions[0], elsewhere, atol=1e-9)
 
 
 @pytest.mark.parametrize("nudge", [0.01, 0.03, 0.049])
@@ -526,6 +558,6 @@ def test_velocity_limits_of_the_model_count_as_well(chain: Kinematics) -> None:
     q = np.array([0.3, 0.5, 0.8, -0.4, 0.7, 0.2])
     actions = np.tile([0, 0, 0, 0, 0, 0.25, 1.0], (16, 1))
     chunk = ActionChunk(10**12, actions, STEP_S, chain.forward(q), "turn", 0, keep_all())
-    answer = Commander(robot, chain).command(chunk, 10**12, JointState(q, np.zeros(6), 10**12))
-    assert isinstance(answer, Command)
-    assert np.abs(answer.trajectory.velocities[:, 5]).max() <= 0.5 + 1e-6
+    answer = Commander(robot, chain).prepare(chunk, 10**12, JointState(q, np.zeros(6), 10**12))
+    assert isinstance(answer, PreparedCommand)
+    assert np.abs(answer.command.trajectory.velocities[:, 5]).max() <= 0.5 + 1e-6

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from control_robots import CHAIN_JOINTS, PANDA_HOME, PANDA_JOINTS, chain_urdf
 
-from sqap_vla_ros.control.kinematics import Kinematics, KinematicsError
+from sqap_vla_ros.control.kinematics import Kinematics
+from sqap_vla_ros.control.robot_model import KinematicsError, urdf_text
 from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.perception.transforms import rotation_from_rpy, transform_from
 
@@ -177,3 +178,13 @@ def test_without_the_libraries_the_error_names_the_extra(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "pink", None)
     with pytest.raises(KinematicsError, match=re.escape("[ik]")):
         Kinematics(chain_urdf(), PANDA_JOINTS, "base", "tool0")
+
+
+def test_a_robot_description_behind_a_byte_order_mark_is_text_as_well() -> None:
+    assert urdf_text("\n\ufeff<robot/>") == "<robot/>"
+
+
+@pytest.mark.parametrize("text", ["/etc/hostname", "<mujoco/>", ""])
+def test_a_robot_description_that_is_not_urdf_is_rejected(text: str) -> None:
+    with pytest.raises(KinematicsError):
+        urdf_text(text)

@@ -7,7 +7,8 @@ import pytest
 
 from sqap_vla_ros.config.robot import Command as CommandSettings
 from sqap_vla_ros.config.robot import Limits, Robot
-from sqap_vla_ros.control.commander import Command, Commander, JointState
+from sqap_vla_ros.control.commander import Commander
+from sqap_vla_ros.control.commands import Command, JointState, PreparedCommand
 from sqap_vla_ros.control.outputs import AT_REST_S, Message, ToolPose, ToolTwist, output_of
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.control.trajectory import Trajectory
@@ -23,14 +24,14 @@ LIMITS = Limits(workspace_min=(0.2, -0.4, 0.05), workspace_max=(0.75, 0.4, 0.7))
 
 @dataclass
 class StreamedTool:
-    """A tool that does what it is told: goes to poses, and integrates twists with an error."""
+    """A tool that does what it is sent: goes to poses, and integrates twists with an error."""
 
     output_name: str
     drift_m_s: float = 0.0
     transform_age_ns: int = 0
     now_ns: int = 1_700_000_000 * 10**9
     T_base_tool: np.ndarray = field(default_factory=START.copy)
-    told: list[Message | None] = field(default_factory=list)
+    sent: list[Message | None] = field(default_factory=list)
     poses: list[tuple[int, np.ndarray]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -44,13 +45,13 @@ class StreamedTool:
         actions = np.tile([*translation, *rotation, 1.0], (16, 1))
         chunk = ActionChunk(self.now_ns, actions, 0.2, self.T_base_tool, "pick", 0, keep_all())
         self.near = self.space.coordinates(self.T_base_tool, self.near)
-        answer = self.commander.command(chunk, self.now_ns, JointState(self.near, np.zeros(6), self.now_ns))
-        assert isinstance(answer, Command)
-        self.publish(answer)
+        prepared = self.commander.prepare(chunk, self.now_ns, JointState(self.near, np.zeros(6), self.now_ns))
+        assert isinstance(prepared, PreparedCommand)
+        self.publish(prepared)
 
-    def publish(self, command: Command) -> None:
-        assert self.output.follow(command) is None
-        self.commander.published(command)
+    def publish(self, prepared: PreparedCommand) -> None:
+        """Stream a command at the moment when it was asked for."""
+        assert prepared.publish_through(lambda command: self.output.follow(command) is None, self.now_ns) is None
 
     def run(self, seconds: float) -> None:
         end_ns = self.now_ns + round(seconds * 1e9)
@@ -59,7 +60,7 @@ class StreamedTool:
             self.poses.append((self.now_ns, self.T_base_tool.copy()))
             known = [pose for pose in self.poses if pose[0] <= self.now_ns - self.transform_age_ns]
             message = self.output.due(self.now_ns, known[-1] if known else None)
-            self.told.append(message)
+            self.sent.append(message)
             if isinstance(message, ToolPose):
                 self.T_base_tool = message.T_base_tool
             elif isinstance(message, ToolTwist):
@@ -70,8 +71,8 @@ class StreamedTool:
     def speeds(self) -> np.ndarray:
         """Told translation velocities, float64 (messages, 3)."""
         if self.output_name == "servo_twist":
-            return np.array([message.linear for message in self.told if isinstance(message, ToolTwist)])
-        places = [message.T_base_tool[:3, 3] for message in self.told if isinstance(message, ToolPose)]
+            return np.array([message.linear for message in self.sent if isinstance(message, ToolTwist)])
+        places = [message.T_base_tool[:3, 3] for message in self.sent if isinstance(message, ToolPose)]
         return np.diff(places, axis=0) / (PERIOD_NS * 1e-9)
 
 
@@ -112,21 +113,21 @@ def stopped_while_moving(name: str) -> tuple[StreamedTool, Command]:
     for _ in range(5):
         tool.command((0.02, 0.0, 0.0))
         tool.run(0.2)
-    ramp = tool.commander.stop(tool.now_ns)
+    ramp = tool.commander.prepare_stop(tool.now_ns)
     assert ramp is not None
     tool.publish(ramp)
-    return tool, ramp
+    return tool, ramp.command
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_after_a_stop_the_rest_is_told_for_a_while_and_then_nothing(name: str) -> None:
+def test_after_a_stop_the_rest_is_sent_for_a_while_and_then_nothing(name: str) -> None:
     tool, ramp = stopped_while_moving(name)
-    begin = len(tool.told)
+    begin = len(tool.sent)
     tool.run(2.0)
-    told = [message for message in tool.told[begin:] if message is not None]
-    assert tool.told[-1] is None
+    sent = [message for message in tool.sent[begin:] if message is not None]
+    assert tool.sent[-1] is None
     duration_s = (ramp.start_ns - tool.now_ns) * 1e-9 + 2.0 + ramp.trajectory.time_from_start[-1]
-    assert len(told) * PERIOD_NS * 1e-9 == pytest.approx(duration_s + AT_REST_S, abs=0.05)
+    assert len(sent) * PERIOD_NS * 1e-9 == pytest.approx(duration_s + AT_REST_S, abs=0.05)
     assert duration_s < 0.6
     speeds = tool.speeds()[-round(AT_REST_S * 1e9 / PERIOD_NS) + 2 :]
     np.testing.assert_allclose(speeds, 0, atol=1e-9)
@@ -158,11 +159,11 @@ def test_a_stop_goes_on_in_the_new_time_when_the_clock_is_set(name: str, by_s: i
     tool.run(0.02)
     tool.now_ns += by_s * 10**9
     tool.output.clock_set(by_s * 10**9)
-    begin = len(tool.told)
+    begin = len(tool.sent)
     tool.run(15.0)
-    count = sum(message is not None for message in tool.told[begin:])
+    count = sum(message is not None for message in tool.sent[begin:])
     assert 0.3 < count * PERIOD_NS * 1e-9 < 0.9
-    assert tool.told[begin + count :] == [None] * (len(tool.told) - begin - count)  # nothing of it comes later
+    assert tool.sent[begin + count :] == [None] * (len(tool.sent) - begin - count)  # nothing of it comes later
     assert np.linalg.norm(np.diff(tool.speeds(), axis=0), axis=1).max() <= 1.5 * PERIOD_NS * 1e-9 * 1.001
 
 
@@ -176,7 +177,7 @@ def test_after_a_silence_poses_do_not_jump(name: str) -> None:
     tool.run(0.02)
     assert 0.0 < tool.T_base_tool[1, 3] - before <= 0.1 * tool.robot.limits.tool_velocity[0]
     tool.run(3.0)
-    steps = np.diff([message.T_base_tool[1, 3] for message in tool.told[31:] if isinstance(message, ToolPose)])
+    steps = np.diff([message.T_base_tool[1, 3] for message in tool.sent[31:] if isinstance(message, ToolPose)])
     assert steps.max() <= 0.02 * tool.robot.limits.tool_velocity[0] and abs(steps[-1]) < 1e-9
 
 
@@ -196,7 +197,7 @@ def test_a_blocked_tool_is_not_pushed_on_during_a_stop() -> None:
     tool.command((0.01, 0.0, 0.0))
     tool.run(0.6)
     tool.T_base_tool[0, 3] -= 0.08
-    ramp = tool.commander.stop(tool.now_ns)
+    ramp = tool.commander.prepare_stop(tool.now_ns)
     assert ramp is not None
     tool.publish(ramp)
     begin = len(tool.speeds())
@@ -209,7 +210,7 @@ def test_a_blocked_tool_is_not_pushed_on_during_a_stop() -> None:
 def test_nothing_is_due_before_the_first_command() -> None:
     tool = StreamedTool("servo_pose")
     tool.run(0.1)
-    assert tool.told == [None] * 5
+    assert tool.sent == [None] * 5
 
 
 def test_joint_trajectories_go_out_whole() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqap_vla_ros.config.robot import Limits
-from sqap_vla_ros.control.kinematics import APPROACH_S
+from sqap_vla_ros.control.ik import APPROACH_S
 from sqap_vla_ros.control.tool_space import ToolSpace, angular_velocity
 from sqap_vla_ros.perception.transforms import (
     rotation_from_rpy,

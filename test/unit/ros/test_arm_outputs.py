@@ -14,11 +14,11 @@ from trajectory_msgs.msg import JointTrajectory
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.robot import Command as CommandSettings
 from sqap_vla_ros.config.robot import Configuration, Frames, Topics
-from sqap_vla_ros.control.commander import Command
+from sqap_vla_ros.control.commands import Command
 from sqap_vla_ros.control.outputs import Message, ToolPose, ToolTwist
 from sqap_vla_ros.control.trajectory import Trajectory
 from sqap_vla_ros.perception.transforms import rotation_from_rpy, transform_from
-from sqap_vla_ros.ros.outputs import ArmPublisher, GripperAction, check_gripper, gripper_of
+from sqap_vla_ros.ros.arm_publishers import ArmPublisher, GripperAction, check_gripper, gripper_of
 
 STAMP_NS = 12 * 10**9 + 5
 

@@ -1,4 +1,4 @@
-"""Publishes what `control.outputs` gives: commands for the arm, in the form that the robot's settings name.
+"""Publishes commands for arm and gripper, as the messages that the robot's settings name.
 
 control_msgs is imported only for a robot whose gripper is moved by an action.
 """
@@ -24,8 +24,18 @@ _TYPES = {
 }
 
 
+def destroy(node: LifecycleNode, publisher: Any) -> None:
+    """End a lifecycle publisher.
+
+    rclpy's `destroy_publisher` leaves it among the entities that the node's transitions go through, which then fail on
+    it. There is no public way to remove it (checked with rclpy 7.1.6 of Jazzy).
+    """
+    node._managed_entities.discard(publisher)
+    node.destroy_publisher(publisher)
+
+
 class ArmPublisher:
-    """Of the arm's commands.
+    """Publisher of the arm's commands.
 
     Args:
         node: Owner of the publisher.
@@ -82,9 +92,8 @@ class GripperTrajectories:
         return True
 
     def destroy(self) -> None:
-        """Leave nothing on the node."""
-        self._node._managed_entities.discard(self._publisher)
-        self._node.destroy_publisher(self._publisher)
+        """End what was created on the node."""
+        destroy(self._node, self._publisher)
 
 
 class GripperAction:
@@ -133,7 +142,7 @@ class GripperAction:
         return True
 
     def destroy(self) -> None:
-        """Leave nothing on the node."""
+        """End what was created on the node."""
         self._client.destroy()
 
 

@@ -1,9 +1,10 @@
-"""The quadratic programme behind a joint's trajectory; its variables are the jerks of the steps.
+"""The jerk-limited quadratic programme (QP) behind a joint's trajectory; its variables are the jerks of the steps.
 
 Hessian and dynamics depend on the numbers of steps alone, so all joints and ticks share them. Where no limit binds, the
 optimum is linear in what is asked for: one product for all joints. The solver is asked for the others.
 """
 
+import importlib
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,9 +21,25 @@ SMOOTHING = 0.1
 ROUNDING = 1e-6
 
 
+class SolverError(RuntimeError):
+    """The solver is not installed; the message says what to install."""
+
+
+def require_solver() -> None:
+    """Look for the solver before anything moves: it is needed only where a limit binds.
+
+    Raises:
+        SolverError: It is not installed.
+    """
+    try:
+        importlib.import_module("daqp")
+    except ImportError as error:
+        raise SolverError(f"commands need daqp, of the optional extra [ik] (pip install daqp): {error}") from None
+
+
 @dataclass(frozen=True)
-class JerkProgramme:
-    """What all joints and ticks share.
+class JerkQp:
+    """The part of the programme that all joints and ticks share.
 
     Attributes:
         effect: float64 (3 * steps, steps), of the jerks on accelerations, velocities and positions at the points.
@@ -46,7 +63,7 @@ class JerkProgramme:
             above: float64 (3 * steps,), largest effect.
             jerk: Largest jerk.
         """
-        import daqp  # optional extra [ik]; imported late, so that the types here can be used without it
+        import daqp  # optional extra [ik], see `require_solver`
 
         steps = len(gradient)
         # A joint without position limits has no rows for them.
@@ -66,7 +83,7 @@ class JerkProgramme:
 
 
 @lru_cache(maxsize=32)
-def jerk_programme(tracked: int, steps: int, spacing: float) -> JerkProgramme:
+def jerk_qp(tracked: int, steps: int, spacing: float) -> JerkQp:
     """The programme that follows positions in the first `tracked` steps, then brakes."""
     since = np.arange(1, steps + 1)[:, None] - np.arange(1, steps + 1)[None, :]  # whole steps since the jerk ended
     after = since >= 0
@@ -82,4 +99,4 @@ def jerk_programme(tracked: int, steps: int, spacing: float) -> JerkProgramme:
     rest = effect[[steps - 1, 2 * steps - 1]]
     conditions = np.block([[hessian, rest.T], [rest, np.zeros((2, 2))]])  # Karush, Kuhn and Tucker's
     signs = np.append(-np.ones(steps), np.ones(2))
-    return JerkProgramme(effect, hessian, gradient, np.linalg.inv(conditions)[:steps] * signs)
+    return JerkQp(effect, hessian, gradient, np.linalg.inv(conditions)[:steps] * signs)

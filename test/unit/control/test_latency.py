@@ -1,6 +1,6 @@
 import pytest
 
-from sqap_vla_ros.control.delays import (
+from sqap_vla_ros.control.latency import (
     FIRST_GUESS_S,
     LONGEST_S,
     SPARE_LEAD_NS,
@@ -58,5 +58,5 @@ def test_the_lead_covers_what_computing_a_command_took() -> None:
 def test_the_lead_covers_a_way_that_takes_as_long_as_the_way_back_once_did() -> None:
     lead = LeadEstimate()
     for age_ns in (10_000_000, 90_000_000, 10_000_000):
-        lead.heard(age_ns)
+        lead.received(age_ns)
     assert lead.lead_ns == 90_000_000 + SPARE_LEAD_NS

@@ -1,9 +1,8 @@
-"""What the node listens to, and where each message goes."""
+"""The node's subscriptions, and where each message goes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
-from xml.etree import ElementTree
 
 import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -15,9 +14,8 @@ from sensor_msgs.msg import JointState as JointStateMessage
 from std_msgs.msg import Bool, String
 from tf2_msgs.msg import TFMessage
 
-from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.control.commander import JointState
+from sqap_vla_ros.control.commands import JointState
 from sqap_vla_ros.core.clock import stamp_ns
 
 # A queue of images or joint states makes a slow node act on old ones: depth one, and the newest wins.
@@ -34,25 +32,6 @@ _UNWATCHED = SubscriptionEventCallbacks(use_default_callbacks=False)
 _IMAGE_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 
 
-def urdf(text: str) -> str:
-    """A robot description as it may come in a message: URDF text, nothing that names a file.
-
-    Raises:
-        ConfigurationError: It is a path, MJCF (which can include files), or no XML.
-    """
-    text = text.strip().lstrip("\ufeff")  # XML may begin with a byte order mark; what does not begin with < is a path
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise ConfigurationError(f"the robot description is not URDF text: {error}") from None
-    if root.tag != "robot":
-        raise ConfigurationError(
-            f"the robot description's root element is <{root.tag}>; expected <robot> (URDF). command.robot_model may "
-            "name an MJCF file"
-        )
-    return text
-
-
 def take_waiting(subscription: Subscription) -> Iterator[tuple[Any, Any]]:
     """Messages that wait for the executor, each with what the middleware says about it: the oldest first."""
     while True:
@@ -64,55 +43,58 @@ def take_waiting(subscription: Subscription) -> Iterator[tuple[Any, Any]]:
 
 
 class Receiver(Protocol):
-    """Where the messages go: the node's pipeline, or who only looks at them."""
+    """Where the messages go: the node's inputs, or what only looks at them."""
 
     configuration: Configuration
-    joint_state: JointState | None
+
+    @property
+    def joint_state(self) -> JointState | None:
+        """The arm's joints as measured last."""
 
     def offer_image(self, message: Any) -> str:
-        """Take an image; returns in words why it was refused, empty when it was not."""
+        """Take an image; returns why it was rejected, or an empty string."""
 
     def set_camera_info(self, message: Any) -> bool:
-        """Take the camera's calibration; returns whether it is another one than before."""
+        """Take the camera's calibration; returns whether it differs from the one before."""
 
     def add_transforms(self, message: Any, static: bool) -> tuple[str, ...]:
-        """Take a TFMessage; returns what was refused, a sentence each."""
+        """Take a TFMessage; returns why transforms of it were rejected, a sentence each."""
 
     def take_joint_state(self, state: JointState) -> None:
         """Take the arm's joints."""
 
-    def refuse_joint_states(self, reason: str) -> None:
-        """Told why joint states cannot be used."""
+    def reject_joint_states(self, reason: str) -> None:
+        """Take note why joint states cannot be used."""
 
     def measure_tool(self) -> None:
-        """Told that the newest transforms were taken."""
+        """Called after the newest transforms were taken."""
 
 
-class Inputs:
+class Subscriptions:
     """The node's subscriptions.
 
     Args:
         node: Owner of the subscriptions.
-        pipeline: Where the messages go.
+        receiver: Where the messages go.
         on_input: Called after a message that may let a waiting image go on.
         on_robot_description: Called with the URDF text.
         on_instruction: Called with an instruction.
-        on_enable: Called with what the enabling switch says, where there is one.
+        on_enable: Called with the state of the enabling switch, where there is one.
     """
 
     def __init__(
         self,
         node: Node,
-        pipeline: Receiver,
+        receiver: Receiver,
         on_input: Callable[[], None],
         on_robot_description: Callable[[str], None],
         on_instruction: Callable[[str], None],
         on_enable: Callable[[bool], None],
     ) -> None:
         self._node = node
-        self._pipeline = pipeline
+        self._receiver = receiver
         self._on_input = on_input
-        self._topics, command = pipeline.configuration.topics, pipeline.configuration.command
+        self._topics, command = receiver.configuration.topics, receiver.configuration.command
         self._image_subscription: Any = None
         self._image_type: type | None = None
         self._joint_order: tuple[tuple[str, ...], list[int]] | None = None
@@ -171,7 +153,7 @@ class Inputs:
         self._image_subscription = self._node.create_subscription(kind, topic, self._receive_image, _NEWEST)
 
     def incompatible(self) -> str:
-        """In words, which publishers do not reach the node, because they offer another quality of service."""
+        """Which publishers do not reach the node, because they offer another quality of service."""
         return "; ".join(
             f"{info.node_name} publishes {subscription.topic_name} with another quality of service ({reason.strip()})"
             for subscription in self._latched
@@ -181,7 +163,7 @@ class Inputs:
         )
 
     def ignore_images(self) -> None:
-        """No images any more (the node is not active)."""
+        """Receive no images any more (the node is not active)."""
         if self._image_subscription is not None:
             self._node.destroy_subscription(self._image_subscription)
         self._image_subscription, self._image_type = None, None
@@ -193,13 +175,13 @@ class Inputs:
             self._node.destroy_subscription(subscription)
 
     def _receive_image(self, message: Any) -> None:
-        refusal = self._pipeline.offer_image(message)
-        if refusal:
-            self._node.get_logger().warning(f"image refused: {refusal}", throttle_duration_sec=1.0)
+        rejection = self._receiver.offer_image(message)
+        if rejection:
+            self._node.get_logger().warning(f"image rejected: {rejection}", throttle_duration_sec=1.0)
         self._on_input()
 
     def _receive_camera_info(self, message: CameraInfo) -> None:
-        if self._pipeline.set_camera_info(message):
+        if self._receiver.set_camera_info(message):
             self._node.get_logger().warning(
                 "the camera's calibration has changed: the ring is drawn by the new one", throttle_duration_sec=1.0
             )
@@ -213,22 +195,22 @@ class Inputs:
         self._add_transforms(message, static=False)
         for waiting, _ in take_waiting(self._transforms):
             self._add_transforms(waiting, static=False)
-        self._pipeline.measure_tool()
+        self._receiver.measure_tool()
         self._on_input()
 
     def _receive_static_transforms(self, message: TFMessage) -> None:
         self._add_transforms(message, static=True)
 
     def _add_transforms(self, message: TFMessage, static: bool) -> None:
-        for refusal in self._pipeline.add_transforms(message, static):
-            self._node.get_logger().warning(f"transform refused: {refusal}", throttle_duration_sec=1.0)
+        for rejection in self._receiver.add_transforms(message, static):
+            self._node.get_logger().warning(f"transform rejected: {rejection}", throttle_duration_sec=1.0)
 
     def _receive_joint_states(self, message: JointStateMessage) -> None:
         """Keep the arm's joints in the controller's order; messages about other joints alone are not about the arm."""
-        names, wanted = tuple(message.name), self._pipeline.configuration.command.joints
+        names, wanted = tuple(message.name), self._receiver.configuration.command.joints
         if self._joint_order is None or self._joint_order[0] != names:
             if missing := [joint for joint in wanted if joint not in names]:
-                self._pipeline.refuse_joint_states(
+                self._receiver.reject_joint_states(
                     f"joint states on {self._topics.joint_states} lack {', '.join(missing)} (command.joints); "
                     f"the last were of {', '.join(names)}"
                 )
@@ -236,16 +218,16 @@ class Inputs:
             self._joint_order = names, [names.index(joint) for joint in wanted]
         order, at_ns = self._joint_order[1], stamp_ns(message)
         if len(message.position) != len(names):
-            self._pipeline.refuse_joint_states(f"{len(names)} joints with {len(message.position)} positions")
+            self._receiver.reject_joint_states(f"{len(names)} joints with {len(message.position)} positions")
             return
         positions = np.asarray(message.position, np.float64)[order]
         if not np.isfinite(positions).all():
             bad = [joint for joint, position in zip(wanted, positions, strict=True) if not np.isfinite(position)]
-            self._pipeline.refuse_joint_states(f"positions of {', '.join(bad)} are not finite")
+            self._receiver.reject_joint_states(f"positions of {', '.join(bad)} are not finite")
             return
-        state = JointState.following(self._pipeline.joint_state, positions, at_ns)
+        state = JointState.following(self._receiver.joint_state, positions, at_ns)
         if len(message.velocity) == len(names):
             measured = np.asarray(message.velocity, np.float64)[order]
             # NaN is what broadcasters fill in for what a joint cannot report.
             state = replace(state, velocities=np.where(np.isnan(measured), state.velocities, measured))
-        self._pipeline.take_joint_state(state)
+        self._receiver.take_joint_state(state)

@@ -61,27 +61,27 @@ class DelayEstimate:
 class LeadEstimate:
     """How far ahead of now a trajectory may leave the running one: measured, over the last 100 commands.
 
-    A controller that gets it later than that jumps. How long the way to the controller takes cannot be seen from here,
-    but the way back can: as old as the robot's news gets, as late commands may come, also on a machine that is busy.
+    A controller that gets it later than that jumps. How long a message takes to the controller cannot be measured from
+    here, but the way back can: commands are taken to be as late as joint states are old, also on a busy machine.
     """
 
     def __init__(self) -> None:
         """Start without measurements."""
         self._computing_ns: deque[int] = deque(maxlen=100)
-        self._news_ns: deque[int] = deque(maxlen=100)
+        self._ages_ns: deque[int] = deque(maxlen=100)
 
     def computed(self, computing_ns: int) -> None:
         """Count a command that was ready so long after the clock was read for it."""
         self._computing_ns.append(computing_ns)
 
-    def heard(self, age_ns: int) -> None:
+    def received(self, age_ns: int) -> None:
         """Count the age that the newest joint states had when a command was asked for."""
-        self._news_ns.append(age_ns)
+        self._ages_ns.append(age_ns)
 
     @property
     def transport_ns(self) -> int:
         """What the way to the controller may take."""
-        return max(TRANSPORT_NS, *self._news_ns, 0)
+        return max(TRANSPORT_NS, *self._ages_ns, 0)
 
     @property
     def lead_ns(self) -> int:

@@ -1,0 +1,39 @@
+"""Errors that nobody foresaw: the node goes on, and the log keeps one traceback for each place that they come from."""
+
+import traceback
+from typing import Any, Protocol
+
+from sqap_vla_ros.core.errors import in_one_line
+
+
+class Log(Protocol):
+    """What an rclpy logger offers."""
+
+    def info(self, message: str, **options: Any) -> bool:
+        """Log what happens."""
+
+    def warning(self, message: str, **options: Any) -> bool:
+        """Log what may need attention."""
+
+    def error(self, message: str, **options: Any) -> bool:
+        """Log what went wrong."""
+
+
+class DefectLog:
+    """Logs tracebacks, once for each line of code.
+
+    Args:
+        log: Where to.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._seen: set[tuple[str, int | None]] = set()
+
+    def sentence(self, what: str, error: Exception) -> str:
+        """What failed and why, in one line; the traceback goes to the log."""
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        if (last.filename, last.lineno) not in self._seen:
+            self._seen.add((last.filename, last.lineno))
+            self._log.error(f"{what}:\n{''.join(traceback.format_exception(error))}")
+        return f"{what}: {in_one_line(error)}"

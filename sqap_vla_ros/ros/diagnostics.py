@@ -1,0 +1,90 @@
+"""What the node reports about itself: PolicyStatus for programs, /diagnostics for people and monitors."""
+
+import math
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from sqap_vla.msg import PolicyStatus
+from std_msgs.msg import Header
+
+from sqap_vla_ros.control.safety.states import MotionState
+from sqap_vla_ros.core.clock import Clock
+from sqap_vla_ros.core.policy import PolicyMetadata
+from sqap_vla_ros.core.rejection import Rejection
+from sqap_vla_ros.ros.control_loop import ControlLoop
+from sqap_vla_ros.ros.conversions import time_message
+from sqap_vla_ros.ros.statistics import percentile
+
+_LEVELS = {
+    MotionState.UNCONFIGURED: DiagnosticStatus.WARN,
+    MotionState.INACTIVE: DiagnosticStatus.OK,
+    MotionState.WAITING: DiagnosticStatus.WARN,
+    MotionState.RUNNING: DiagnosticStatus.OK,
+    MotionState.FAULT: DiagnosticStatus.ERROR,
+    MotionState.STOPPED: DiagnosticStatus.WARN,
+}
+
+
+def unconfigured_status(problem: Rejection | None, progress: str, clock: Clock) -> PolicyStatus:
+    """The state of a node without a policy.
+
+    Args:
+        problem: Why the last `configure` failed; None otherwise.
+        progress: What the policy's process does while it loads, a sentence.
+        clock: For the stamp.
+    """
+    status = PolicyStatus(stamp=time_message(clock.now_ns()), detail=problem.sentence if problem else progress)
+    status.cause = problem.cause if problem else ""
+    status.image_age = status.camera_info_age = status.transform_age = status.joint_state_age = math.nan
+    status.latency_p50 = status.latency_p95 = status.overhead_p99 = math.nan
+    return status
+
+
+def status_message(loop: ControlLoop, metadata: PolicyMetadata, clock: Clock) -> PolicyStatus:
+    """The state of a configured node."""
+    now_ns = clock.now_ns()
+    status = PolicyStatus(stamp=time_message(now_ns))
+    state, why = loop.supervisor.state()
+    status.state = state.value
+    if why is not None:
+        status.cause, status.detail = why.cause.value, why.sentence
+    elif loop.supervisor.is_dry_run:
+        status.detail = "dry run: nothing is commanded"
+    status.instruction = loop.inputs.instruction
+    status.policy_id, status.weights = metadata.policy_id, metadata.weights
+    ages = loop.inputs.ages_s(now_ns)
+    status.image_age, status.camera_info_age = ages.image, ages.camera_info
+    status.transform_age, status.joint_state_age = ages.transform, ages.joint_states
+    statistics = loop.inputs.statistics
+    status.latency_p50 = percentile(statistics.latencies_s, 50)
+    status.latency_p95 = percentile(statistics.latencies_s, 95)
+    status.overhead_p99 = percentile(statistics.overheads_s, 99)
+    status.plan_rate = statistics.plan_rate_hz(clock.steady_ns() * 1e-9)
+    status.images_received = statistics.images_received
+    status.images_dropped = loop.inputs.images_dropped
+    status.images_refused = statistics.images_refused
+    status.chunks_published = statistics.chunks_published
+    status.chunks_without_ring = statistics.chunks_without_ring
+    status.commands_published = statistics.commands_published
+    status.commands_clipped = statistics.commands_clipped
+    status.commands_refused = statistics.commands_refused
+    if statistics.last_rejection is not None:
+        status.last_refusal = statistics.last_rejection.sentence
+        status.last_rejection_cause = statistics.last_rejection.cause.value
+    return status
+
+
+def diagnostics_message(status: PolicyStatus, node_name: str) -> DiagnosticArray:
+    """The same state as a diagnostic: the level, one sentence, and the cause and the figures as keys and values."""
+    state = MotionState(status.state)
+    failed = state is MotionState.UNCONFIGURED and status.cause
+    level = DiagnosticStatus.ERROR if failed else _LEVELS[state]
+    values = [
+        KeyValue(key=field, value=f"{value:.4g}" if isinstance(value, float) else str(value))
+        for field in status.get_fields_and_field_types()
+        if field not in ("stamp", "state", "detail")
+        for value in [getattr(status, field)]
+    ]
+    name = state.name.lower()
+    message = f"{name}: {status.detail}" if status.detail else name
+    diagnostic = DiagnosticStatus(level=level, name=f"{node_name}: policy", message=message, values=values)
+    return DiagnosticArray(header=Header(stamp=status.stamp), status=[diagnostic])

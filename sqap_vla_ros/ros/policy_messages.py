@@ -1,0 +1,90 @@
+"""The messages between the node and the process that its policy lives in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import Policy, PolicyMetadata
+
+PolicyFactory = Callable[[Configuration, Callable[[str], None]], Policy]
+"""Builds the policy from the settings; the second argument is called with a sentence about the progress."""
+
+
+# To the process
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """A plan is wanted.
+
+    Attributes:
+        ticket: Comes back with the answer.
+        resets: Whether the policy forgets first what it carries between plans.
+        observation: Without its image, which lies in shared memory.
+        committed: The committed prefix, or None.
+        frame: Name of the shared memory.
+        shape: Of the image, (height, width, 3).
+    """
+
+    ticket: int
+    resets: bool
+    observation: Observation
+    committed: CommittedActions | None
+    frame: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CloseRequest:
+    """The process ends."""
+
+
+Request = PlanRequest | CloseRequest
+
+
+# From the process
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A sentence about what the process does while it loads the policy."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The policy is loaded and has planned once."""
+
+    metadata: PolicyMetadata
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The policy could not be loaded, or its process ended, with a sentence that says why; the process is of no use."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Answer to one `PlanRequest`.
+
+    Attributes:
+        ticket: The request's.
+        chunk: The plan, or None when the policy raised.
+        error: What it raised, in one line; empty when it planned.
+        entered_ns: `plan` entered, on the machine's monotonic clock.
+        returned_ns: `plan` returned, on the same clock.
+    """
+
+    ticket: int
+    chunk: ActionChunk | None
+    error: str
+    entered_ns: int
+    returned_ns: int
+
+
+Report = Progress | Ready | Failed | Planned
