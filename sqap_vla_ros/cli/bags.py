@@ -3,12 +3,14 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
-from rich.console import Console
 
 from sqap_vla_ros.cli.directories import result_directory
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Replay:
     resume: bool = False
     """Keep the results that the same command has completed in --out."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Replay the bags and print the results."""
         from sqap_vla_ros.bags.observations import read_extrinsic
         from sqap_vla_ros.config.files import ConfigurationError
@@ -147,7 +149,7 @@ class Compare:
     max_latency_ratio: float | None = None
     """Limit on the ratio of B's median planning time to A's."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Print the comparison and the verdict."""
         from sqap_vla_ros.tools.replay.compare import compare, comparison_table, failures, verdict
 

@@ -5,9 +5,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Bench:
     calculated: bool = False
     """Measure nothing; print the lowest times on known GPUs, calculated from their data sheets."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Measure, or calculate."""
         from sqap_vla_ros.tools.benchmark.deployment import deployment_table, deployments
 

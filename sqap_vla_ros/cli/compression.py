@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
-from rich.console import Console
 
+from sqap_vla_ros.cli.console import progress_bar
 from sqap_vla_ros.cli.directories import result_directory
-from sqap_vla_ros.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Compress:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that the weights are rounded on."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Compress, with progress, and print a summary."""
         from sqap_vla_ros.config.recipe import read_recipe
         from sqap_vla_ros.tools.compression.calibration import read_frames
@@ -107,7 +109,7 @@ class Inspect:
     verify: bool = False
     """Read all files and compare their hashes."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Print the tables."""
         from sqap_vla_ros.policies.cogact.store import read_manifest
         from sqap_vla_ros.tools.compression.inspect import layer_table, summary_table, verify
@@ -151,7 +153,7 @@ class Fidelity:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that the models run on."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Run all models, print and write the report."""
         from sqap_vla_ros.policies.cogact.store import read_manifest
         from sqap_vla_ros.tools.compression.calibration import read_frames
@@ -199,7 +201,7 @@ class RandomCheckpoint:
     seed: int = 0
     """The same seed gives the same weights."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Write the run directory."""
         from sqap_vla_ros.config.files import ConfigurationError
         from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint

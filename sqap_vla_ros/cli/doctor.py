@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
-from rich.console import Console
 
+from sqap_vla_ros.cli.console import progress_bar
 from sqap_vla_ros.cli.directories import result_directory
-from sqap_vla_ros.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sqap_vla_ros.tools.doctor.findings import Finding
 
 
@@ -59,7 +60,7 @@ class Doctor:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that the policies run on."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Examine, print the findings, and exit with 1 where there is a problem."""
         from sqap_vla_ros.tools.doctor.findings import findings_table, has_problem, verdict
         from sqap_vla_ros.tools.doctor.machine import check_system_packages
@@ -74,7 +75,7 @@ class Doctor:
         if has_problem(findings):
             sys.exit(1)
 
-    def _examine(self, console: Console) -> "tuple[list[Finding], Path]":
+    def _examine(self, console: "Console") -> "tuple[list[Finding], Path]":
         from sqap_vla_ros.bags.observations import read_extrinsic
         from sqap_vla_ros.bags.reader import Bag
         from sqap_vla_ros.config.files import ConfigurationError

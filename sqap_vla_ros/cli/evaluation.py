@@ -4,12 +4,14 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
-from rich.console import Console
 
-from sqap_vla_ros.cli.progress import progress_bar
+from sqap_vla_ros.cli.console import progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Evaluate:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that the policies run on."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Play, with progress and running success rates, and print the tables."""
         from sqap_vla_ros.config.files import ConfigurationError, named_checkpoint
         from sqap_vla_ros.config.recipe import read_recipe
@@ -123,7 +125,7 @@ class Simpler:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that the policy runs on."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Run the episodes, with progress, and print the tables."""
         from sqap_vla_ros.config.policy import read_policy
         from sqap_vla_ros.config.robot import Configuration

@@ -1,7 +1,6 @@
 """A command from its words to its exit code."""
 
 import inspect
-import os
 import shutil
 import sys
 import textwrap
@@ -9,13 +8,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any, get_type_hints
 
 import tyro
-from rich.console import Console
 
+from sqap_vla_ros.cli.console import make_console, print_error
 from sqap_vla_ros.core.errors import is_ours
 
 _READABLE_WIDTH = 100
-_PIPE_WIDTH = 140
-"""Columns where there is no terminal: no table of this project is cut then."""
 
 
 def run(program: str, command: type[Any], words: Sequence[str]) -> None:
@@ -35,8 +32,7 @@ def run(program: str, command: type[Any], words: Sequence[str]) -> None:
         # The project's own errors are sentences for the user; anything else is a defect and keeps its traceback.
         if not is_ours(error):
             raise
-        console = Console(stderr=True)
-        console.print(f"sqap-vla: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        print_error(f"sqap-vla: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -62,10 +58,3 @@ def _shorten_hints(command: type[Any]) -> None:
     )
     for name, kind in get_type_hints(command, include_extras=True).items():
         command.__annotations__[name] = Annotated[kind, hint]
-
-
-def make_console() -> Console:
-    """Make the console that commands print to."""
-    is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
-    # No text of this project is markup: a unit or a path may stand in brackets.
-    return Console(width=None if is_sized else _PIPE_WIDTH, markup=False)

@@ -4,12 +4,15 @@ import signal
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
-from rich.console import Console
 
+from sqap_vla_ros.cli.console import progress_bar
 from sqap_vla_ros.cli.directories import result_directory
-from sqap_vla_ros.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Demo:
     real_time_factor: float = 1.0
     """Highest number of simulated seconds per wall second; 0: no limit."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Play one episode and print what happened."""
         from sqap_vla_ros.config.files import ConfigurationError
         from sqap_vla_ros.simulation.demo import Demo as Episode
@@ -97,7 +100,7 @@ class Demonstrate:
     robot: str = "libero_panda"
     """Name of a file in config/robots, or a path to one."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Record what is missing, with progress."""
         from sqap_vla_ros.bags.demonstrations import DemonstrationError
         from sqap_vla_ros.core.worker_pool import run_jobs

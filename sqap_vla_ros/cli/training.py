@@ -5,12 +5,14 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
-from rich.console import Console
 
-from sqap_vla_ros.cli.progress import progress_bar
+from sqap_vla_ros.cli.console import progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Train:
     threads: int = 0
     """Threads on a CPU; 0: all cores."""
 
-    def run(self, console: Console) -> None:
+    def run(self, console: "Console") -> None:
         """Train, with loss, speed and remaining time."""
         # Set before torch is imported: threads that spin while they wait would slow down the decoding of the images.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

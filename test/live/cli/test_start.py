@@ -28,4 +28,4 @@ def test_the_list_of_commands_imports_next_to_nothing() -> None:
 
 def test_the_help_of_a_command_imports_neither_torch_nor_what_computes() -> None:
     lines = [[name, "--help"] for name in COMMANDS]
-    assert imported(lines, {"numpy", "pydantic", "torch", "cv2", "rosbags"}) == ""
+    assert imported(lines, {"rich", "numpy", "pydantic", "torch", "cv2", "rosbags"}) == ""
