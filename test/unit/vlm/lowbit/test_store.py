@@ -8,11 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 from file_size_limit import largest_file
+from paths import ROOT
 
 from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.policies.cogact.store import read_manifest
 from sqap_vla_ros.vlm.lowbit.linear import InputFormat, StoredLinear
-from sqap_vla_ros.vlm.lowbit.store import FileEntry, describe, linear_tensors, read_linear, read_weights, write_weights
+from sqap_vla_ros.vlm.lowbit.store import (
+    FileEntry,
+    describe,
+    linear_tensors,
+    read_linear,
+    read_weights,
+    write_manifest,
+    write_weights,
+)
 from sqap_vla_ros.vlm.lowbit.weight import mixed_weight
 from sqap_vla_ros.vlm.weights import CheckpointError
 
@@ -137,3 +146,10 @@ def test_a_quantised_layer_comes_back_from_its_file(
     assert again.input_format == linear.input_format
     found = again.divisor
     assert found is divisor is None or found is not None and divisor is not None and torch.equal(found, divisor)
+
+
+def test_the_shipped_manifest_is_written_as_the_bytes_that_were_read(tmp_path: Path) -> None:
+    """Stored episode records hold the hash of this file: its format must not change."""
+    shipped = ROOT / "config" / "checkpoints" / "libero_small_w4a4"
+    write_manifest(tmp_path, read_manifest(shipped), "compressed.json")
+    assert (tmp_path / "compressed.json").read_bytes() == (shipped / "compressed.json").read_bytes()
