@@ -32,7 +32,7 @@ def test_a_disturbance_without_a_size_is_refused(word: str) -> None:
 
 @pytest.mark.parametrize("words", [["delay=0.1,0.10"], ["delay=0.1", "delay=0.1"]])
 def test_a_disturbance_that_is_named_twice_is_refused(words: list[str]) -> None:
-    with pytest.raises(ConfigurationError, match=r"'delay=0.1' is named twice"):
+    with pytest.raises(ConfigurationError, match=r"'delay=0.1' is given twice"):
         parse_conditions(words)
 
 
