@@ -16,7 +16,7 @@ BOOTSTRAP := $(PYTHON) environment/bootstrap.py --torch $(TORCH)
 KILTED_TESTS := test/live/ros/test_policy_node.py test/live/ros/test_stopping.py
 
 # ROS on this machine only and in a domain of its own, whatever the shell says: nothing here may reach a lab's arm.
-ROS_DOMAIN_ID := $(shell echo $$(( $$PPID % 100 + 1 )))
+ROS_DOMAIN_ID := $(shell echo $$(( $$PPID % 50 + 1 )))
 FOREIGN := PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME LD_LIBRARY_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH VIRTUAL_ENV \
 	_ROS_WHEELS_BOOTSTRAP_COMPLETE ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_LOCALHOST_ONLY ROS_SECURITY_ENABLE \
 	FASTDDS_DEFAULT_PROFILES_FILE FASTRTPS_DEFAULT_PROFILES_FILE

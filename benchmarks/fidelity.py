@@ -30,9 +30,10 @@ from benchmarks.outliers import (
 from benchmarks.results import write_results
 from sqap_vla_ros.config.recipe import Recipe, read_recipe
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.tools.compression.agreement import TOP_K
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames, read_frames
 from sqap_vla_ros.tools.compression.compress import compress
-from sqap_vla_ros.tools.compression.fidelity import TOP_K, FidelityReport, report
+from sqap_vla_ros.tools.compression.fidelity import FidelityReport, report
 from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table
 from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sqap_vla_ros.config.recipe import Recipe
-from sqap_vla_ros.tools.compression.fidelity import topk_overlaps
+from sqap_vla_ros.tools.compression.agreement import topk_overlaps
 from sqap_vla_ros.tools.compression.gptq import InputStatistics
 from sqap_vla_ros.tools.compression.rounding import SeenInputs, round_linear
 from sqap_vla_ros.vlm.attention import rotary_tables

@@ -21,8 +21,8 @@ def reserve_domain() -> tuple[int, socket.socket]:
 
     The socket holds a port of the domain that DDS itself does not use: it numbers at most 120 participants.
     """
-    for number in range(100):
-        domain = (os.getpid() + number) % 100 + 1
+    for number in range(50):
+        domain = (os.getpid() + number) % 50 + 1
         reservation = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             reservation.bind(("127.0.0.1", 7400 + 250 * domain + 249))
@@ -30,7 +30,7 @@ def reserve_domain() -> tuple[int, socket.socket]:
             reservation.close()
         else:
             return domain, reservation
-    raise RuntimeError("all ROS domains from 1 to 100 are in use on this machine")
+    raise RuntimeError("all ROS domains from 1 to 50 are in use on this machine")
 
 
 _DOMAIN, _RESERVATION = reserve_domain()

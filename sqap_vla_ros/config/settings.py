@@ -1,6 +1,6 @@
 """Groups of settings, and how values from a file or from ROS parameters become one.
 
-Every group refuses unknown names, wrong types and values out of range, with one sentence for each. The description of a
+Every group rejects unknown names, wrong types and values out of range, with one sentence for each. The description of a
 field ends in its unit in square brackets, where it has one.
 """
 

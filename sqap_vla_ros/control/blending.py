@@ -86,9 +86,24 @@ def ensemble(chunks: Sequence[ActionChunk]) -> Array:
         age = round((newest.stamp_ns - chunk.stamp_ns) / step_ns)
         left = chunk.actions[age : age + len(newest.actions)]
         candidates[row, : len(left)], given[row, : len(left)] = left, 1.0
-    lengths = np.linalg.norm(candidates, axis=2, keepdims=True) * np.linalg.norm(newest.actions, axis=1)[:, None]
-    cosines = (candidates * newest.actions).sum(axis=2, keepdims=True) / (lengths + 1e-7)
-    weights = given * np.exp(ENSEMBLE_ALPHA * cosines)
+    return mixed_by_agreement(candidates, given, ENSEMBLE_ALPHA)
+
+
+def mixed_by_agreement(candidates: Array, given: Array, alpha: float) -> Array:
+    """Mean of candidates for the same moments, weighted by agreement with the newest (CogACT's adaptive ensemble).
+
+    Args:
+        candidates: float64 (chunks, moments, dimensions), oldest first.
+        given: float64 (chunks, moments, 1), 1 where a chunk has a candidate and 0 where it has none.
+        alpha: Weight of agreement: a candidate counts exp(alpha * cosine to the newest).
+
+    Returns:
+        float64 (moments, dimensions).
+    """
+    newest = candidates[-1]
+    lengths = np.linalg.norm(candidates, axis=2, keepdims=True) * np.linalg.norm(newest, axis=1)[:, None]
+    cosines = (candidates * newest).sum(axis=2, keepdims=True) / (lengths + 1e-7)
+    weights = given * np.exp(alpha * cosines)
     mixed: Array = (weights * candidates).sum(axis=0) / weights.sum(axis=0)
     return mixed
 

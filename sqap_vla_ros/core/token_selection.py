@@ -21,7 +21,7 @@ class Reason(IntFlag):
 
 @dataclass(frozen=True)
 class TokenSelection:
-    """Visual tokens that stay.
+    """The visual tokens that stay, with a reason for each.
 
     Attributes:
         indices: int64 (keep,), ascending, into the row-major patch grid.

@@ -142,7 +142,7 @@ class TransformTree:
         Returns:
             A sentence about each rejected transform; the others are added.
         """
-        refused = []
+        rejected = []
         for transform in message.transforms:
             translation, rotation = transform.transform.translation, transform.transform.rotation
             try:
@@ -155,8 +155,8 @@ class TransformTree:
                     static,
                 )
             except InvalidTransformError as error:
-                refused.append(str(error))
-        return tuple(refused)
+                rejected.append(str(error))
+        return tuple(rejected)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Array:
         """Look up the pose of `source` in `target` at a time.

@@ -1,7 +1,7 @@
-"""The way from a YAML file to a policy.
+"""The one way from a policy file to a policy.
 
-`fp16` and `sqap` are the same network and the same code; what differs is data in `config/policies/`. Swapping them is
-one launch argument, and every caller (node, replay, simulation) gets its policy from `load_policy`.
+`fp16` and `sqap` run the same network and the same code and differ in data only (`config/policies/`), so swapping them
+is one launch argument. Every caller (node, replay, simulation) gets its policy from `load_policy`.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from sqap_vla_ros.core.policy import Policy
 
 
 def load_policy(configuration: Configuration, on_progress: Callable[[str], None]) -> Policy:
-    """The policy that the settings name.
+    """Load the policy that the settings name.
 
     Args:
         configuration: Policy file, checkpoint, tokenizer, statistics key, device.
-        on_progress: Told in words what is going on.
+        on_progress: Called with a message at each step.
 
     Raises:
         ConfigurationError: The policy file or a setting cannot be used.
@@ -24,7 +24,7 @@ def load_policy(configuration: Configuration, on_progress: Callable[[str], None]
         TokenizerError: There is no tokenizer.
     """
     config = read_policy(configuration.policy)
-    # Torch and transformers take seconds to import; whoever only asks what a policy is need not wait for them.
+    # torch and transformers take seconds to import, which reading a policy's settings does not need.
     from sqap_vla_ros.policies.cogact.load import load_cogact_policy
 
     return load_cogact_policy(config, configuration, on_progress)

@@ -179,7 +179,8 @@ class Demo:
 
 
 def _environment() -> dict[str, str]:
-    own_domain = 1 + os.getpid() % 100  # 0 is everybody's default; above 101 ports may be taken
+    # 0 is everybody's default, 1 to 50 are those of make and the tests; above 101 ports may be taken.
+    own_domain = 51 + os.getpid() % 50
     if str(own_domain) == os.environ.get("ROS_DOMAIN_ID"):
         own_domain = 101
     return {

@@ -1,7 +1,7 @@
-"""A stand-in for Llama-2's tokenizer, for small models that are trained or drawn here.
+"""A small tokenizer in place of Llama-2's, for small models that are trained here or random.
 
-The published one is gated. This one has its form (byte-pair encoding, blanks as ▁, byte fallback) and its special ids,
-and knows only the words it was trained on; everything else falls apart into letters and bytes.
+The published tokenizer is gated. This one has its format (byte-pair encoding, blanks as ▁, byte fallback) and its
+special ids, but only the words that it was trained on; everything else is encoded as letters and bytes.
 """
 
 import json
@@ -20,11 +20,11 @@ _BLANK = "▁"
 
 
 def write_small_tokenizer(directory: Path, instructions: Iterable[str]) -> None:
-    """Train on instructions and write `tokenizer.json`.
+    """Train a tokenizer on instructions and write `tokenizer.json`.
 
     Args:
-        directory: Where the file goes; it must exist.
-        instructions: What the model will be asked to do.
+        directory: Existing directory of the file.
+        instructions: The instructions that the model will get.
     """
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_BLANK), normalizers.Replace(" ", _BLANK)])

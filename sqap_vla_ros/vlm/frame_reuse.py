@@ -116,8 +116,8 @@ class _ReusingLayers:
 
     Attributes:
         active: int64 (active,), positions that are still computed.
-        cache: As in `_Frame`.
-        relevance: As in `_Frame`.
+        cache: See `_Frame`.
+        relevance: See `_Frame`.
         entropies: Mean entropy of the attention rows, per layer.
     """
 

@@ -1,4 +1,4 @@
-"""From a camera image to the model image and the two towers' pixel values.
+"""Turns a camera image into the model image and the pixel values of the two vision towers.
 
 The resize must be Pillow's: torch's antialiased bicubic on uint8 differs by up to 21 levels.
 """
@@ -16,25 +16,26 @@ from torch import Tensor
 MODEL_IMAGE_PX = 224
 _DINO_MEAN, _DINO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _SIGLIP_MEAN = _SIGLIP_STD = (0.5, 0.5, 0.5)
-# A picture is resized in so many strips at a time: Pillow works without the interpreter's lock.
+# Strips of a picture that are resized at the same time; Pillow releases the interpreter's lock.
 _STRIPS = 4
-# Side of the crop that the reference's deployment keeps: 90 % of the area.
+# Side of the crop in the reference's deployment script: 90 % of the area.
 _DEPLOY_CROP_PX = int(MODEL_IMAGE_PX * math.sqrt(0.9))
 
 
 def resize(image: NDArray[np.uint8], *, deploy_crop: bool = False) -> NDArray[np.uint8]:
-    """Make the 224×224 model image.
+    """Resize a camera image to the 224×224 model image.
 
     Args:
         image: uint8 (height, width, 3), RGB.
-        deploy_crop: The reference's deployment script instead of its policy: centre square, Lanczos, then 90 % of
-            the area, Lanczos. Needs an image that is wider than high.
+        deploy_crop: Whether to crop as the reference's deployment script does, not as its policy does: the centre
+            square, then 90 % of its area, both resized with Lanczos. The image must be wider than high. No policy here
+            uses it; it is kept for comparison with the reference.
 
     Returns:
         uint8 (224, 224, 3), RGB. Without the crop the aspect ratio is not kept (bicubic).
 
     Raises:
-        ValueError: The image is not uint8 (height, width, 3), or not wider than high for the crop.
+        ValueError: The image is not uint8 (height, width, 3), or is to be cropped and not wider than high.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"image is {image.dtype} {image.shape}, expected uint8 (height, width, 3), RGB")
@@ -66,7 +67,7 @@ def _in_strips(picture: Image.Image) -> NDArray[np.uint8]:
 
 @lru_cache
 def _strips_agree(width: int, height: int) -> bool:
-    """Whether strips of pictures of a size are those of the whole: the place of a row is rounded in another way."""
+    """Whether resizing in strips gives the bytes of resizing the whole; for some sizes rows are rounded differently."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
     return np.array_equal(_in_strips(noise), _whole(noise))
 
@@ -77,7 +78,7 @@ def _strip_threads() -> ThreadPoolExecutor:
 
 
 def normalise(model_images: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixel values of both towers.
+    """Normalise model images for both towers.
 
     Args:
         model_images: uint8 (batch, 224, 224, 3), RGB.
@@ -90,26 +91,26 @@ def normalise(model_images: Tensor) -> tuple[Tensor, Tensor]:
     return (pixels - dino_mean) / dino_std, (pixels - siglip_mean) / siglip_std
 
 
-# Kept, because a CUDA graph can be captured only of what copies nothing from the host.
+# Cached, because a CUDA graph cannot be captured of a function that copies from the host.
 @lru_cache
 @torch.inference_mode(False)
 def _statistics(device: torch.device) -> tuple[Tensor, ...]:
-    """Mean and deviation of each tower's channels, float32 (3, 1, 1)."""
+    """Mean and standard deviation of each tower's channels, float32 (3, 1, 1)."""
     values = (_DINO_MEAN, _DINO_STD, _SIGLIP_MEAN, _SIGLIP_STD)
     return tuple(torch.tensor(value, device=device)[:, None, None] for value in values)
 
 
 def model_image_affine(width: int, height: int, *, deploy_crop: bool = False) -> NDArray[np.float64]:
-    """Where a point of the camera image lies in the model image.
+    """The map from points of the camera image to points of the model image.
 
-    Both in continuous coordinates with the origin at the corner of the image: pixel i covers [i, i+1), its centre
-    is i + 0.5. (A camera matrix has pixel centres at whole numbers: add 0.5 to its u and v first.) A point's patch
-    is then the floor of its model coordinates over 14.
+    Both use continuous coordinates with the origin at the corner of the image: pixel i covers [i, i+1), and its centre
+    is i + 0.5. (A camera matrix has pixel centres at whole numbers: add 0.5 to its u and v first.) The patch of a point
+    is the floor of its model coordinates over 14.
 
     Args:
-        width: Of the camera image, pixels.
-        height: Of the camera image, pixels.
-        deploy_crop: As in `resize`.
+        width: Width of the camera image, pixels.
+        height: Height of the camera image, pixels.
+        deploy_crop: See `resize`.
 
     Returns:
         float64 (2, 3): x_model, y_model = affine @ (x_image, y_image, 1).

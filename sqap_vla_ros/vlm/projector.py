@@ -1,4 +1,4 @@
-"""The projector: from fused patch features to the language model's embeddings."""
+"""The projector maps fused patch features to the language model's embeddings."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""From the sampler's output to actions in metres and radians, by the training data's statistics."""
+"""Converts the sampler's output to actions in metres and radians, by the training data's statistics."""
 
 import json
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ STATISTICS_FILE = "dataset_statistics.json"
 
 @dataclass(frozen=True)
 class ActionStatistics:
-    """Normalisation of one data set's actions.
+    """Normalisation of the actions of one data set.
 
     Attributes:
-        key: The data set.
-        q01: float64 (7,), 1 % quantiles: where −1 lies.
-        q99: float64 (7,), 99 % quantiles: where 1 lies.
-        mask: bool (7,), which numbers are normalised at all; the gripper usually is not.
+        key: Name of the data set.
+        q01: float64 (7,), 1 % quantiles, which map to −1.
+        q99: float64 (7,), 99 % quantiles, which map to 1.
+        mask: bool (7,), which numbers are normalised; the gripper usually is not.
     """
 
     key: str
@@ -71,11 +71,11 @@ def choose_statistics(statistics: Mapping[str, ActionStatistics], key: str | Non
     """The statistics of one data set.
 
     Args:
-        statistics: By key.
-        key: The data set that the robot's actions are like; None when the checkpoint has exactly one.
+        statistics: The statistics, by key.
+        key: The data set whose actions are like the robot's; None when the checkpoint has exactly one.
 
     Raises:
-        ValueError: No such key, or None with several; the message names the keys there are.
+        ValueError: There is no such key, or it is None and there are several; the message lists the keys.
     """
     keys = ", ".join(statistics)
     if key is None:
@@ -88,33 +88,33 @@ def choose_statistics(statistics: Mapping[str, ActionStatistics], key: str | Non
 
 
 def normalised_actions(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Clip to ±1 and make the gripper 0 or 1 (0.5 is 1).
+    """Clip to ±1, and set the gripper to 0 or 1 (0.5 becomes 1).
 
     Args:
         samples: float32 (..., horizon, 7), the sampler's output.
 
     Raises:
-        ValueError: A sample is not finite (the comparison would turn it into an open gripper).
+        ValueError: A sample is not finite (comparing it would give an open gripper).
     """
     if not np.isfinite(samples).all():
-        raise ValueError("the action head's samples are not finite; the weights or their number format are at fault")
+        raise ValueError("the action head's samples are not finite; the weights or their dtype are at fault")
     actions = np.clip(samples, -1, 1)
     actions[..., GRIPPER] = actions[..., GRIPPER] >= 0.5
     return actions
 
 
 def denormalise(normalised: NDArray[np.float32], statistics: ActionStatistics) -> NDArray[np.float64]:
-    """Actions in the data set's units.
+    """Convert normalised actions to the units of the data set.
 
     Args:
         normalised: float32 (..., horizon, 7), from `normalised_actions`.
-        statistics: Of the data set.
+        statistics: Statistics of the data set.
 
     Returns:
         float64 (..., horizon, 7): translation (m), rotation (rad), gripper.
 
     Raises:
-        ValueError: The statistics are of actions of another length.
+        ValueError: The statistics are for actions of another length.
     """
     if normalised.shape[-1] != len(statistics.q01):
         length = len(statistics.q01)
@@ -124,11 +124,11 @@ def denormalise(normalised: NDArray[np.float32], statistics: ActionStatistics) -
 
 
 def normalise(actions: NDArray[np.float64], statistics: ActionStatistics) -> NDArray[np.float64]:
-    """The inverse of `denormalise`, clipped to the +-1 that it takes.
+    """Normalise actions: the inverse of `denormalise`, clipped to ±1.
 
     Args:
         actions: float64 (..., horizon, 7) in the data set's units.
-        statistics: Of the data set.
+        statistics: Statistics of the data set.
 
     Returns:
         float64 (..., horizon, 7); 0 where all of the data set's actions are the same.

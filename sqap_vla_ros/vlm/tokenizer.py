@@ -1,4 +1,4 @@
-"""From an instruction to the token ids that CogACT was trained on."""
+"""Turns an instruction into the token ids that the networks were trained on."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,43 +16,43 @@ PAD_ID = 32000
 LLAMA_REPOSITORY = "meta-llama/Llama-2-7b-hf"
 TOKENIZER_FILE = "tokenizer.json"
 _MAX_LENGTH = 2048
-# What Llama-2 calls the ids that are written out above.
+# Llama-2's names of the ids above.
 _PIECES = {BOS_ID: "<s>", COGNITION_ID: "</s>", BLANK_ID: "▁"}
 
 
 class TokenizerError(Exception):
-    """No usable tokenizer; the message says where to get one and how to pass it."""
+    """There is no usable tokenizer; the message says where to get one and how to pass it."""
 
 
 def prompt(instruction: str) -> str:
-    """The text that the model is asked with.
+    """The prompt for an instruction.
 
     Raises:
         ValueError: The instruction is empty.
     """
     if not instruction.strip():
-        raise ValueError("the instruction is empty; say what to do, in plain words")
+        raise ValueError("the instruction is empty; describe the task in plain English")
     message = f"What action should the robot take to {instruction.lower()}?".replace("<image>", "").strip()
     return f"In: {message}\nOut:"
 
 
 class PromptTokenizer:
-    """Llama-2's tokenizer and the two ids that the cognition feature is read at.
+    """Llama-2's tokenizer, with the blank and the cognition token that end each prompt.
 
     Args:
-        path: A `tokenizer.json`.
+        path: Path of a `tokenizer.json`.
 
     Raises:
         TokenizerError: The file is not a tokenizer, or not Llama-2's.
     """
 
     def __init__(self, path: Path) -> None:
-        # transformers takes seconds to import; whoever only looks at a policy's settings need not wait for it.
+        # transformers takes seconds to import, which reading a policy's settings does not need.
         from transformers import PreTrainedTokenizerFast
 
         try:
             self._tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path))
-        # The parser raises bare exceptions.
+        # The parser raises exceptions of type Exception.
         except Exception as error:
             raise TokenizerError(f"{path}: not a tokenizer: {error}. {_where()}") from None
         for number, piece in _PIECES.items():
@@ -76,7 +76,7 @@ class PromptTokenizer:
         """Token ids of several instructions, padded on the right.
 
         Returns:
-            int64 (batch, text), and bool (batch, text): which of them are not padding.
+            int64 (batch, text), and bool (batch, text), which ids are not padding.
         """
         rows = [self.encode(instruction)[0] for instruction in instructions]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD_ID)
@@ -85,16 +85,16 @@ class PromptTokenizer:
 
 
 def find_tokenizer(checkpoint_directory: Path, directory: Path | None = None) -> Path:
-    """Find the tokenizer's file: in the directory given, else beside the checkpoint, else on the Hub.
+    """Find the tokenizer's file: in the given directory, else in the checkpoint's run directory, else on the Hub.
 
-    The Hub's gated repository is asked only when Hub access is not switched off (`HF_HUB_OFFLINE`).
+    The Hub's gated repository is asked unless Hub access is switched off (`HF_HUB_OFFLINE`).
 
     Args:
         checkpoint_directory: Run directory of the checkpoint.
         directory: A directory with Llama-2's `tokenizer.json`.
 
     Raises:
-        TokenizerError: There is none, with where to ask for it and how to pass it.
+        TokenizerError: There is none; the message says where to ask for it and how to pass it.
     """
     place = directory if directory is not None else checkpoint_directory
     if (place / TOKENIZER_FILE).is_file():
@@ -104,7 +104,7 @@ def find_tokenizer(checkpoint_directory: Path, directory: Path | None = None) ->
     if constants.HF_HUB_OFFLINE:
         raise TokenizerError(f"no {TOKENIZER_FILE} in {checkpoint_directory}, and HF_HUB_OFFLINE is set. {_where()}")
     try:
-        # Of the Hub's two ways, the one that does not retry for half a minute without a network.
+        # Without a network, hf_hub_download would retry for half a minute.
         snapshot = huggingface_hub.snapshot_download(LLAMA_REPOSITORY, allow_patterns=[TOKENIZER_FILE])
         return Path(snapshot) / TOKENIZER_FILE
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

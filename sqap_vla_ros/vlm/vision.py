@@ -1,7 +1,7 @@
-"""The two vision towers, DINOv2 with registers and SigLIP, side by side.
+"""The two vision towers: DINOv2 with registers, and SigLIP.
 
-Their blocks are those of `transformers`; what is around them is here. The features are the residual stream after the
-second-to-last block, without the final norm, so the last block, the norm and SigLIP's pooling are never made.
+Their blocks are those of `transformers`. The features are the residual stream behind the second-to-last block, without
+the final norm, so the last block, the norm and SigLIP's pooling are never built.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from sqap_vla_ros.vlm.weights import CheckpointError, Layout, Part, Shape, Sourc
 
 _EPSILON = 1e-6
 
-# Parameter in a block of `transformers` -> tensor in the published block.
+# Parameter of a block in `transformers` -> tensor of the published block.
 _FUSED = {"q_proj": 0, "k_proj": 1, "v_proj": 2}
 _BLOCK_NAMES = {
     "attention.o_proj": "attn.proj",
@@ -33,9 +33,9 @@ class TowerShape:
     """Sizes of one tower.
 
     Attributes:
-        kind: Which network.
+        kind: Which network it is.
         width: Channels.
-        depth: Blocks in the checkpoint; one fewer is run.
+        depth: Blocks in the checkpoint; the last one is not run.
         heads: Attention heads.
         hidden: Channels inside the MLPs.
         grid: Patches along each side of the model image.
@@ -54,7 +54,7 @@ class TowerShape:
 
     @property
     def prefix(self) -> str:
-        """What the published tensor names of this tower begin with."""
+        """Prefix of the published tensor names of this tower."""
         return f"{self.kind}_featurizer."
 
 
@@ -62,7 +62,7 @@ def tower_shape(part: Part, kind: Literal["dino", "siglip"], architecture: Mappi
     """Read a tower's sizes off its tensors.
 
     Raises:
-        CheckpointError: Tensors that say the sizes are missing, or the sizes do not fit 224×224 images.
+        CheckpointError: Tensors that show the sizes are missing, or the sizes do not fit 224×224 images.
     """
     prefix = f"{kind}_featurizer."
     tower = Part(f"{part.name}.{kind}", {k: v for k, v in part.tensors.items() if k.startswith(prefix)})
@@ -142,7 +142,7 @@ class Tower(nn.Module):
         """Patch features.
 
         Args:
-            pixel_values: (batch, 3, 224, 224), in the weights' number format.
+            pixel_values: (batch, 3, 224, 224), in the dtype of the weights.
 
         Returns:
             (batch, patches, width), row-major over the image.
@@ -161,12 +161,12 @@ class Tower(nn.Module):
 
 
 def _block(shape: TowerShape) -> nn.Module:
-    # Imported here for the time that it takes, see language.py.
+    # Imported here because transformers takes seconds to import.
     from transformers import Dinov2WithRegistersConfig, SiglipVisionConfig
     from transformers.models.dinov2_with_registers.modeling_dinov2_with_registers import Dinov2WithRegistersLayer
     from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 
-    # Exact GELU in both: the default of transformers' SigLIP is the tanh approximation, which the published one is not.
+    # Exact GELU in both, as published; the default of transformers' SigLIP is the tanh approximation.
     common: dict[str, Any] = {
         "hidden_size": shape.width,
         "num_attention_heads": shape.heads,
@@ -177,14 +177,14 @@ def _block(shape: TowerShape) -> nn.Module:
     if shape.kind == "siglip":
         return SiglipEncoderLayer(SiglipVisionConfig(**common, intermediate_size=shape.hidden))
     block = Dinov2WithRegistersLayer(Dinov2WithRegistersConfig(**common))
-    # Its configuration knows whole multiples of the width only.
+    # Its configuration allows only whole multiples of the width.
     block.mlp.fc1 = nn.Linear(shape.width, shape.hidden)
     block.mlp.fc2 = nn.Linear(shape.hidden, shape.width)
     return block
 
 
 class VisionBackbone(nn.Module):
-    """Both towers; their features are concatenated on the channels, DINOv2 first."""
+    """Both towers; their features are concatenated along the channels, DINOv2 first."""
 
     def __init__(self, dino: TowerShape, siglip: TowerShape) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ def load_vision(
 
 
 def vision_source(parameter: str) -> Source:
-    """Published tensor of a parameter of `VisionBackbone`."""
+    """The published tensor of a parameter of `VisionBackbone`."""
     tower, _, name = parameter.partition(".")
     prefix = f"{tower}_featurizer."
     if not name.startswith("blocks."):

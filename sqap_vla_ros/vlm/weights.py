@@ -1,8 +1,8 @@
 """Tensors of a checkpoint, checked against the published layout and moved into modules one at a time.
 
-Nothing here knows what the tensors mean: the modules state which names and shapes they expect (`Layout`) and which
-source each of their parameters comes from. A tensor is copied to its final number format and place, then the mapped
-pages it came from are given back, so that the weights are in host memory once, whatever the checkpoint's size.
+This module does not know what the tensors mean: the networks state which names and shapes they expect (`Layout`) and
+which tensor each of their parameters comes from (`Source`). A tensor is copied to its final dtype and device, then the
+mapped pages that it came from are released, so that host memory holds the weights at most once.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 Shape = tuple[int, ...]
 
-# Published widths and their numbers of attention heads, which no tensor's shape shows.
+# Numbers of attention heads by published width; no tensor's shape shows them.
 PUBLISHED_HEADS: Mapping[str, Mapping[int, int]] = {
     "dino_heads": {1024: 16},
     "siglip_heads": {1152: 16},
@@ -27,7 +27,7 @@ ARCHITECTURE_KEYS = frozenset(PUBLISHED_HEADS) | {"llm_kv_heads"}
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be used; the message names what is wrong and what to do."""
+    """A checkpoint cannot be used; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Part:
     """One part of a checkpoint: a flat mapping of names to tensors.
 
     Args:
-        name: The part, e.g. "action_model"; for messages.
-        tensors: The part's tensors, named as published.
-        mapped: The tensors are views of a read-only file mapping, whose pages are given back after use.
+        name: Name of the part for messages, e.g. "action_model".
+        tensors: The part's tensors, by published name.
+        mapped: Whether the tensors are views of a read-only file mapping, whose pages are released after use.
 
     Raises:
         CheckpointError: An entry is not a dense floating-point tensor.
@@ -80,7 +80,7 @@ class Part:
     def size(self, suffix: str, axis: int, dimensions: int) -> int:
         """The size along an axis that most tensors with this name's ending agree on.
 
-        Asking all blocks instead of the first lets `check` name the one tensor that disagrees.
+        All blocks are asked, not only the first one, so that `check` can name a single tensor that disagrees.
 
         Raises:
             CheckpointError: No tensor has this ending and this number of dimensions.
@@ -93,14 +93,14 @@ class Part:
         return sizes.most_common(1)[0][0]
 
     def depth(self, prefix: str) -> int:
-        """Number of blocks: how many numbers follow the prefix in the tensors' names."""
+        """Number of blocks: how many different numbers follow the prefix in the tensors' names."""
         return len({name.removeprefix(prefix).split(".")[0] for name in self.tensors if name.startswith(prefix)})
 
     def check(self, layout: Layout) -> None:
         """Compare names and shapes.
 
         Raises:
-            CheckpointError: Tensors are missing, unexpected or of the wrong shape; names up to four of them.
+            CheckpointError: Tensors are missing, unexpected or of the wrong shape; the message lists up to four.
         """
         expected = {**layout.required, **layout.optional}
         problems = [
@@ -124,16 +124,16 @@ class Part:
     def load(
         self, module: nn.Module, sources: Callable[[str], Source], dtype: torch.dtype, device: torch.device | str
     ) -> None:
-        """Give every parameter of a module (made on the meta device) its tensor.
+        """Give every parameter of a module on the meta device its tensor.
 
         Args:
-            module: Parameters of the right shapes; they are replaced, in evaluation mode and without gradient.
+            module: The module; its parameters have the right shapes, and are replaced without gradient.
             sources: The source of a parameter, by the parameter's name in the module.
-            dtype: Number format to convert to.
-            device: Where the parameters go.
+            dtype: Dtype of the parameters.
+            device: Device of the parameters.
 
         Raises:
-            CheckpointError: A tensor has NaN or infinite values, or does not fit the number format.
+            CheckpointError: A tensor has NaN or infinite values, or does not fit the dtype.
         """
         for name, _ in list(module.named_parameters()):
             source = sources(name)
@@ -143,6 +143,11 @@ class Part:
         module.eval()
 
     def take(self, source: Source, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+        """A copy of one tensor in a dtype and on a device; its mapped pages are released.
+
+        Raises:
+            CheckpointError: The tensor has NaN or infinite values, or does not fit the dtype.
+        """
         tensor = self.tensors[source.name]
         if source.third is not None:
             tensor = tensor.chunk(3)[source.third]
@@ -157,10 +162,10 @@ class Part:
 
 
 def check_architecture(architecture: Mapping[str, int]) -> None:
-    """Refuse architecture entries that nothing reads.
+    """Reject architecture entries that nothing reads.
 
     Raises:
-        CheckpointError: An unknown name, or a value that is not a positive integer.
+        CheckpointError: A name is unknown, or a value is not a positive integer.
     """
     for name, value in architecture.items():
         if name not in ARCHITECTURE_KEYS:
@@ -175,17 +180,17 @@ def attention_heads(key: str, width: int, architecture: Mapping[str, int]) -> in
     Args:
         key: "dino_heads", "siglip_heads", "llm_heads" or "dit_heads".
         width: Channels of the transformer.
-        architecture: What the checkpoint's config.json or the caller says; goes before the published table.
+        architecture: Numbers from the checkpoint's config.json or the caller, before the published ones.
 
     Raises:
-        CheckpointError: The width is not a published one and nobody says the number, or it does not divide the width.
+        CheckpointError: The number is neither published nor given for this width, or does not divide it.
     """
     heads = architecture.get(key) or PUBLISHED_HEADS[key].get(width)
     if heads is None:
         known = ", ".join(str(published) for published in PUBLISHED_HEADS[key])
         raise CheckpointError(
             f"{key}: the number of attention heads is not known for width {width} (published: {known}); "
-            f'say it in config.json as "architecture": {{"{key}": …}}, or by the architecture argument'
+            f'give it in config.json as "architecture": {{"{key}": …}}, or by the architecture argument'
         )
     if width % heads:
         raise CheckpointError(f"{key} = {heads} does not divide the width {width}")

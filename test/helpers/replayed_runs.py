@@ -50,7 +50,7 @@ def write_run(
         for lap, tick in product(range(laps), range(ticks)):
             at_ns = stamp_ns(tick)
             if tick in refused:
-                results.add_refusal(at_ns, "no transform <base> -> <tool>")
+                results.add_rejection(at_ns, "no transform <base> -> <tool>")
                 continue
             plan = replace(chunk(at_ns, selection, seconds + lap * lap_seconds), **(changed or {}))
             other = chunk(at_ns, OTHER_KEPT, 2 * seconds) if baseline else None

@@ -1,6 +1,6 @@
 """The action head: a diffusion transformer (DiT) that predicts the noise in a chunk of actions.
 
-Plain pre-norm blocks without adaptive norms; the condition is one token in front of the actions.
+Its blocks are pre-norm without adaptive norms; the condition is one token in front of the actions.
 """
 
 import math
@@ -17,7 +17,7 @@ EPSILON = 1e-6
 _FREQUENCIES = 128
 
 Blocks = Callable[[Tensor], Tensor]
-"""What runs between the embeddings and the final layer: the residual stream (batch, tokens, width) -> the same."""
+"""A function in place of the blocks: the residual stream (batch, tokens, width) -> the same shape."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def action_head_shape(part: Part, architecture: Mapping[str, int]) -> ActionHead
     """Read the sizes off the tensors (names with prefix `net.`).
 
     Raises:
-        CheckpointError: Tensors that say the sizes are missing.
+        CheckpointError: Tensors that show the sizes are missing.
     """
     width = part.size(".attn.proj.weight", 0, 2)
     return ActionHeadShape(
@@ -98,7 +98,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(batch, tokens, width) -> the same."""
+        """(batch, tokens, width) -> the same shape."""
         batch, count, width = hidden.shape
         fused = self.qkv(hidden).view(batch, count, 3, self.heads, width // self.heads)
         queries, keys, values = fused.permute(2, 0, 3, 1, 4)
@@ -114,7 +114,7 @@ class Mlp(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(batch, tokens, width) -> the same."""
+        """(batch, tokens, width) -> the same shape."""
         return self.fc2(functional.gelu(self.fc1(hidden), approximate="tanh"))
 
 
@@ -127,13 +127,13 @@ class Block(nn.Module):
         self.mlp = Mlp(shape.width, shape.hidden)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(batch, tokens, width) -> the same."""
+        """(batch, tokens, width) -> the same shape."""
         hidden = hidden + self.attn(_norm(hidden))
         return hidden + self.mlp(_norm(hidden))
 
 
 class ConditionEmbedder(nn.Module):
-    """Linear map of the cognition feature; `uncondition` stands in for it in classifier-free guidance."""
+    """Linear map of the cognition feature; classifier-free guidance uses `uncondition` in its place."""
 
     def __init__(self, token_size: int, width: int) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class ConditionEmbedder(nn.Module):
 
 
 class ActionHead(nn.Module):
-    """The DiT; its parameters have the published names."""
+    """The diffusion transformer; its parameters have the published names."""
 
     def __init__(self, shape: ActionHeadShape) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class ActionHead(nn.Module):
     def predict(self, x: Tensor, step: Tensor, condition: Tensor, blocks: Blocks | None = None) -> Tensor:
         """Predict the noise from embedded steps (batch or 1, width) and conditions (batch, width).
 
-        `blocks` stands in for `run_blocks`.
+        `blocks` is called in place of `run_blocks`.
         """
         return self._denoise(self._embed_actions(x), step + condition, blocks or self.run_blocks).to(x.dtype)
 
@@ -205,7 +205,7 @@ class ActionHead(nn.Module):
             step: (batch or 1, width), embedded step.
             conditions: (2 batch, width), from `embed_both_conditions`.
             guidance: Scale.
-            blocks: As in `predict`.
+            blocks: Called in place of `run_blocks`; None: `run_blocks`.
 
         Returns:
             (batch, horizon, action_dim).
@@ -218,13 +218,13 @@ class ActionHead(nn.Module):
         return unconditional + guidance * (conditional - unconditional)
 
     def run_blocks(self, hidden: Tensor) -> Tensor:
-        """All blocks: (batch, tokens, width) -> the same."""
+        """All blocks: (batch, tokens, width) -> the same shape."""
         for block in self.blocks:
             hidden = block(hidden)
         return hidden
 
     def _embed_actions(self, x: Tensor) -> Tensor:
-        # Also a head in half precision takes and gives what the sampler carries in float32.
+        # A head in half precision also takes and returns the float32 of the sampler.
         return self.x_embedder["linear"](x.to(self.positional_embedding.dtype))
 
     def _denoise(self, actions: Tensor, condition: Tensor, blocks: Blocks) -> Tensor:

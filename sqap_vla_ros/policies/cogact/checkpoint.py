@@ -37,7 +37,7 @@ def load_cogact(
 
     Args:
         checkpoint: From `open_checkpoint`.
-        dtype: Of the vision-language part; the action head is float32.
+        dtype: Dtype of the vision-language part; the action head is float32.
         device: Where the model is built.
         architecture: Numbers of attention heads for sizes other than the published ones; they take precedence over
             config.json's: dino_heads, siglip_heads, llm_heads, llm_kv_heads, dit_heads.

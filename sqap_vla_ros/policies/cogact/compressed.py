@@ -1,4 +1,4 @@
-"""From a compressed checkpoint to a network."""
+"""Builds a CogACT from a compressed checkpoint."""
 
 import ctypes
 from collections.abc import Mapping
@@ -26,16 +26,16 @@ EMBEDDING = "llm_embedding"
 
 
 def layer_file(index: int) -> str:
-    """Name of the file of a decoder layer."""
+    """Name of the weights file of a decoder layer."""
     return f"llm_layer_{index:02d}"
 
 
 class RotatedNorm(nn.Module):
-    """The final norm of a rotated residual stream: the cognition feature comes out in the published basis.
+    """The final norm of a rotated residual stream; it rotates the cognition feature back to the published basis.
 
     Args:
         gain: (width,).
-        block: Hadamard block of the stream.
+        block: Channels of a Hadamard block of the stream.
     """
 
     def __init__(self, gain: Tensor, block: int) -> None:
@@ -44,7 +44,7 @@ class RotatedNorm(nn.Module):
         self.block = block
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(..., width) -> the same."""
+        """(..., width) -> the same shape."""
         return rotate(functional.rms_norm(hidden, hidden.shape[-1:], None, EPSILON), self.block) * self.weight
 
 
@@ -56,17 +56,17 @@ def load_compressed(
     device: torch.device | str = "cpu",
     backend: Backend = "auto",
 ) -> CogACT:
-    """Build the model; each file is read, verified and given back before the next.
+    """Build the model; each file is read, verified and released before the next.
 
     Args:
         directory: The compressed checkpoint.
         manifest: Its JSON.
-        dtype: Number format of what is not quantised, the action head apart, which is float32.
-        device: Where the model goes.
-        backend: Of the integer products.
+        dtype: Dtype of the parts that are not quantised; the action head is float32.
+        device: Device of the model.
+        backend: Backend of the integer products.
 
     Raises:
-        CheckpointError: A file is missing or not the one that was written.
+        CheckpointError: A file is missing, or is not the one that was written.
     """
     check_companions(directory, manifest.identity)
     shapes = manifest.shapes
@@ -101,7 +101,7 @@ def load_vision_and_projector(
     device: torch.device | str = "cpu",
     backend: Backend = "auto",
 ) -> tuple[VisionBackbone, Projector]:
-    """What turns images into embeddings; arguments as in `load_compressed`."""
+    """Build vision towers and projector; arguments as in `load_compressed`."""
     shapes = manifest.shapes
     with torch.device("meta"):
         vision = VisionBackbone(shapes.dino, shapes.siglip)
@@ -148,7 +148,7 @@ def read_decoder_layer(
     device: torch.device | str = "cpu",
     backend: Backend = "auto",
 ) -> QuantDecoderLayer:
-    """One decoder layer from the tensors of its file; arguments as in `load_compressed`."""
+    """Build one decoder layer from the tensors of its file; the other arguments are those of `load_compressed`."""
     prefix = f"llm.model.layers.{index}."
     linears = {name: read_linear(tensors, prefix + name, manifest.linears[prefix + name]) for name in LINEARS}
     gains = {name: tensors.get(f"{prefix}{name}.weight") for name in NORMS}
@@ -156,5 +156,5 @@ def read_decoder_layer(
 
 
 def _give_back_heap() -> None:
-    """Return what unpacking left on the heap: gigabytes that would count as the model's."""
+    """Return the freed heap of unpacking to the system: gigabytes that would count as the model's memory."""
     ctypes.CDLL(None).malloc_trim(0)

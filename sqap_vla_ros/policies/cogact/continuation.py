@@ -1,8 +1,8 @@
-"""A new chunk that goes on from the running one (real-time chunking, Black et al. 2025, arXiv 2506.07339).
+"""A new chunk that continues the running one (real-time chunking, Black et al. 2025, arXiv 2506.07339).
 
-While a policy plans, the arm goes on with the chunk before. Those of its actions that will be past when the new chunk
-takes over are fixed in the new one, and the later ones guide it, so that it chooses among the ways on that fit.
-Published for flow matching; here the clean actions that each step of the diffusion sampler sees are pulled.
+While a policy plans, the arm follows the running chunk. Its actions that will be past when the new chunk takes over are
+fixed in the new one, and the later ones guide it, so that the new chunk fits the motion. The method was published for
+flow matching; here it is applied to the clean actions that each step of the diffusion sampler predicts.
 """
 
 import numpy as np
@@ -15,12 +15,12 @@ from sqap_vla_ros.vlm.statistics import ActionStatistics, normalise
 
 
 def held_actions(committed: CommittedActions, statistics: ActionStatistics, horizon: int) -> Held:
-    """Committed actions as the sampler takes them: normalised, with a weight per step, as one batch.
+    """Convert committed actions for the sampler: normalised, with a weight per step, as a batch of one.
 
     Args:
-        committed: What the running chunk has planned.
-        statistics: Of the actions.
-        horizon: Actions of a chunk.
+        committed: The actions that the running chunk has planned.
+        statistics: Statistics of the actions.
+        horizon: Number of actions of a chunk.
 
     Raises:
         ValueError: More actions are committed than a chunk has.
@@ -35,12 +35,12 @@ def held_actions(committed: CommittedActions, statistics: ActionStatistics, hori
 
 
 def soft_weights(fixed: int, overlap: int, horizon: int) -> NDArray[np.float64]:
-    """How much each step of a chunk is held: 1 while fixed, falling to 0 where the old chunk ends (equation 5).
+    """Weight of the old chunk at each step: 1 while fixed, falling to 0 where the old chunk ends (equation 5).
 
     Args:
-        fixed: Steps that can no longer be changed.
-        overlap: Steps that the old chunk covers.
-        horizon: Steps of a chunk.
+        fixed: Number of steps that can no longer be changed.
+        overlap: Number of steps that the old chunk covers.
+        horizon: Number of steps of a chunk.
 
     Returns:
         float64 (horizon,).

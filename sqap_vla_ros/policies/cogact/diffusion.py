@@ -1,6 +1,6 @@
 """Diffusion over action chunks: the 100-step process, and its DDIM and DDPM samplers.
 
-Samplers are values without state: nothing computed for one number of steps can be mistaken for another's.
+Samplers are values without state, so that what is computed for one number of steps is never used for another.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ class Schedule:
     """Coefficients of a (re-spaced) diffusion process; all arrays float64 (steps,), ascending in time.
 
     Attributes:
-        timesteps: int64 (steps,), steps of the 100-step process, which the network is told.
+        timesteps: int64 (steps,), steps of the 100-step process, an input of the network.
         betas: Variances added per step.
         alphas_cumprod: Products of 1 − beta up to each step.
         alphas_cumprod_prev: The same one step earlier; 1 before the first.
@@ -51,7 +51,7 @@ class Schedule:
 
     @cached_property
     def posterior_log_variance_clipped(self) -> NDArray[np.float64]:
-        """Its logarithm; the first, which would be −inf, is replaced by the second."""
+        """Logarithm of the posterior variance; the first value, −inf, is replaced by the second."""
         variance = self.posterior_variance
         return np.log(np.append(variance[1:2], variance[1:]) if len(variance) > 1 else variance)
 
@@ -80,7 +80,7 @@ def ddim_schedule(steps: int) -> Schedule:
     """The process re-spaced for DDIM.
 
     Raises:
-        ValueError: No whole stride through 100 steps gives this number.
+        ValueError: No integer stride through 100 steps gives this number.
     """
     timesteps = ddim_timesteps(steps)
     kept = process_schedule().alphas_cumprod[timesteps]
@@ -95,7 +95,7 @@ def _schedule(timesteps: NDArray[np.int64], betas: NDArray[np.float64]) -> Sched
 def ddim_timesteps(steps: int) -> NDArray[np.int64]:
     """The steps of the 100-step process that DDIM visits, int64 (steps,), ascending.
 
-    They begin at 0 and have the smallest whole stride that gives the number asked for; one step alone is 50.
+    They begin at 0 and have the smallest integer stride that gives this number of steps; a single step is step 50.
 
     Raises:
         ValueError: No stride gives this number.
@@ -111,10 +111,10 @@ def ddim_timesteps(steps: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Held:
-    """What the samples are to be like, and how much.
+    """Given actions that guide the samples (inpainting).
 
-    In every step the clean actions that the network sees are pulled to these; the noise in the sample is then what
-    explains it by them. Where the weight is 1 the samples end at `actions`; the others see these as their context.
+    In every step the predicted clean actions are blended with these, and the noise is recomputed from the blend. Where
+    the weight is 1, the samples end at `actions`; the free actions are denoised in the context of the given ones.
 
     Attributes:
         actions: float32 (batch, horizon, action_dim), normalised.
@@ -130,8 +130,8 @@ class Ddim:
     """Deterministic sampling (Song et al. 2021, eta = 0) in a few steps.
 
     Attributes:
-        steps: How many; see `ddim_timesteps`.
-        recompute_every: Steps per run of the action head's blocks; what they add is the same in between.
+        steps: Number of steps; see `ddim_timesteps`.
+        recompute_every: The action head's blocks run at every n-th step; their output is reused in between.
     """
 
     steps: int = 10
@@ -153,7 +153,7 @@ class Ddim:
         held: Held | None = None,
         embedded_steps: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """After each step, the actions x and the clean actions x0 that the network saw in them.
+        """The actions x after each step, and the clean actions x0 that they were computed from.
 
         Args:
             head: The noise predictor.
@@ -161,7 +161,7 @@ class Ddim:
             z: (batch, 1, token_size), cognition feature.
             guidance: Scale of classifier-free guidance; 1 or less: the plain conditional prediction.
             held: Actions that are given already; None: all are free.
-            embedded_steps: (steps, width), what `embed_steps` says, where it must not be computed again.
+            embedded_steps: (steps, width), the result of `embed_steps`, if it is known already.
         """
         schedule = ddim_schedule(self.steps)
         predict = _predictor(head, schedule, z, guidance, self.recompute_every, embedded_steps)
@@ -180,8 +180,8 @@ class Ddpm:
 
     Attributes:
         step_noise: float32 (100, batch, horizon, action_dim), standard normal, in the order of the steps (99 first);
-            the last is not used.
-        recompute_every: As in `Ddim`.
+            the last one is not used.
+        recompute_every: See `Ddim`.
     """
 
     step_noise: Tensor
@@ -190,7 +190,7 @@ class Ddpm:
     def trajectory(
         self, head: ActionHead, noise: Tensor, z: Tensor, guidance: float, held: Held | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `Ddim.trajectory`."""
+        """See `Ddim.trajectory`."""
         if self.step_noise.shape != (PROCESS_STEPS, *noise.shape):
             expected = (PROCESS_STEPS, *noise.shape)
             raise ValueError(f"step_noise is {tuple(self.step_noise.shape)}, expected {expected}")
@@ -236,7 +236,7 @@ def _predictor(
     recompute_every: int,
     embedded_steps: Tensor | None = None,
 ) -> Callable[[Tensor, int], Tensor]:
-    """The noise predictor as a function of x and the index of the step; what does not change is embedded here, once."""
+    """The noise predictor as a function of x and the index of the step; steps and conditions are embedded once."""
     steps = _embedded(head, schedule, z.device) if embedded_steps is None else embedded_steps
     blocks = head.run_blocks if recompute_every == 1 else _reusing(head.run_blocks, recompute_every)
     if guidance > 1.0:
@@ -251,10 +251,10 @@ def _embedded(head: ActionHead, schedule: Schedule, device: torch.device) -> Ten
 
 
 def _reusing(run_blocks: Blocks, recompute_every: int) -> Blocks:
-    """The blocks, run at every n-th call alone (EfficientVLA, arXiv 2506.10100).
+    """The blocks, run only at every n-th call (EfficientVLA, arXiv 2506.10100).
 
-    Each block adds its attention's and its MLP's output to the residual stream. To reuse all of them is to reuse their
-    sum, which is what the stream gained.
+    Each block adds the outputs of its attention and its MLP to the residual stream. Reusing all of them means reusing
+    their sum, the difference between the stream behind and in front of the blocks.
     """
     calls, gained = 0, torch.empty(0)
 

@@ -1,37 +1,39 @@
-"""Adaptive ensemble: what the last chunks say about this moment, weighted by agreement with the newest."""
+"""CogACT's adaptive ensemble, one action per control step, as SIMPLER runs it; `control.blending` mixes by time."""
 
 from collections import deque
 
 import numpy as np
-from numpy.typing import NDArray
+
+from sqap_vla_ros.control.blending import mixed_by_agreement
+from sqap_vla_ros.core.types import Array
 
 
 class AdaptiveEnsemble:
     """Mixes the predictions that successive chunks make for the same moment (one chunk per control step).
 
     Args:
-        horizon: Largest number of chunks mixed.
-        alpha: Weight of agreement: each candidate counts exp(alpha · cosine to the newest).
+        horizon: Largest number of chunks that are mixed.
+        alpha: Weight of agreement with the newest chunk; see `mixed_by_agreement`.
     """
 
     def __init__(self, horizon: int, alpha: float) -> None:
         if horizon < 1:
             raise ValueError(f"ensemble horizon = {horizon}, expected at least 1")
         self._alpha = alpha
-        self._chunks: deque[NDArray[np.float64]] = deque(maxlen=horizon)
+        self._chunks: deque[Array] = deque(maxlen=horizon)
 
     def reset(self) -> None:
-        """Forget all chunks: the next one stands alone."""
+        """Forget all chunks."""
         self._chunks.clear()
 
-    def mix(self, chunk: NDArray[np.float64]) -> NDArray[np.float64]:
+    def mix(self, chunk: Array) -> Array:
         """Add this step's chunk and mix.
 
         Args:
-            chunk: (horizon, dimensions) un-normalised actions, first for now; or (dimensions,), one action.
+            chunk: float64 (horizon, dimensions), un-normalised actions from this step on; or (dimensions,), one action.
 
         Returns:
-            (dimensions,), the action for now.
+            float64 (dimensions,), the action of this step.
 
         Raises:
             ValueError: The chunk is shorter than the ensemble's horizon.
@@ -46,7 +48,5 @@ class AdaptiveEnsemble:
             # A chunk that is k steps old foresaw this moment in its row k.
             ages = reversed(range(len(self._chunks)))
             candidates = np.stack([past[age] for past, age in zip(self._chunks, ages, strict=True)])
-        newest = candidates[-1]
-        norms = np.linalg.norm(candidates, axis=1) * np.linalg.norm(newest)
-        weights = np.exp(self._alpha * (candidates @ newest) / (norms + 1e-7))
-        return (weights / weights.sum()) @ candidates
+        given = np.ones((len(candidates), 1, 1))
+        return mixed_by_agreement(candidates[:, None], given, self._alpha)[0]

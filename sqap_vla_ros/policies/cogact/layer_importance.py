@@ -1,4 +1,4 @@
-"""How much each layer of the language model changes what passes through it (EfficientVLA, arXiv 2506.10100)."""
+"""Importance of each layer of the language model: how much it turns the residual stream (EfficientVLA, 2506.10100)."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -19,10 +19,10 @@ _BRIGHTNESS, _CONTRAST, _COLOUR = 128.0, 48.0, 0.3
 
 @torch.inference_mode()
 def layer_importance(model: CogACT, frames: Iterable[tuple[NDArray[np.uint8], Tensor]]) -> NDArray[np.float64]:
-    """Importance of each layer: 1 − mean cosine between the residual stream in front of it and behind it.
+    """Measure the importance of each layer: 1 − mean cosine between the residual streams in front of and behind it.
 
     Args:
-        model: The whole network, its quantised layers included.
+        model: The network, with float or quantised layers.
         frames: Images, uint8 (height, width, 3), RGB, and token ids, int64 (1, text).
 
     Returns:
@@ -50,7 +50,7 @@ def layer_importance(model: CogACT, frames: Iterable[tuple[NDArray[np.uint8], Te
 
 
 def drawn_frames(input_ids: Tensor) -> list[tuple[NDArray[np.uint8], Tensor]]:
-    """Frames for whoever has no camera images at hand: noise with the spectrum of photographs, the same everywhere.
+    """Synthetic frames for use without camera images: noise with the spectrum of photographs, the same everywhere.
 
     Amplitudes fall with spatial frequency as 1/f (Field 1987), and colours vary less than brightness.
     """

@@ -35,9 +35,9 @@ class Weights:
     """How the weights of the language model are stored.
 
     Attributes:
-        recipe: That compressed them; empty: they are floats.
-        bits: Of a weight.
-        activation_bits: Of the inputs of the linear layers.
+        recipe: Name of the recipe that compressed them; empty for float weights.
+        bits: Bits of a weight.
+        activation_bits: Bits of the inputs of the linear layers.
     """
 
     recipe: str
@@ -53,7 +53,7 @@ def load_cogact_policy(
     Args:
         config: The policy file.
         configuration: Checkpoint, tokenizer, statistics key, device and threads.
-        on_progress: Told in words what is going on.
+        on_progress: Called with a message at each step.
 
     Raises:
         ConfigurationError: A setting does not fit the checkpoint or the machine.
@@ -81,7 +81,7 @@ def load_cogact_policy(
     )
     model, weights = _load_where_it_runs(config, configuration, checkpoint, on_progress)
     model, dropped = _with_layers_for(config.pruning, model, tokenizer, on_progress)
-    # Chunks of networks with other layers are not to be compared: the policy's id tells them apart.
+    # The policy's id lists the dropped layers, because chunks of networks with other layers must not be compared.
     name = "-".join((config.name, *(["without"] if dropped else []), *(str(layer) for layer in dropped)))
     on_progress("hashing the checkpoint")
     metadata = _metadata(name, config, configuration, checkpoint, model, weights, statistics)
@@ -94,7 +94,7 @@ def load_cogact_policy(
 def _load_where_it_runs(
     config: PolicyConfig, configuration: Configuration, checkpoint: Checkpoint, on_progress: Callable[[str], None]
 ) -> tuple[CogACT, Weights]:
-    """As `_load_model`: on the device that is configured; with auto, on the CPU where the GPU fails."""
+    """Load the model on the configured device; with "auto", on the CPU if the GPU fails."""
     if choose_device(configuration.device) == "cuda":
         try:
             return _load_model(config, checkpoint, "cuda", on_progress)
@@ -110,7 +110,7 @@ def _load_where_it_runs(
 def _load_model(
     config: PolicyConfig, checkpoint: Checkpoint, device: str, on_progress: Callable[[str], None]
 ) -> tuple[CogACT, Weights]:
-    """The network, and how its weights are to be described."""
+    """Load the model on one device, with the description of its weights."""
     auto = "float32" if device == "cpu" else "bfloat16"
     number_format = auto if config.precision == "auto" else config.precision
     dtype = _DTYPES[number_format]

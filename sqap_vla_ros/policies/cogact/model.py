@@ -1,4 +1,4 @@
-"""CogACT as a whole: images and token ids in, samples of the action head out."""
+"""CogACT as a whole: from images and token ids to samples of the action head."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,22 @@ from torch import Tensor, nn
 from sqap_vla_ros.policies.cogact.action_head import ActionHead
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held, Sampler, sample
 from sqap_vla_ros.vlm.frame_reuse import FrameReuse
-from sqap_vla_ros.vlm.language import LanguageModel, Prefill, Select
+from sqap_vla_ros.vlm.language import LanguageModel, Prefill
 from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
 from sqap_vla_ros.vlm.preprocessing import normalise, resize
 from sqap_vla_ros.vlm.projector import Projector
+from sqap_vla_ros.vlm.pruning.hook import Select
 from sqap_vla_ros.vlm.statistics import normalised_actions
 from sqap_vla_ros.vlm.vision import VisionBackbone
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network answers to a batch of observations.
+    """The network's result for a batch of observations.
 
     Attributes:
         raw_samples: float32 (batch, horizon, 7), the sampler's output.
-        normalised: float32 (batch, horizon, 7), clipped to ±1 and with the gripper 0 or 1.
+        normalised: float32 (batch, horizon, 7), clipped to ±1; the gripper is 0 or 1.
         cognition: float32 (batch, width), the cognition feature.
         scores: float32 (batch, visual), attention that the selection was made from; None without one.
         timings_s: Seconds per stage, in the order they ran.
@@ -40,12 +41,12 @@ class Prediction:
 
 
 class CogACT(nn.Module):
-    """The network; the vision-language part in one number format, the action head in float32.
+    """The network; the vision-language part has one dtype, the action head is float32.
 
     Attributes:
         vision: Both towers.
         projector: Patch features to embeddings.
-        language: Llama-2; its last position's state is the cognition feature.
+        language: Llama-2; the hidden state of its last position is the cognition feature.
         action_head: The diffusion transformer.
     """
 
@@ -57,7 +58,7 @@ class CogACT(nn.Module):
         self.projector = projector
         self.language = language
         self.action_head = action_head
-        # In training mode the published head replaces conditions at random.
+        # In training mode the published head drops conditions at random.
         self.eval()
 
     @property
@@ -67,12 +68,12 @@ class CogACT(nn.Module):
 
     @property
     def parameter_count(self) -> int:
-        """Weights of the network, whatever number format they are in."""
+        """Number of weights, of every dtype."""
         return sum(p.numel() for p in self.parameters()) + sum(m.rows * m.columns for m in self._quantised())
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that the weights take."""
+        """Bytes of memory of the weights."""
         return sum(p.nbytes for p in self.parameters()) + sum(m.weight_bytes for m in self._quantised())
 
     def _quantised(self) -> list[QuantLinear]:
@@ -97,22 +98,21 @@ class CogACT(nn.Module):
         """Predict a chunk of normalised actions per observation.
 
         Args:
-            images: uint8 (height, width, 3), RGB, as the camera gave it; one per sample, or a single one.
+            images: uint8 (height, width, 3), RGB camera images; one per sample, or a single one.
             input_ids: int64 (batch, text), BOS first, cognition token last, padded on the right.
             noise: float32 (batch, horizon, 7), initial noise of the sampler.
             attention_mask: bool (batch, text), which ids are not padding; None: all.
-            sampler: Of the action head.
+            sampler: Sampler of the action head.
             guidance: Scale of classifier-free guidance; 1 or less: none.
             held: Actions that are given already; None: all are free.
-            select: Which visual tokens stay; None: all.
-            prune_before_layer: Language layer before which the others leave.
-            reuse: The previous frame, of which this one's prefill takes what did not change, and which this one
-                then replaces; for one observation without selection and padding. None: nothing is reused.
-            deploy_crop: As in `preprocessing.resize`.
+            select: Chooses the visual tokens that stay; None: all stay.
+            prune_before_layer: Layer of the language model before which the others are dropped.
+            reuse: The previous frame, whose unchanged tokens are reused and which this one then replaces; for one
+                observation, without selection and padding. None: nothing is reused.
+            deploy_crop: See `preprocessing.resize`.
 
         Raises:
-            ValueError: Inputs of the wrong shape or type, options that exclude each other, or samples that are not
-                finite.
+            ValueError: Inputs have the wrong shape or type, options exclude each other, or samples are not finite.
         """
         if reuse is not None and not (select is None and attention_mask is None):
             raise ValueError("frames are reused without a selection of tokens and without padding; give one of them")
@@ -155,9 +155,9 @@ class CogACT(nn.Module):
         prune_before_layer: int = 2,
         all_positions: bool = False,
     ) -> Prefill:
-        """The language model on projected patches (batch, visual, width) and text.
+        """Run the language model on projected patches (batch, visual, width) and text.
 
-        Arguments are those of `plan` and of `LanguageModel.prefill`.
+        The other arguments are those of `plan` and of `LanguageModel.prefill`.
         """
         embeddings = self.language.embed(input_ids.to(self.device), visual)
         lengths = None if attention_mask is None else visual.shape[1] + _text_lengths(attention_mask)
@@ -172,12 +172,12 @@ class CogACT(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return self.language.embed_tokens.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the vision-language part."""
+        """Dtype of the vision-language part."""
         return self.language.embed_tokens.weight.dtype
 
 
@@ -189,7 +189,7 @@ def _text_lengths(attention_mask: Tensor) -> Tensor:
 
 
 class _Stopwatch:
-    """Seconds per stage, the device's work included."""
+    """Seconds per stage, including the device's work."""
 
     def __init__(self, device: torch.device) -> None:
         self.timings_s: dict[str, float] = {}

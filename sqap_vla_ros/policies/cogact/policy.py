@@ -1,4 +1,4 @@
-"""CogACT as a policy: an observation in, an un-normalised action chunk out."""
+"""CogACT as a policy: plans an un-normalised action chunk from an observation."""
 
 from collections.abc import Callable
 
@@ -28,14 +28,14 @@ SAMPLE_INSTRUCTION = "pick up the object and put it down"
 
 
 class CogACTPolicy:
-    """The published network under one policy file.
+    """A CogACT network with the settings of one policy file.
 
     Args:
         config: The policy file.
         model: The network.
-        tokenizer: Of the instruction.
-        statistics: Of the actions.
-        metadata: What to say about it.
+        tokenizer: Tokenizer of the instruction.
+        statistics: Statistics of the actions.
+        metadata: Description of the policy, for records and reports.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CogACTPolicy:
         self._fast: FastPlans | None = None
 
     def record_graphs(self, on_progress: Callable[[str], None]) -> None:
-        """On a GPU: plan by CUDA graphs from now on, where the policy allows it."""
+        """On a GPU: plan with CUDA graphs from now on, if the policy allows it."""
         _, sampler = self._draw(0)
         if self._reuse is None and isinstance(sampler, Ddim):
             self._fast = record_fast_plans(
@@ -73,11 +73,11 @@ class CogACTPolicy:
     def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
         """Plan a chunk; the same arguments give the same bits on the same machine and number of threads.
 
-        With VLA-Cache these are the same observations since the last `reset`.
+        With VLA-Cache the result also depends on the observations since the last `reset`.
 
         Args:
             observation: What the robot sees.
-            committed: The part of the running chunk that the new one goes on from; None: it stands alone.
+            committed: The part of the running chunk that the new chunk continues; None: it is planned alone.
 
         Raises:
             ValueError: The instruction is empty, more is committed than a chunk has, or the samples are not finite.
@@ -125,7 +125,7 @@ class CogACTPolicy:
         )
 
     def reset(self) -> None:
-        """Forget the previous frame, where frames are reused; else every plan stands on its own observation alone."""
+        """Forget the previous frame if frames are reused; otherwise there is no state."""
         if self._reuse is not None:
             self._reuse.reset()
 
@@ -135,7 +135,7 @@ class CogACTPolicy:
         return self._text[1]
 
     def _draw(self, seed: int) -> tuple[torch.Tensor, Sampler]:
-        """Initial noise float32 (1, horizon, 7), and the sampler with the noise of its steps if it needs any."""
+        """Initial noise float32 (1, horizon, 7), and the sampler with the noise that its steps need."""
         head = self._model.action_head.shape
         shape = (1, head.horizon, head.action_dim)
         generator = philox(seed)
@@ -147,5 +147,5 @@ class CogACTPolicy:
 
 
 def philox(seed: int) -> np.random.Generator:
-    """The source of a plan's noise: on the CPU, so that a seed means the same noise on every device and torch build."""
+    """The generator of a plan's noise; it runs on the CPU, so that a seed means the same noise on every device."""
     return np.random.Generator(np.random.Philox(key=seed))

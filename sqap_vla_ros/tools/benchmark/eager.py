@@ -1,6 +1,6 @@
-"""The operations of the published implementation, one launch each: what the speed-ups are measured against beside ours.
+"""The operations of the published implementation, one launch each: the second reference of the speed-ups.
 
-It runs what changes no action as well: the towers' last blocks, the language model's last layer and `lm_head` for all
+It also runs what changes no action: the towers' last blocks, the language model's last layer and `lm_head` for all
 positions, and in each diffusion step the embeddings of step and condition for both halves of the guidance.
 """
 
@@ -15,10 +15,10 @@ _STEPS, _GUIDANCE = 10, 1.5  # of DDIM, and of classifier-free guidance, as publ
 
 
 class EagerReference:
-    """A float network run as the published implementation runs it; weights of what only that one has are random.
+    """Runs a float network as the published implementation does; the weights of `lm_head` are random.
 
     Args:
-        model: Not fused; the action head in float32.
+        model: A network that is not fused, with the action head in float32.
     """
 
     def __init__(self, model: CogACT) -> None:
@@ -29,13 +29,13 @@ class EagerReference:
 
     @torch.inference_mode()
     def run(self, image: Tensor, input_ids: Tensor, noise: Tensor) -> Tensor:
-        """From uint8 (1, 224, 224, 3), ids int64 (1, text) and noise (1, horizon, 7) to the samples, on the device."""
+        """Plan on the device from uint8 (1, 224, 224, 3), ids int64 (1, text) and noise (1, horizon, 7)."""
         model, language = self._model, self._model.language
         pixels = [values.to(model.dtype) for values in normalise(image)]
         features = []
         for tower, values in zip((model.vision.dino, model.vision.siglip), pixels, strict=True):
             patches = tower(values)
-            # As large as the last block, whose answer nobody asks for.
+            # Stands for the last block, which is as large and whose output is not used.
             tower.blocks[-1](patches, None)
             features.append(patches)
         hidden = language.embed(input_ids, model.projector(torch.cat(features, dim=2)))
@@ -50,7 +50,7 @@ class EagerReference:
             noise = head.forward_with_guidance(x, t, z, _GUIDANCE)
             scale, scale_noise = schedule.sqrt_recip_alphas_cumprod[i], schedule.sqrt_recipm1_alphas_cumprod[i]
             x0 = float(scale) * x - float(scale_noise) * noise
-            seen = (float(scale) * x - x0) / float(scale_noise)
+            predicted = (float(scale) * x - x0) / float(scale_noise)
             before = float(schedule.alphas_cumprod_prev[i])
-            x = before**0.5 * x0 + (1 - before) ** 0.5 * seen
+            x = before**0.5 * x0 + (1 - before) ** 0.5 * predicted
         return x

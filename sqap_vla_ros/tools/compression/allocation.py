@@ -19,12 +19,12 @@ WIDTHS = (16, 8, 4, 2, 0)
 
 
 class AllocationError(ValueError):
-    """Costs that bits cannot be allocated by; the message says why, and what to do."""
+    """Costs by which bits cannot be allocated; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class ChannelCosts:
-    """What rounding the output channels of one linear layer costs.
+    """The cost of rounding each output channel of one linear layer.
 
     Attributes:
         costs: float32 (rows, 5), of each row at each of `WIDTHS`: mean squared change of the action chunk.
@@ -36,7 +36,7 @@ class ChannelCosts:
 
 
 def allocate_layers(layers: Mapping[str, ChannelCosts], target_bits: float) -> dict[str, Tensor]:
-    """Bits of each output channel, uint8 (rows,) by linear layer; arguments as `allocate`."""
+    """Allocate the bits of each output channel, uint8 (rows,) by linear layer; arguments as in `allocate`."""
     rows = [len(layer.costs) for layer in layers.values()]
     costs = torch.cat([layer.costs for layer in layers.values()]).double().numpy(force=True)
     weights = np.repeat([layer.columns for layer in layers.values()], rows)
@@ -45,15 +45,15 @@ def allocate_layers(layers: Mapping[str, ChannelCosts], target_bits: float) -> d
 
 
 def allocate(costs: NDArray[np.float64], weights: NDArray[np.int64], target_bits: float) -> NDArray[np.uint8]:
-    """Bits of each channel.
+    """Allocate the bits of each channel.
 
     Args:
-        costs: (channels, 5), at each of `WIDTHS`. One that is below that of a wider width counts as much as that.
-        weights: (channels,), how many weights a channel has.
-        target_bits: Mean bits per weight, at most; less by no more than the last channel that was lowered saves.
+        costs: (channels, 5), at each of `WIDTHS`. A cost below that of a larger width counts as much as that.
+        weights: (channels,), number of weights in a channel.
+        target_bits: Largest mean of bits per weight. The mean falls below it by at most what the last step saves.
 
     Returns:
-        (channels,), each one of `WIDTHS`.
+        uint8 (channels,), each one of `WIDTHS`.
 
     Raises:
         AllocationError: A cost is NaN or infinite.
@@ -81,7 +81,7 @@ def allocate(costs: NDArray[np.float64], weights: NDArray[np.int64], target_bits
 def _hull_steps(
     costs: NDArray[np.float64], weights: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Steps from corner to corner of each channel's hull, (channels, 4) each, in order.
+    """Compute the steps from corner to corner of each channel's hull, (channels, 4) each, in order.
 
     Returns:
         Which width a step ends at; its cost per bit saved, infinite where there is no further step; and the bits that
@@ -97,7 +97,7 @@ def _hull_steps(
         with np.errstate(divide="ignore", invalid="ignore"):
             slopes = (costs - costs[channels, at][:, None]) / (lower * weights[:, None])
         slopes[lower <= 0] = np.inf
-        # The furthest of equals, as their corners are on one line.
+        # Of equal slopes the furthest, because their corners are on one line.
         to = len(WIDTHS) - 1 - np.argmin(slopes[:, ::-1], axis=1)
         # Rounding may let equal prices fall.
         price = np.maximum(price, slopes[channels, to])

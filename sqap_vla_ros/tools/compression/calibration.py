@@ -1,7 +1,7 @@
-"""Calibration frames: what the policy will see, from bags, folders of pictures or the simulator.
+"""Calibration frames: images like those that the policy will see, from bags, folders of images or the simulator.
 
-Frames are spread evenly over each source, because neighbours in a recording say the same twice. Only those that are
-chosen are decoded and kept.
+Frames are spread evenly over each source, because neighbours in a recording are nearly the same. Only the chosen frames
+are decoded.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.perception.images import ImageError, decode, decode_picture
 
 Candidate = tuple[Callable[[], NDArray[np.uint8]], str]
-"""A frame that might be taken: what decodes its image, or raises ImageError, and the instruction."""
+"""A frame that may be chosen: a function that decodes its image or raises ImageError, and the instruction."""
 
 _SIMULATOR = "libero"
 _SUITE = "libero_object"  # the simulated cell's
@@ -31,7 +31,7 @@ _GOLDEN_RATIO = 0.6180339887  # its multiples fill an interval evenly, however m
 
 
 class CalibrationError(ValueError):
-    """A source that gives no calibration frames; the message says why, and what to do."""
+    """A source without usable calibration frames; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class CalibrationFrame:
 
     Attributes:
         image: uint8 (height, width, 3), RGB.
-        instruction: What to do, in plain words; never empty.
+        instruction: Task in plain words; never empty.
     """
 
     image: NDArray[np.uint8]
@@ -52,9 +52,9 @@ class CalibrationFrames:
     """The frames of one calibration.
 
     Attributes:
-        sources: Where they come from, as they were named.
-        frames: In the order of the sources.
-        notes: In words, where they are not what was asked for.
+        sources: Sources as the user named them.
+        frames: Frames in the order of the sources.
+        notes: Sentences about what differs from what was asked for.
     """
 
     sources: tuple[str, ...]
@@ -78,9 +78,9 @@ def read_frames(sources: Sequence[str], count: int, instruction: str = "", image
         sources: Each a rosbag2 directory, a bare `.mcap` or `.db3` file, a folder of pictures (png or jpg), a folder of
             demonstrations (at all stages of their tasks), `libero` or `libero:SUITE` (initial states of a LIBERO
             suite's tasks); the latter two come with the tasks' instructions.
-        count: How many in all; a source that has fewer than its share gives what it has, and a note says so.
-        instruction: What the policy is told, for bags and folders; empty: what the bag's instruction topic says.
-        image_topic: Of bags with several cameras; empty: the default topic, or the only one.
+        count: Number of frames in all. A source with fewer than its share gives all that it has, and a note says so.
+        instruction: Instruction for bags and folders; empty: the one on the bag's instruction topic.
+        image_topic: Image topic of bags with several cameras; empty: the default topic, or the only one.
 
     Raises:
         CalibrationError: A source does not exist, has no usable image, or there is no instruction for it.
@@ -88,7 +88,7 @@ def read_frames(sources: Sequence[str], count: int, instruction: str = "", image
     """
     if not sources:
         raise CalibrationError(
-            "no frames to look at; name a bag, a folder of pictures or demonstrations, or 'libero' (compress: "
+            "no calibration frames; name a bag, a folder of pictures or demonstrations, or 'libero' (compress: "
             "--calibration, fidelity: --frames-from)"
         )
     if count < len(sources):

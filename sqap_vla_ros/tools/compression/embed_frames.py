@@ -1,4 +1,4 @@
-"""Calibration frames as the language model gets them."""
+"""Calibration frames as embeddings, the input of the language model."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from sqap_vla_ros.vlm.tokenizer import load_tokenizer
 def embed_frames(
     directory: Path, manifest: Manifest, frames: CalibrationFrames, device: torch.device | str
 ) -> list[Tensor]:
-    """Embeddings of the whole sequence of each frame, by the parts that are compressed already.
+    """Embed the whole sequence of each frame, with the parts that are compressed already.
 
     Args:
-        directory: A compression of which towers, projector and embeddings are done.
-        manifest: What it holds.
+        directory: A compression whose towers, projector and embeddings are done.
+        manifest: Its manifest.
         frames: Images and instructions.
-        device: Where to compute.
+        device: Where embeddings are computed.
 
     Returns:
         float32 (1, positions, width) each, in the basis of the residual stream.

@@ -1,10 +1,10 @@
-"""How close quantised models stay to the float one: cognition feature, actions, and attention to the image.
+"""Compare quantised models with the float one.
 
-All are asked the same frames with the same noise, and none drops tokens while it is asked, so that what differs is the
-arithmetic alone. Which tokens each would have kept is compared beside that.
+All models are asked about the same frames with the same noise, and none drops tokens, so only the arithmetic differs.
+The tokens that each would have kept are compared as well.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from sqap_vla_ros.config.pruning import SqapConfig
-from sqap_vla_ros.perception.patches import ring_tokens
 from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.policy import philox
 from sqap_vla_ros.policies.cogact.store import Manifest, read_manifest
+from sqap_vla_ros.tools.compression.agreement import Answer, Fidelity, compare, kept_overlap, middle_ring, topk_overlaps
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames
 from sqap_vla_ros.vlm.checkpoint import Checkpoint
-from sqap_vla_ros.vlm.preprocessing import model_image_affine
 from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
-from sqap_vla_ros.vlm.pruning.sqap import select_tokens
 from sqap_vla_ros.vlm.tokenizer import PromptTokenizer, load_tokenizer
 
-TOP_K = (8, 16, 32, 64)
 _LANGUAGE = "llm.model.layers."
 
 
@@ -35,54 +32,16 @@ class FidelityError(ValueError):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a network says to one frame with all visual tokens.
-
-    Attributes:
-        cognition: float32 (width,), the cognition feature.
-        actions: float32 (horizon, 7), the sampler's output.
-        scores: float32 (visual,), attention of the last position to the visual tokens, mean over heads, in the layer
-            before the pruning.
-    """
-
-    cognition: NDArray[np.float32]
-    actions: NDArray[np.float32]
-    scores: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """One quantised model beside the float one; means over frames.
-
-    Attributes:
-        name: Of the recipe, or of the directory where several have the same recipe.
-        cognition_error: ‖difference‖ / ‖float‖ of the cognition feature.
-        action_error: Likewise of the sampler's whole output, same noise.
-        topk_overlap: Share of the k visual tokens with the highest scores that both agree on, by k.
-        kept_overlap: Share of the tokens that SQAP-VLA keeps, with the same ring, that both agree on.
-        layer_errors: ‖difference‖ / ‖float‖ that rounding the weight alone makes in each linear layer's output on the
-            calibration frames, by the layer's name in the language model; empty when there were none.
-    """
-
-    name: str
-    cognition_error: float
-    action_error: float
-    topk_overlap: Mapping[int, float]
-    kept_overlap: float
-    layer_errors: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class FidelityReport:
-    """Several quantised models beside the same float one.
+    """Several quantised models compared with the same float one.
 
     Attributes:
         sources: Where the frames come from.
-        frames: How many.
-        models: In the order given.
-        shuffled_topk_overlap: What `topk_overlap` is when scores say nothing: the float model's, each frame shuffled.
-        shuffled_kept_overlap: Likewise `kept_overlap`, of which ring and spread alone are a large share.
-        notes: In words, what must be known to read the figures.
+        frames: Number of frames.
+        models: The models in the order given.
+        shuffled_topk_overlap: `topk_overlap` of meaningless scores: the float model's, shuffled in each frame.
+        shuffled_kept_overlap: `kept_overlap` of these scores. Ring and spread alone are a large share of it.
+        notes: Sentences about what must be known to read the figures.
     """
 
     sources: tuple[str, ...]
@@ -101,18 +60,18 @@ def report(
     tokenizer: Path | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-    on_progress: Callable[[str], None] = lambda words: None,
+    on_progress: Callable[[str], None] = lambda line: None,
 ) -> FidelityReport:
-    """Ask the float model and then each compressed one; a single one is in memory at a time.
+    """Ask the float model and then each compressed one; a single model is in memory at a time.
 
     Args:
-        checkpoint: The original.
+        checkpoint: The original checkpoint.
         compressed: Directories that were compressed from it.
-        frames: What to ask; others than those of the calibration.
-        tokenizer: Directory of the Llama-2 tokenizer; None: beside the checkpoint.
+        frames: Frames to ask about, other than those of the calibration.
+        tokenizer: Directory of the Llama-2 tokenizer; None: the checkpoint's directory.
         dtype: Number format of what is not quantised.
         device: Where the models run.
-        on_progress: Told in words what is going on.
+        on_progress: Called with a line about what begins.
 
     Raises:
         FidelityError: The first is compressed, there is nothing to compare, or one was made from other weights.
@@ -139,7 +98,7 @@ def report(
         on_progress(f"asking {name}")
         answers = ask(load_compressed(path, manifest, dtype=dtype, device=device), prompts, frames.frames, pruning)
         models.append(compare(name, reference, answers, frames.frames, pruning, layer_errors(manifest)))
-    rings = [_middle_ring(frame, pruning) for frame in frames.frames]
+    rings = [middle_ring(frame, pruning) for frame in frames.frames]
     shuffled = [philox(index).permutation(answer.scores) for index, answer in enumerate(reference)]
     scores = [answer.scores for answer in reference]
     return FidelityReport(
@@ -155,13 +114,13 @@ def report(
 def ask(
     model: CogACT, tokenizer: PromptTokenizer, frames: Sequence[CalibrationFrame], pruning: SqapConfig
 ) -> list[Answer]:
-    """Answers to all frames; the noise depends on a frame's place alone.
+    """Return a model's answers to all frames; the noise depends only on a frame's place.
 
     Args:
-        model: Float or quantised.
-        tokenizer: Of the instructions.
+        model: The float or a quantised model.
+        tokenizer: Tokenizer of the instructions.
         frames: Images and instructions.
-        pruning: Says at which layer tokens would leave.
+        pruning: Its layer is the one before which tokens would be dropped.
     """
     head = model.action_head.shape
     answers = []
@@ -179,68 +138,8 @@ def ask(
     return answers
 
 
-def compare(
-    name: str,
-    reference: Sequence[Answer],
-    answers: Sequence[Answer],
-    frames: Sequence[CalibrationFrame],
-    pruning: SqapConfig,
-    errors: Mapping[str, float],
-) -> Fidelity:
-    """Compare a quantised model's answers with the float one's.
-
-    Args:
-        name: Of the quantised model.
-        reference: The float model's answers.
-        answers: Those of the quantised one, to the same frames.
-        frames: Which these were. They do not say where the tool is: the ring is put around the middle of the image.
-        pruning: Which tokens would be kept.
-        errors: Of its layers, see `layer_errors`.
-    """
-    pairs = list(zip(reference, answers, strict=True))
-    scores, theirs = [one.scores for one, _ in pairs], [other.scores for _, other in pairs]
-    return Fidelity(
-        name=name,
-        cognition_error=_mean(relative_error(one.cognition, other.cognition) for one, other in pairs),
-        action_error=_mean(relative_error(one.actions, other.actions) for one, other in pairs),
-        topk_overlap=topk_overlaps(scores, theirs),
-        kept_overlap=kept_overlap(scores, theirs, [_middle_ring(frame, pruning) for frame in frames], pruning),
-        layer_errors=errors,
-    )
-
-
-def relative_error(exact: NDArray[np.floating], approximate: NDArray[np.floating]) -> float:
-    """‖difference‖ / ‖exact‖ over all entries."""
-    return float(np.linalg.norm(approximate - exact) / max(np.linalg.norm(exact), np.finfo(np.float32).tiny))
-
-
-def topk_overlaps(scores: Sequence[NDArray[np.floating]], others: Sequence[NDArray[np.floating]]) -> dict[int, float]:
-    """Share of the highest k that two rankings have in common, by k; equals go to the lower index, as in the pruning.
-
-    Args:
-        scores: float (n,) per frame.
-        others: Likewise.
-    """
-    orders = [[np.argsort(-row, kind="stable") for row in pair] for pair in zip(scores, others, strict=True)]
-    return {k: _mean(len(np.intersect1d(one[:k], other[:k])) / k for one, other in orders) for k in TOP_K}
-
-
-def kept_overlap(
-    scores: Sequence[NDArray[np.floating]],
-    others: Sequence[NDArray[np.floating]],
-    rings: Sequence[NDArray[np.int64]],
-    pruning: SqapConfig,
-) -> float:
-    """Share of the kept tokens that two rankings lead to alike, with the same ring per frame."""
-    shares = []
-    for one, other, ring in zip(scores, others, rings, strict=True):
-        ours, theirs = (select_tokens(row, ring, pruning.keep, pruning.top_k).indices for row in (one, other))
-        shares.append(len(np.intersect1d(ours, theirs)) / pruning.keep)
-    return _mean(shares)
-
-
 def layer_errors(manifest: Manifest) -> dict[str, float]:
-    """What rounding each weight of the language model does to its layer's output, as compression measured it."""
+    """Return the relative output errors of the language model's linear layers, as compression measured them."""
     return {
         name.removeprefix(_LANGUAGE): entry.output_error
         for name, entry in manifest.linears.items()
@@ -250,12 +149,6 @@ def layer_errors(manifest: Manifest) -> dict[str, float]:
 
 def _keep_all(evidence: SelectionInputs) -> NDArray[np.int64]:
     return np.arange(evidence.visual_tokens)
-
-
-def _middle_ring(frame: CalibrationFrame, pruning: SqapConfig) -> NDArray[np.int64]:
-    height, width, _ = frame.image.shape
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    return ring_tokens(middle, model_image_affine(width, height), pruning.ring_radius)
 
 
 def _check_origin(checkpoint: Checkpoint, path: Path, manifest: Manifest) -> None:
@@ -275,7 +168,3 @@ def _notes(frames: CalibrationFrames, manifests: Mapping[Path, Manifest]) -> tup
         if calibration is not None and calibration.sha256 == frames.sha256:
             notes.append(f"{path}: was calibrated on these very frames; give others for an honest comparison")
     return tuple(notes)
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))

@@ -1,4 +1,4 @@
-"""A fidelity report to read: as a table, as JSON, as a picture."""
+"""A fidelity report as a table, as JSON and as a plot."""
 
 import json
 import re
@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from sqap_vla_ros.tools.compression.fidelity import TOP_K, FidelityReport
+from sqap_vla_ros.tools.compression.agreement import TOP_K
+from sqap_vla_ros.tools.compression.fidelity import FidelityReport
 
 SHUFFLED = "shuffled scores"
 
 
 def fidelity_table(report: FidelityReport) -> Table:
-    """One row per model, and one for scores that say nothing; as wide as a terminal of 80 columns."""
-    title = f"against float, {report.frames} frames of {', '.join(report.sources)}"
+    """Make a table with one row per model and one for shuffled scores; it fits a terminal of 80 columns."""
+    title = f"compared with float, {report.frames} frames of {', '.join(report.sources)}"
     caption = "top and kept: visual tokens in common [%]"
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("\nrecipe", min_width=16, overflow="fold")
@@ -35,12 +36,12 @@ def fidelity_table(report: FidelityReport) -> Table:
 
 
 def write_json(report: FidelityReport, path: Path) -> None:
-    """All figures, and the error of each layer."""
+    """Write all figures and the error of each layer."""
     path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
 
 
 def write_plot(report: FidelityReport, path: Path) -> None:
-    """Errors of what comes out, overlaps of what is looked at, and errors of the layers, side by side (PNG)."""
+    """Draw errors of the outputs, overlaps of the attention, and errors of the layers, side by side (PNG)."""
     figure = Figure(figsize=(14, 3.6), layout="constrained")
     outputs, overlaps, layers = figure.subplots(1, 3)
     names = [model.name for model in report.models]

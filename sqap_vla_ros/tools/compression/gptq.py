@@ -22,18 +22,18 @@ _STRIP = 1024  # columns of H per matrix product that accumulates it
 
 
 class RoundingError(ValueError):
-    """Layer inputs that a weight cannot be rounded on; the message says why, and what to do."""
+    """Layer inputs on which a weight cannot be rounded; the message says why, and what to do."""
 
 
 class InputStatistics:
-    """What calibration remembers of a layer's inputs x: H = Σ xᵀx, and each channel's largest magnitude.
+    """Sums over a layer's inputs x: H = Σ xᵀx, and each channel's largest magnitude.
 
     Args:
-        channels: Inputs of the layer.
-        device: Where to accumulate.
+        channels: Input channels of the layer.
+        device: Where the sums are accumulated.
 
     Attributes:
-        tokens: How many inputs were seen.
+        tokens: Number of inputs.
         absmax: float32 (channels,).
     """
 
@@ -43,7 +43,7 @@ class InputStatistics:
         self._sum = torch.zeros(channels, channels, device=device)
 
     def add(self, inputs: Tensor) -> None:
-        """Take a batch of inputs, float (..., channels)."""
+        """Add a batch of inputs, float (..., channels)."""
         rows = inputs.detach().reshape(-1, inputs.shape[-1]).float()
         self.tokens += len(rows)
         torch.maximum(self.absmax, rows.abs().amax(0), out=self.absmax)
@@ -54,23 +54,23 @@ class InputStatistics:
 
     @property
     def hessian(self) -> Tensor:
-        """H, float32 (channels, channels); not a copy: it is good until the next `add`."""
+        """H, float32 (channels, channels). It is not a copy, and is valid until the next `add`."""
         for stop in range(_STRIP, len(self._sum), _STRIP):
             self._sum[stop - _STRIP : stop, stop:] = self._sum[stop:, stop - _STRIP : stop].T
         return self._sum
 
 
 def gptq(weight: Tensor, hessian: Tensor, scales: Tensor, bits: int) -> Tensor:
-    """Codes of a weight, rounded to change the output on the calibration inputs least.
+    """Round a weight so that the output on the calibration inputs changes least.
 
     Args:
         weight: float32 (rows, columns), the layer's outputs by its inputs.
-        hessian: float32 (columns, columns), H = XᵀX of the layer's inputs, times any factor.
+        hessian: float32 (columns, columns), H = XᵀX of the layer's inputs, up to a factor.
         scales: float32 (rows, 1).
-        bits: Of the codes.
+        bits: Bits of a code.
 
     Returns:
-        int8 (rows, columns).
+        The codes, int8 (rows, columns).
 
     Raises:
         RoundingError: H is zero or not finite, or not positive semidefinite.
@@ -99,7 +99,7 @@ def gptq(weight: Tensor, hessian: Tensor, scales: Tensor, bits: int) -> Tensor:
 def _unit_factor(hessian: Tensor, order: Tensor) -> Tensor:
     """U with each row divided by its diagonal entry, where UᵀU is the damped H in the order given.
 
-    A channel that never carried anything has zeros beside its damping: it takes up no error and passes none on.
+    A channel whose inputs are all zero has only its damping: it takes up no error and passes none on.
     """
     mean_power = hessian.diagonal().mean()
     if not (torch.isfinite(mean_power) and mean_power > 0):

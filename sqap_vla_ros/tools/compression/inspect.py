@@ -1,4 +1,4 @@
-"""What a compressed checkpoint holds, as tables to read."""
+"""Tables of what a compressed checkpoint holds."""
 
 import re
 from collections import defaultdict
@@ -38,7 +38,7 @@ def layer_table(manifest: Manifest) -> Table:
 
 
 def summary_table(directory: Path, manifest: Manifest) -> Table:
-    """Recipe, origin, sizes, and the mean error by kind of layer."""
+    """Make a table of recipe, origin and sizes, and of the mean error by kind of layer."""
     identity = manifest.identity
     table = Table(title=str(directory), show_header=False)
     table.add_row("recipe", identity.recipe.name)
@@ -61,10 +61,10 @@ def summary_table(directory: Path, manifest: Manifest) -> Table:
 
 
 def verify(directory: Path, manifest: Manifest) -> None:
-    """Compare all files with the hashes that were written.
+    """Compare all files with their recorded hashes.
 
     Raises:
-        CheckpointError: A file is missing or another one.
+        CheckpointError: A file is missing or has changed.
     """
     check_companions(directory, manifest.identity)
     for name, entry in manifest.files.items():

@@ -1,6 +1,6 @@
 """The calibration frames on their way through the language model, one decoder layer at a time.
 
-Each layer is calibrated on what the layers before it, quantised already, make of the frames.
+Each layer is calibrated on the outputs of the layers before it, which are quantised already.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from sqap_vla_ros.vlm.language import LanguageShape
 from sqap_vla_ros.vlm.layers import DecoderLayer, run_layers
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
 
-# Inputs that are kept of each frame, to choose the clip of activations on.
+# Inputs per frame on which the clip of activations is chosen.
 _SAMPLES_PER_FRAME = 32
 
 
@@ -23,8 +23,8 @@ class LayerCalibration:
     """Hidden states of all frames in front of the next layer.
 
     Args:
-        embeddings: float32 (1, positions, width) of each frame, in the basis that the layers work in.
-        shape: Of the language model.
+        embeddings: float32 (1, positions, width) of each frame, in the basis of the residual stream.
+        shape: Sizes of the language model.
     """
 
     def __init__(self, embeddings: Sequence[Tensor], shape: LanguageShape) -> None:
@@ -33,7 +33,7 @@ class LayerCalibration:
         self._dtype = _fast_dtype(self._hidden[0].device)
 
     def largest_inputs(self, prepared: PreparedLayer) -> dict[str, Tensor]:
-        """Largest magnitude of each channel, float32 (columns,), of the input of each linear layer as it comes."""
+        """Return the largest magnitude of each input channel, float32 (columns,), before rotation, by linear layer."""
         largest: dict[str, Tensor] = {}
 
         def observe(name: str, values: Tensor, rotated: Tensor) -> None:
@@ -44,7 +44,7 @@ class LayerCalibration:
         return {name: largest[leader] for name, leader in leaders(prepared).items()}
 
     def inputs(self, prepared: PreparedLayer) -> dict[str, SeenInputs]:
-        """What each linear layer sees, after its rotation."""
+        """Return statistics and samples of each linear layer's inputs, after their rotation."""
         statistics: dict[str, InputStatistics] = {}
         samples: dict[str, list[Tensor]] = {}
 
@@ -61,7 +61,7 @@ class LayerCalibration:
         return {name: seen[leader] for name, leader in leaders(prepared).items()}
 
     def advance(self, layer: DecoderLayer) -> None:
-        """Send the frames through a finished layer."""
+        """Run the frames through a finished layer."""
         self._hidden = self._run(layer)
 
     def _run(self, layer: DecoderLayer) -> list[Tensor]:
@@ -69,7 +69,7 @@ class LayerCalibration:
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:
-    """Number format of the quickest products; bfloat16 is far more exact than what the inputs are rounded to."""
+    """Return the number format of the fastest products; bfloat16 is far more exact than the rounded inputs."""
     # torch has no public name for these.
     fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32

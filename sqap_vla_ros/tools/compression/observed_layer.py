@@ -1,4 +1,4 @@
-"""A prepared decoder layer in float that shows the inputs of its linear layers, for calibration."""
+"""A prepared decoder layer in float whose inputs are observed, for calibration."""
 
 from collections.abc import Callable
 
@@ -12,15 +12,15 @@ from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT, ATTENTION_OUTPUT, MLP
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
 
 Observer = Callable[[str, Tensor, Tensor], None]
-"""Told of each input: name of the linear layer, the input (tokens, columns) as it comes, and rotated."""
+"""Called with each input: name of the linear layer, the input (tokens, columns) before rotation, and rotated."""
 
 
 class ObservedLayer:
     """A `layers.DecoderLayer` with prepared weights.
 
     Args:
-        prepared: The layer.
-        observe: Called for each linear layer that has an input of its own; those that share one follow its first.
+        prepared: The prepared layer.
+        observe: Called for each linear layer with an input of its own, and for the first of those that share an input.
         dtype: Number format of the products.
     """
 
@@ -60,7 +60,7 @@ class ObservedLayer:
 
 
 def leaders(prepared: PreparedLayer) -> dict[str, str]:
-    """For each linear layer the one whose input is observed for it."""
+    """Map each linear layer to the one whose input is observed in its place."""
     first: dict[str, str] = {}
     for names in (ATTENTION_INPUT, (ATTENTION_OUTPUT,), MLP_INPUT, (MLP_OUTPUT,)):
         by_block: dict[int, str] = {}

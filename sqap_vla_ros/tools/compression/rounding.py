@@ -1,4 +1,4 @@
-"""The linear layers of one prepared decoder layer, rounded."""
+"""Rounds the linear layers of one prepared decoder layer."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from sqap_vla_ros.vlm.lowbit.store import LinearEntry, describe
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
 from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, mixed_weight, weight_from_codes
 
-# Layers before the one that tokens leave at: their queries and keys decide which.
+# Layers before the one in front of which tokens are dropped: their queries and keys decide which are dropped.
 SCORING_LAYERS = 2
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6)
 
 
 @dataclass(frozen=True)
 class SeenInputs:
-    """What calibration saw of the input of a linear layer, after its rotation.
+    """Calibration's record of the inputs of a linear layer, after their rotation.
 
     Attributes:
         statistics: Second moments and largest magnitudes.
-        samples: float32 (n, columns), some of the inputs.
+        samples: float32 (n, columns), a sample of the inputs.
     """
 
     statistics: InputStatistics
@@ -46,8 +46,8 @@ def round_linear(
         name: Published name within the decoder layer.
         layer: Index of the decoder layer.
         prepared: Its weights.
-        recipe: How to round.
-        seen: Of the calibration; None: round to nearest, with the recipe's clip.
+        recipe: How the layer is rounded.
+        seen: Its inputs in calibration; None: round to nearest, with the recipe's clip.
         channel_bits: uint8 (rows,), bits of each output channel; None: the recipe's for all.
     """
     weight = prepared.weights[name]
@@ -80,7 +80,7 @@ def _input_format(
     activations = recipe.activations
     decides = layer < SCORING_LAYERS and name in ATTENTION_INPUT[:2]
     bits = (activations.scoring_bits if decides else None) or activations.bits
-    # The recipe's clip is for its own bits: what four bits gain by it, eight would lose.
+    # The recipe's clip is for its own number of bits: with eight bits it would lose what it gains with four.
     clip = activations.clip if prepared.rotated[name] and bits == activations.bits else 1.0
     input_format = InputFormat(bits, prepared.blocks[name], clip, activations.granularity)
     if seen is None or bits == 8 or not activations.clip_search or activations.granularity == "channel":
@@ -95,7 +95,7 @@ def _rounding_error(samples: Tensor, input_format: InputFormat) -> float:
 
 
 def _output_error(linear: StoredLinear, exact: Tensor, hessian: Tensor) -> float:
-    """Relative error of the outputs on the inputs X that made H = XᵀX: ‖ΔW X‖ / ‖W X‖."""
+    """Relative error of the outputs, ‖X ΔWᵀ‖ / ‖X Wᵀ‖, on the inputs X of H = XᵀX."""
     error = linear.weight.dequantised()
     if linear.divisor is not None:
         error /= linear.divisor

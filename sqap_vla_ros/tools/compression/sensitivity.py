@@ -9,10 +9,10 @@ one matrix product per frame and width, for all channels at once.
 One decoder layer is in memory at a time: on the way up only the residual stream in front of each is kept, on the way
 down each is read and run once more, with gradients. Activations are not rounded here.
 
-The paper goes on to measure the true change for channels near the boundary of the allocation. That is left out: each
-measurement is a run of the model, the estimates rank channels as measured changes do (rank correlation 0.97 and more on
-small random models; the tests show it on a sample), and with all channels measured the actions did not err consistently
-less than with these estimates.
+The paper goes on to measure the true change for channels near the boundary of the allocation. That step is left out,
+because each measurement is a run of the model. The estimates rank channels as measured changes do (rank correlation
+0.97 and more on small random models; the tests show it on a sample). With all channels measured, the actions were not
+consistently more exact than with these estimates.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,11 +31,11 @@ from sqap_vla_ros.vlm.layers import run_layers
 from sqap_vla_ros.vlm.lowbit.integers import absmax_scales, quantise
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
 
-# Vectors of random signs per frame, at the price of a backward pass each. The mean over n of them errs by √(2/n) at
+# Vectors of random signs per frame; each costs a backward pass. The relative error of the mean over n is √(2/n) at
 # most, 12 % with 32 frames; from one width to the next a sensitivity grows about fifty-fold.
 PROBES = 4
-# Frames whose gradients inside a layer are in memory together, so that rounding its weights costs little beside the
-# products; with CogACT-Base 0.2 GiB each.
+# Frames whose gradients inside a layer are in memory together, so that rounding its weights costs little compared with
+# the products; with CogACT-Base 0.2 GiB each.
 _TOGETHER = 4
 # Number format of the residual streams between the two passes: 2.2 GiB for 32 frames of CogACT-Base.
 _KEPT = torch.bfloat16
@@ -55,14 +55,14 @@ def action_sensitivities(
 
     Args:
         read_layer: Prepares a decoder layer, by its index; called twice for each.
-        gain: float32 (width,), of the final norm.
+        gain: float32 (width,), gain of the final norm.
         head: The action head, float32.
-        embeddings: float32 (1, positions, width), of each frame.
-        shape: Of the language model.
+        embeddings: float32 (1, positions, width) of each frame.
+        shape: Sizes of the language model.
         on_layer: Called before each of the 2 · depth layers is read.
 
     Returns:
-        By index of the decoder layer and published name within it.
+        Costs by index of the decoder layer and published name of the linear layer in it.
     """
     kept, answers = _ascend(read_layer, embeddings, shape, on_layer)
     signs = torch.Generator().manual_seed(_SIGNS_SEED)
@@ -79,7 +79,7 @@ def action_sensitivities(
 
 
 def frame_noises(frames: int, head: ActionHead) -> Tensor:
-    """The sampler's initial noise of each frame, float32 (frames, horizon, action_dim): always the same."""
+    """Draw the sampler's initial noise of each frame, float32 (frames, horizon, action_dim). It is always the same."""
     generator = torch.Generator().manual_seed(_NOISE_SEED)
     return torch.randn(frames, head.shape.horizon, head.shape.action_dim, generator=generator)
 
@@ -91,7 +91,7 @@ def _ascend(
     shape: LanguageShape,
     on_layer: Callable[[], None],
 ) -> tuple[list[list[Tensor]], list[Tensor]]:
-    """The residual stream of each frame in front of each layer, and behind the last."""
+    """Return the residual stream of each frame in front of each layer, and behind the last one."""
     hidden = list(embeddings)
     kept = []
     for index in range(shape.depth):
@@ -108,7 +108,7 @@ def _run_all(layer: ObservedLayer, frames: list[Tensor], shape: LanguageShape) -
 def _action_gradients(
     head: ActionHead, gain: Tensor, hidden: Tensor, noise: Tensor, signs: torch.Generator
 ) -> list[Tensor]:
-    """Of uᵀA for each probe, with respect to the residual stream behind the last layer."""
+    """Compute the gradient of uᵀA for each probe with respect to the residual stream behind the last layer."""
     hidden = hidden.detach().requires_grad_()
     cognition = functional.rms_norm(hidden[:, -1:], hidden.shape[-1:], gain, EPSILON)
     actions = sample(Ddim(), head, noise.to(hidden.device), cognition)
@@ -123,8 +123,8 @@ class _Pass:
     Attributes:
         inputs: (tokens, columns), rotated as the weights are, by linear layers that have an input of their own.
         outputs: (tokens, rows), by linear layer.
-        deltas: (tokens, rows) for each probe, gradients with respect to the outputs.
-        onward: (1, tokens, width) for each probe, gradients with respect to the residual stream in front of the layer.
+        deltas: (tokens, rows) for each probe: gradients with respect to the outputs.
+        onward: (1, tokens, width) for each probe: gradients with respect to the residual stream in front of the layer.
     """
 
     inputs: dict[str, Tensor]
@@ -134,7 +134,7 @@ class _Pass:
 
 
 class _TracedLayer(ObservedLayer):
-    """Remembers the rotated inputs and, with their graph, the outputs (1, tokens, rows) of its linear layers."""
+    """Records the rotated inputs and, with their graph, the outputs (1, tokens, rows) of its linear layers."""
 
     def __init__(self, prepared: PreparedLayer) -> None:
         inputs: dict[str, Tensor] = {}
@@ -156,13 +156,14 @@ class _TracedLayer(ObservedLayer):
 def _descend(
     prepared: PreparedLayer, kept: list[Tensor], gradients: list[list[Tensor]], shape: LanguageShape
 ) -> dict[str, ChannelCosts]:
-    """The sensitivities of one layer.
+    """Compute the sensitivities of one layer.
 
     Args:
-        prepared: The layer.
-        kept: Residual stream of each frame in front of it.
-        gradients: Of each frame and probe, with respect to the layer's answer; replaced by those in front of the layer.
-        shape: Of the language model.
+        prepared: The prepared layer.
+        kept: Residual stream of each frame in front of the layer.
+        gradients: Gradients of each frame and probe with respect to the layer's output. They are replaced by those with
+            respect to its input.
+        shape: Sizes of the language model.
     """
     sums = {name: weight.new_zeros(len(weight), len(WIDTHS)) for name, weight in prepared.weights.items()}
     for start in range(0, len(kept), _TOGETHER):
@@ -184,7 +185,7 @@ def _descend(
 
 
 def _backward(prepared: PreparedLayer, hidden: Tensor, gradients: list[Tensor], shape: LanguageShape) -> _Pass:
-    """Run a layer, and go back through it with each probe's gradient."""
+    """Run a layer forward, and backward with each probe's gradient."""
     layer = _TracedLayer(prepared)
     hidden.requires_grad_()
     answer = run_layers([layer], hidden, shape.head_width)
@@ -201,9 +202,9 @@ def _backward(prepared: PreparedLayer, hidden: Tensor, gradients: list[Tensor], 
 
 
 def _output_changes(weight: Tensor, inputs: Tensor, outputs: Tensor) -> Iterator[Tensor]:
-    """X ΔWᵀ (tokens, rows), up to its sign, at each width below 16 bits."""
+    """Yield X ΔWᵀ (tokens, rows), up to its sign, at each width below 16 bits."""
     for bits in WIDTHS[1:-1]:
         scales = absmax_scales(weight, bits)
         yield functional.linear(inputs, (quantise(weight, scales, bits) * scales).sub_(weight))
-    # Without the row its output is gone.
+    # At 0 bits the row is zero, and so is its output.
     yield outputs

@@ -123,15 +123,15 @@ class Evidence:
         images: Times of the images.
         formats: Number of images by (encoding or format, width, height); the size of compressed ones is 0.
         image_frames: Number of images by frame_id.
-        refused_images: Reasons why images were rejected.
+        rejected_images: Reasons why images were rejected.
         camera_infos: Number of CameraInfo messages.
         camera: Camera model of the newest CameraInfo, or the reason why it cannot be used.
         camera_info: The newest CameraInfo message.
         edges: Transforms by child frame.
-        refused_transforms: Reasons why transforms were rejected.
+        rejected_transforms: Reasons why transforms were rejected.
         observations: The newest observations that the node would have planned on.
         planned: Number of images that the node could have planned on.
-        refusals: Reasons why the node would not have planned on the others.
+        rejections: Reasons why the node would not have planned on the others.
         no_ring: Reasons why the ring would have been left out.
         tool_path: Stamps int64 (ns) and positions float64 (x, y, z in the base frame, metres) at the images.
         T_camera_base: float64 (4, 4), base in the camera's frame at the newest observation; None if unknown.
@@ -170,12 +170,12 @@ class Evidence:
         self.images = Times()
         self.formats: Counter[tuple[str, int, int]] = Counter()
         self.image_frames: Counter[str] = Counter()
-        self.refused_images = ReasonCounter()
-        self.refused_transforms = ReasonCounter()
+        self.rejected_images = ReasonCounter()
+        self.rejected_transforms = ReasonCounter()
         self.edges = {child: edge for child, edge in self.edges.items() if edge.static}
         self.observations: deque[Observation] = deque(maxlen=KEPT_OBSERVATIONS)
         self.planned = 0
-        self.refusals = ReasonCounter()
+        self.rejections = ReasonCounter()
         self.no_ring = ReasonCounter()
         self.tool_path: list[tuple[int, Array]] = []
         self.T_camera_base: Array | None = None
@@ -197,7 +197,7 @@ class Evidence:
         try:
             self._assembler.offer(message, received_ns)
         except ImageError as error:
-            self.refused_images.add(str(error))
+            self.rejected_images.add(str(error))
 
     def add_camera_info(self, message: Any) -> None:
         """Add a CameraInfo."""
@@ -213,8 +213,8 @@ class Evidence:
         """Add a TFMessage."""
         for transform in message.transforms:
             self.edges.setdefault(transform.child_frame_id.lstrip("/"), Edge()).add(transform, static, received_ns)
-        for refusal in self._assembler.add_transforms(message, static):
-            self.refused_transforms.add(refusal)
+        for sentence in self._assembler.add_transforms(message, static):
+            self.rejected_transforms.add(sentence)
 
     def add_extrinsic(self, parent: str, child: str, T_parent_child: Array) -> None:
         """Add the pose of a camera that nothing publishes, float64 (4, 4), metres."""
@@ -243,7 +243,7 @@ class Evidence:
         """Let the observation assembly take the waiting image, if it is ready; to be called after every message."""
         outcome = self._assembler.poll(now_ns)
         if isinstance(outcome, RejectedImage):
-            self.refusals.add(outcome.rejection.sentence)
+            self.rejections.add(outcome.rejection.sentence)
         elif isinstance(outcome, Observation):
             self.planned += 1
             if outcome.no_ring_reason:

@@ -18,9 +18,9 @@ def check_images(evidence: Evidence) -> list[Finding]:
         return [Finding(Level.PROBLEM, "images", f"no image on {topic}", advice)]
     findings = [_rate(evidence), _format(evidence)]
     findings += age_findings("image age", evidence.images, evidence.configuration.freshness.image, "freshness.image")
-    if evidence.refused_images.total:
-        what, count = next(iter(evidence.refused_images.most_common().items()))
-        share = evidence.refused_images.total / len(evidence.images)
+    if evidence.rejected_images.total:
+        what, count = next(iter(evidence.rejected_images.most_common().items()))
+        share = evidence.rejected_images.total / len(evidence.images)
         level = Level.PROBLEM if share > 0.5 else Level.WARNING
         words = f"{share:.0%} of the images cannot be used; {count} of them: {what}"
         findings.append(Finding(level, "images rejected", words, "set the driver to rgb8, bgr8, JPEG or PNG"))

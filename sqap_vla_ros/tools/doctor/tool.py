@@ -43,17 +43,17 @@ def check_tool(evidence: Evidence, ring_level: Level) -> list[Finding]:
 
 
 def _planning(evidence: Evidence) -> list[Finding]:
-    refused, planned = evidence.refusals, evidence.planned
-    total = refused.total + planned
+    rejected, planned = evidence.rejections, evidence.planned
+    total = rejected.total + planned
     if not total:
         return []
     what = f"{planned} of {total} images could be planned on"
-    if not refused.total:
+    if not rejected.total:
         return [Finding(Level.OK, "observations", what)]
     level = Level.PROBLEM if planned < 0.5 * total else Level.WARNING
     # At either end of a recording an image may lack its transforms.
     level = Level.OK if planned >= 0.95 * total else level
-    what += f"; the others: {next(iter(refused.most_common()))}"
+    what += f"; the others: {next(iter(rejected.most_common()))}"
     return [Finding(level, "observations", what, "" if level == Level.OK else "see the findings about TF tool")]
 
 

@@ -29,8 +29,10 @@ def check_transforms(evidence: Evidence, ring_level: Level) -> list[Finding]:
     elif len(evidence.images):
         advice = "set frames.camera to the camera's optical frame, or let the driver fill in frame_id"
         findings.append(Finding(ring_level, "TF camera", "the images have no frame_id", advice))
-    if evidence.refused_transforms.total:
-        words = "; ".join(f"{count} times: {what}" for what, count in evidence.refused_transforms.most_common().items())
+    if evidence.rejected_transforms.total:
+        words = "; ".join(
+            f"{count} times: {what}" for what, count in evidence.rejected_transforms.most_common().items()
+        )
         findings.append(Finding(Level.WARNING, "TF rejected", words, "correct the node that publishes them"))
     return findings
 

@@ -88,9 +88,9 @@ def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:
     add_row("ticks with ring", str(summary["ring_coverage"]["used"]))
     for reason, count in summary["ring_coverage"]["reasons"].items():
         add_row("  without ring", f"{count}: {reason}")
-    add_row("ticks refused", str(summary["ticks_refused"]))
+    add_row("ticks rejected", str(summary["ticks_refused"]))
     for reason, count in summary["refusals"].items():
-        add_row("  refused", f"{count}: {reason}")
+        add_row("  rejected", f"{count}: {reason}")
     for policy, stages in summary["seconds"].items():
         for stage, seconds in stages.items():
             words = f"median {seconds['p50'] * 1e3:.1f} ms, p99 {seconds['p99'] * 1e3:.1f} ms"
@@ -112,7 +112,7 @@ def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:
 
 
 def _overview_table(outcomes: Sequence[Outcome]) -> Table:
-    table = Table("bag", "planned", "refused", "with ring", "median plan [ms]", "remarks")
+    table = Table("bag", "planned", "rejected", "with ring", "median plan [ms]", "remarks")
     for outcome in outcomes:
         if (summary := outcome.summary) is None:
             table.add_row(Text(outcome.job.out.name), "", "", "", "", Text(f"failed: {outcome.error}"))

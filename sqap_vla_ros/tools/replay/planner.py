@@ -77,7 +77,7 @@ class _Planner:
             baseline = self._baseline.plan(observation, committed) if self._baseline else None
         except ValueError as error:  # samples that are not finite
             self.plan_s = 0.0
-            self._results.add_refusal(observation.stamp_ns, str(error))
+            self._results.add_rejection(observation.stamp_ns, str(error))
             return
         self.plan_s = sum(chunk.timings_s.values())
         motion = planned_motion(chunk, self._robot)
@@ -182,7 +182,7 @@ def _replay_observations(
     instruction, newest_ns = None, 0
     for tick in ticks:
         if not isinstance(tick, Observation):
-            results.add_refusal(*tick)
+            results.add_rejection(*tick)
             continue
         # Stamps go back only if the clock was set back: then, as in the node, another episode begins.
         if tick.instruction != instruction or tick.stamp_ns < newest_ns:
@@ -206,7 +206,7 @@ def _replay_recorded(
     before: deque[RecordedTick] = deque(maxlen=_OVERLAPPING)
     for tick in recorded_ticks(bag, topics, planned, on_message):
         if not isinstance(tick, RecordedTick):
-            results.add_refusal(*tick)
+            results.add_rejection(*tick)
             continue
         if tick.epoch != epoch:
             planner.reset()
@@ -226,7 +226,7 @@ def _replay_recorded(
         ):
             planner.plan(tick.observation, tick.actions, committed)
         else:
-            results.add_refusal(tick.observation.stamp_ns, "the chunk that this one continues was not recorded")
+            results.add_rejection(tick.observation.stamp_ns, "the chunk that this one continues was not recorded")
         before.append(tick)
 
 

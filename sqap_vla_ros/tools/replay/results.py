@@ -75,7 +75,7 @@ class ReplayResults:
         self._settings = dict(settings)
         self._ticks = _Table(directory / "ticks.parquet", TICKS)
         self._timings = _Table(directory / "timings.parquet", TIMINGS)
-        self._refusals = ReasonCounter()
+        self._rejections = ReasonCounter()
         self._no_tool = ReasonCounter()
         self._stages: dict[str, list[str]] = {}
         self._planned = 0
@@ -91,9 +91,9 @@ class ReplayResults:
         self._ticks.close(kind is None)
         self._timings.close(kind is None)
 
-    def add_refusal(self, stamp_ns: int, reason: str) -> None:
+    def add_rejection(self, stamp_ns: int, reason: str) -> None:
         """Add a tick on which nothing was planned."""
-        self._refusals.add(reason)
+        self._rejections.add(reason)
         self._ticks.add({"stamp_ns": stamp_ns, "refused": reason})
 
     def add_tick(
@@ -153,8 +153,8 @@ class ReplayResults:
             "baseline": self.baseline,
             "bag_damage": damage,
             "ticks_planned": self._planned,
-            "ticks_refused": self._refusals.total,
-            "refusals": self._refusals.most_common(),
+            "ticks_refused": self._rejections.total,
+            "refusals": self._rejections.most_common(),
             "ring_coverage": {
                 "in_image": with_tool,
                 "used": with_tool - self._in_image_without_ring,

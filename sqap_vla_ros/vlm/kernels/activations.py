@@ -1,7 +1,7 @@
 """Activations on the way into an integer product: norm or activation function, block Hadamard rotation, quantisation.
 
-One program holds one token's row in registers from the load to the store, so that memory is read once and written once.
-Everything between is float32, whatever the format of the input.
+One program holds the row of one token in registers from the load to the store, so that memory is read once and written
+once. All arithmetic in between is float32, for every dtype of the input.
 """
 
 from typing import Literal
@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sqap_vla_ros.vlm.kernels.launch import launch
 from sqap_vla_ros.vlm.lowbit.integers import largest_code
 
 # Channels that are rotated at a time: a longer row, or a larger block, would not fit the shared memory of every GPU.
@@ -39,15 +40,15 @@ def rotate_quantise(
     """Codes of activations, after an optional norm or activation function and an optional rotation.
 
     Equals `quantise(rotated, absmax_scales(rotated, bits, clip), bits)` with `rotated = rotate(norm(values), block)`,
-    all in float32. A row with a value that is not finite gets the scale NaN: it must not pass for a number.
+    all in float32. A row with a value that is not finite gets the scale NaN, so that it stays visible.
 
     Args:
         values: float16, bfloat16 or float32 (tokens, channels), contiguous, at most 16384 channels; for "swiglu"
             (tokens, 2 channels), the gate's channels first.
         block: Channels that are rotated together, a power of two that divides them, at most 4096; 1 for no rotation.
-        bits: Of the codes; they are stored one per byte, as the product's operands need them.
+        bits: Width of the codes; they are stored one per byte, as the product needs them.
         clip: Share of a token's largest magnitude that is still represented.
-        epsilon: Of a norm before the rotation; None for no norm.
+        epsilon: Epsilon of a norm before the rotation; None: no norm.
         gain: (channels,), the norm's weight; None where it is folded into the layers after it.
         shift: (channels,), a LayerNorm's bias; None: the norm is an RMSNorm.
         function: Exact GELU, or SiLU of the gate times the other half; None: neither.
@@ -56,7 +57,7 @@ def rotate_quantise(
         int8 (tokens, channels) and the scales, float32 (tokens, 1).
 
     Raises:
-        ValueError: A shape, layout or block that the kernel cannot run.
+        ValueError: The kernel cannot run a shape, a layout or the block.
     """
     tokens, channels = values.shape
     if function == "swiglu":
@@ -79,32 +80,33 @@ def rotate_quantise(
     if shift is not None and (gain is None or shift.shape != (channels,) or function is not None):
         raise ValueError(
             f"shift of shape {tuple(shift.shape)} for {channels} channels: expected that of a LayerNorm, one per "
-            "channel, beside its gain, and no activation function"
+            "channel, together with its gain, and no activation function"
         )
     codes = torch.empty(tokens, channels, dtype=torch.int8, device=values.device)
     scales = torch.empty(tokens, 1, dtype=torch.float32, device=values.device)
     limit = largest_code(bits)
     part = min(max(triton.next_power_of_2(channels), _SMALLEST_PART), _LARGEST_PART)
-    with torch.cuda.device_of(values):
-        rotate_quantise_kernel[(tokens,)](
-            values,
-            gain,
-            shift,
-            codes,
-            scales,
-            channels,
-            clip / limit,
-            0.0 if epsilon is None else epsilon,
-            limit=limit,
-            has_norm=epsilon is not None,
-            has_gain=gain is not None,
-            has_shift=shift is not None,
-            function=function or "",
-            block_log2=block.bit_length() - 1,
-            part=part,
-            parts=triton.cdiv(channels, part),
-            num_warps=8,
-        )
+    launch(
+        rotate_quantise_kernel,
+        (tokens,),
+        values,
+        gain,
+        shift,
+        codes,
+        scales,
+        channels,
+        clip / limit,
+        0.0 if epsilon is None else epsilon,
+        limit=limit,
+        has_norm=epsilon is not None,
+        has_gain=gain is not None,
+        has_shift=shift is not None,
+        function=function or "",
+        block_log2=block.bit_length() - 1,
+        part=part,
+        parts=triton.cdiv(channels, part),
+        num_warps=8,
+    )
     return codes, scales
 
 
@@ -156,7 +158,7 @@ def rotate_quantise_kernel(
     not_finite = 0.0
     for index in tl.static_range(parts):
         largest = tl.maximum(largest, tl.max(tl.abs(row[index])))
-        # A maximum passes over NaN; a sum does not.
+        # A maximum ignores NaN; a sum does not.
         not_finite += tl.sum(row[index] * 0.0)
     scale = tl.maximum(largest * share, _TINY) + not_finite
     for index in tl.static_range(parts):

@@ -1,13 +1,15 @@
-"""A linear layer for few tokens, with what surrounds it in the same launch: the action head's 34, a hundred times.
+"""A linear layer for few tokens with norm, activation and residual in one launch, for the action head's 34 tokens.
 
 With so few tokens a launch costs more than its arithmetic. A program takes all tokens and a few outputs, so that the
-weights, all that counts, are read once by as many programs as possible; each program computes the norms anew.
+weights, which take the time, are read once by as many programs as possible. Each program computes the norms again.
 """
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from sqap_vla_ros.vlm.kernels.launch import contiguous, launch
 
 _TILE_TOKENS, _TILE_OUTPUTS, _TILE_CHANNELS = 64, 16, 128
 
@@ -27,7 +29,7 @@ def few_rows_linear(
         values: float16 or bfloat16 (tokens, K), contiguous.
         weight: (N, K), contiguous, of the same type.
         bias: (N,).
-        epsilon: Of a LayerNorm without parameters before the product; None: none.
+        epsilon: Epsilon of a LayerNorm without parameters before the product; None: no norm.
         gelu: Whether the tanh approximation of GELU follows.
         residual: (tokens, N), contiguous; None: nothing is added.
 
@@ -35,12 +37,11 @@ def few_rows_linear(
         (tokens, N), of the same type.
 
     Raises:
-        ValueError: Shapes or layouts that do not belong together.
+        ValueError: Shapes or layouts do not fit each other.
     """
     tokens, channels = values.shape
     outputs = len(weight)
-    whole = values.is_contiguous() and weight.is_contiguous() and (residual is None or residual.is_contiguous())
-    if not whole or weight.shape[1] != channels or bias.shape != (outputs,):
+    if not contiguous(values, weight, residual) or weight.shape[1] != channels or bias.shape != (outputs,):
         raise ValueError(
             f"values {tuple(values.shape)}, weight {tuple(weight.shape)}, bias {tuple(bias.shape)}: "
             "expected contiguous (tokens, K), (N, K), and (N,)"
@@ -48,26 +49,27 @@ def few_rows_linear(
     if residual is not None and residual.shape != (tokens, outputs):
         raise ValueError(f"residual of shape {tuple(residual.shape)}: expected ({tokens}, {outputs}), as the output")
     out = torch.empty(tokens, outputs, dtype=values.dtype, device=values.device)
-    with torch.cuda.device_of(values):
-        few_rows_kernel[(triton.cdiv(outputs, _TILE_OUTPUTS), triton.cdiv(tokens, _TILE_TOKENS))](
-            values,
-            weight,
-            bias,
-            residual,
-            out,
-            tokens,
-            outputs,
-            0.0 if epsilon is None else epsilon,
-            channels=channels,
-            has_norm=epsilon is not None,
-            has_gelu=gelu,
-            has_residual=residual is not None,
-            tile_tokens=_TILE_TOKENS,
-            tile_outputs=_TILE_OUTPUTS,
-            tile_channels=_TILE_CHANNELS,
-            num_warps=4,
-            num_stages=4,
-        )
+    launch(
+        few_rows_kernel,
+        (triton.cdiv(outputs, _TILE_OUTPUTS), triton.cdiv(tokens, _TILE_TOKENS)),
+        values,
+        weight,
+        bias,
+        residual,
+        out,
+        tokens,
+        outputs,
+        0.0 if epsilon is None else epsilon,
+        channels=channels,
+        has_norm=epsilon is not None,
+        has_gelu=gelu,
+        has_residual=residual is not None,
+        tile_tokens=_TILE_TOKENS,
+        tile_outputs=_TILE_OUTPUTS,
+        tile_channels=_TILE_CHANNELS,
+        num_warps=4,
+        num_stages=4,
+    )
     return out
 
 

@@ -1,9 +1,9 @@
 """The integer product of codes, activations (tokens, K) times weights (N, K), with 32-bit sums and a scaled output.
 
-4-bit weights stay two per byte in memory and are taken apart in registers, on tensor cores of 8 bit: they have no 4-bit
-type on every GPU, and the integers are the same. A nibble is used where it stands, in the upper half of a byte, as
-16 times its value; the sum, exactly divisible, gives the 16 back at the end. It cannot overflow: 112 · 127 · K stays
-below 2^31 up to K = 150 000.
+4-bit weights stay packed two per byte in memory and are unpacked in registers, for 8-bit tensor cores: not every GPU
+has a 4-bit type, and the integers are the same. A nibble is used in the upper half of its byte, as 16 times its value;
+the sum is exactly divisible by 16 and is divided at the end. It cannot overflow: 112 · 127 · K stays below 2^31 up to
+K = 150 000.
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,20 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sqap_vla_ros.vlm.kernels.launch import contiguous, launch, tiles
 from sqap_vla_ros.vlm.lowbit.integers import unpack_nibbles
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What one program computes, and with what.
+    """What one program computes, and with which resources.
 
     Attributes:
         tokens: Rows of the output.
         outputs: Columns of the output.
         reduced: Bytes of a weight's row that one step takes.
         warps: Of 32 threads each.
-        stages: Steps whose loads are under way at once.
+        stages: Steps whose loads are in flight at the same time.
     """
 
     tokens: int
@@ -37,10 +38,10 @@ class Tile:
 
 
 def tile_for(tokens: int, outputs: int) -> Tile:
-    """The tile of a shape class; each fits the 99 KiB of shared memory that the smallest supported GPUs have.
+    """The tile for a shape; each fits the 99 KiB of shared memory of the smallest supported GPUs.
 
-    Small tiles where large ones would leave multiprocessors without a program: the last layers' single token, the
-    towers' widths of about a thousand.
+    Tiles are small where large ones would leave multiprocessors idle: for the single token of the last layer, and for
+    the widths of the vision towers.
     """
     if tokens <= 16:
         return Tile(tokens=16, outputs=64, reduced=128, warps=4, stages=4)
@@ -90,14 +91,14 @@ def packed_gemm(
         halves: uint8 (N, H), from `pack_halves`.
         w_scales: float32 (N, 1).
         bias: (N,), or None.
-        out_dtype: A float format, or int32 for the sums alone, without scales and bias.
+        out_dtype: A float dtype, or int32 for the sums alone, without scales and bias.
         residual: float (tokens, N), contiguous, what the product is added to; None: nothing.
 
     Returns:
         `out_dtype` (tokens, N).
 
     Raises:
-        ValueError: Shapes that do not belong together, or operands that are not contiguous.
+        ValueError: Shapes do not fit each other, or operands are not contiguous.
     """
     return _gemm(codes, x_scales, halves.view(torch.int8), w_scales, bias, out_dtype, residual, packed=True)
 
@@ -130,10 +131,10 @@ def _gemm(
     if width != (_half(channels) if packed else channels) or len(x_scales) != tokens or len(w_scales) != outputs:
         raise ValueError(
             f"codes {tuple(codes.shape)} with {len(x_scales)} scales and {4 if packed else 8}-bit weights "
-            f"{tuple(weights.shape)} with {len(w_scales)} scales do not belong together: expected (tokens, K) and "
+            f"{tuple(weights.shape)} with {len(w_scales)} scales do not fit each other: expected (tokens, K) and "
             f"(N, {'K / 2 rounded up to 16' if packed else 'K'}), a scale per row"
         )
-    if codes.dtype != torch.int8 or not all(t.is_contiguous() for t in (codes, x_scales, weights, w_scales)):
+    if codes.dtype != torch.int8 or not contiguous(codes, x_scales, weights, w_scales):
         raise ValueError(
             f"codes {codes.dtype} with strides {codes.stride()}, scales {x_scales.stride()}; weights with strides "
             f"{weights.stride()}, scales {w_scales.stride()}: expected int8 codes, and all of them contiguous"
@@ -145,31 +146,31 @@ def _gemm(
         )
     out = torch.empty(tokens, outputs, dtype=out_dtype, device=codes.device)
     tile = tile_for(tokens, outputs)
-    programs = triton.cdiv(tokens, tile.tokens) * triton.cdiv(outputs, tile.outputs)
-    with torch.cuda.device_of(codes):
-        gemm_kernel[(programs,)](
-            codes,
-            x_scales,
-            weights,
-            w_scales,
-            bias,
-            residual,
-            out,
-            tokens,
-            outputs,
-            channels,
-            width,
-            packed=packed,
-            has_bias=bias is not None,
-            has_residual=residual is not None,
-            sums_only=out_dtype == torch.int32,
-            ragged=width % tile.reduced != 0 or channels % width != 0,
-            tile_tokens=tile.tokens,
-            tile_outputs=tile.outputs,
-            tile_reduced=tile.reduced,
-            num_warps=tile.warps,
-            num_stages=tile.stages,
-        )
+    launch(
+        gemm_kernel,
+        tiles(tokens, outputs, tile.tokens, tile.outputs),
+        codes,
+        x_scales,
+        weights,
+        w_scales,
+        bias,
+        residual,
+        out,
+        tokens,
+        outputs,
+        channels,
+        width,
+        packed=packed,
+        has_bias=bias is not None,
+        has_residual=residual is not None,
+        sums_only=out_dtype == torch.int32,
+        ragged=width % tile.reduced != 0 or channels % width != 0,
+        tile_tokens=tile.tokens,
+        tile_outputs=tile.outputs,
+        tile_reduced=tile.reduced,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
     return out
 
 
@@ -196,7 +197,7 @@ def gemm_kernel(
     tile_outputs: tl.constexpr,
     tile_reduced: tl.constexpr,
 ) -> None:
-    # Programs of the same outputs are neighbours: weights, the larger operand, come from memory once.
+    # Programs of the same outputs are neighbours, so that weights, the larger operand, are read from memory once.
     token_tiles = tl.cdiv(tokens, tile_tokens)
     token = tl.program_id(0) % token_tiles * tile_tokens + tl.arange(0, tile_tokens)
     output = tl.program_id(0) // token_tiles * tile_outputs + tl.arange(0, tile_outputs)
@@ -204,7 +205,7 @@ def gemm_kernel(
     # Rows beyond the edge repeat the first ones and are not stored: no masks in the loop.
     weight_rows = weights + (output % outputs)[:, None] * width
     code_rows = codes + (token % tokens)[None, :] * channels
-    # Weights are the left operand, which tensor cores also take from registers: where the nibbles are taken apart.
+    # Weights are the left operand, which tensor cores also take from registers, where the nibbles are unpacked.
     total = tl.zeros((tile_outputs, tile_tokens), dtype=tl.int32)
     for start in range(0, width, tile_reduced):
         byte = start + column

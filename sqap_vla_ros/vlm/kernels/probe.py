@@ -1,4 +1,4 @@
-"""Whether the kernels compile and compute here: asked once, before anything depends on them."""
+"""A trial run of the kernels on a GPU, before anything depends on them."""
 
 import torch
 
@@ -13,7 +13,7 @@ def probe(device: torch.device) -> None:
     """Quantise and multiply a few numbers.
 
     Raises:
-        RuntimeError: Other integers came out than the CPU's; or whatever a compiler or a driver may raise.
+        RuntimeError: The integers differ from the CPU's; compilers and drivers may raise other errors.
     """
     values = torch.linspace(-3, 5, _TOKENS * _CHANNELS, device=device).view(_TOKENS, _CHANNELS)
     codes, scales = rotate_quantise(values, 16, 4)

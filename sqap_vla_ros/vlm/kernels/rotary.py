@@ -1,13 +1,15 @@
-"""Rotary positions of queries and keys in one launch, from wherever the fused projection left them."""
+"""Rotary positions of queries and keys in one launch, whatever their strides after the fused projection."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from sqap_vla_ros.vlm.kernels.launch import contiguous, launch
+
 
 def rotate_heads(queries: Tensor, keys: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """As `cogact.attention.rotate_heads`, in float32 between the load and the store.
+    """See `attention.rotate_heads`; the arithmetic is float32.
 
     Args:
         queries: (batch, heads, positions, head width), any strides but for the channels.
@@ -16,35 +18,36 @@ def rotate_heads(queries: Tensor, keys: Tensor, cos: Tensor, sin: Tensor) -> tup
         sin: Likewise.
 
     Returns:
-        Contiguous, of the same shapes and number format.
+        Rotated queries and keys, contiguous, of the same shapes and dtype.
     """
     batch, heads, positions, head_width = queries.shape
-    if queries.stride(3) != 1 or keys.stride(3) != 1 or not (cos.is_contiguous() and sin.is_contiguous()):
+    if queries.stride(3) != 1 or keys.stride(3) != 1 or not contiguous(cos, sin):
         raise ValueError(
             f"queries with strides {queries.stride()}, keys {keys.stride()}, tables {cos.stride()}: expected channels "
             "next to each other, and contiguous tables"
         )
     turned = torch.empty(*queries.shape, dtype=queries.dtype, device=queries.device)
     turned_keys = torch.empty(*keys.shape, dtype=keys.dtype, device=keys.device)
-    with torch.cuda.device_of(queries):
-        rotary_kernel[(batch, positions)](
-            queries,
-            keys,
-            cos,
-            sin,
-            turned,
-            turned_keys,
-            *queries.stride()[:3],
-            *keys.stride()[:3],
-            0 if len(cos) == 1 else positions * head_width,
-            positions,
-            heads=heads,
-            kv_heads=keys.shape[1],
-            half=head_width // 2,
-            block_heads=triton.next_power_of_2(heads),
-            block_half=triton.next_power_of_2(head_width // 2),
-            num_warps=4,
-        )
+    launch(
+        rotary_kernel,
+        (batch, positions),
+        queries,
+        keys,
+        cos,
+        sin,
+        turned,
+        turned_keys,
+        *queries.stride()[:3],
+        *keys.stride()[:3],
+        0 if len(cos) == 1 else positions * head_width,
+        positions,
+        heads=heads,
+        kv_heads=keys.shape[1],
+        half=head_width // 2,
+        block_heads=triton.next_power_of_2(heads),
+        block_half=triton.next_power_of_2(head_width // 2),
+        num_warps=4,
+    )
     return turned, turned_keys
 
 

@@ -1,13 +1,15 @@
-"""SQAP-VLA's choice of visual tokens on a GPU, in two launches: attention of one row, and the choice from it.
+"""SQAP-VLA's choice of visual tokens on a GPU, in two launches: one row of attention, and the choice from it.
 
-The attention needs the bandwidth of as many programs as there are heads; the choice is a chain of some hundred maxima,
-each over the 256 tokens that one warp holds in registers, so that no barrier and no memory lies between them.
+The attention needs memory bandwidth, so it has a program per head. The choice is a chain of a few hundred maxima over
+256 tokens, which one warp holds in registers, so that neither barriers nor memory separate them.
 """
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from sqap_vla_ros.vlm.kernels.launch import launch
 
 # Above any squared distance on the grid; see `pruning.on_device`.
 _FAR = tl.constexpr(1 << 20)
@@ -20,14 +22,14 @@ def row_attention(queries: Tensor, keys: Tensor, last: Tensor, visual_tokens: in
     Args:
         queries: (batch, heads, positions, head width), rotated.
         keys: (batch, key-value heads, positions, head width), rotated.
-        last: int64 (batch,), the position that asks: it sees the keys up to its own.
-        visual_tokens: How many visual tokens follow the first position.
+        last: int64 (batch,), the position of the query; it sees the keys up to its own.
+        visual_tokens: Number of visual tokens behind the first position.
 
     Returns:
         float32 (batch, heads, visual).
 
     Raises:
-        ValueError: A head width that is no multiple of 16, or channels that are not next to each other.
+        ValueError: The head width is not a multiple of 16, or channels are not adjacent.
     """
     batch, heads, positions, head_width = queries.shape
     if head_width % _CHANNELS or queries.stride(3) != 1 or keys.stride(3) != 1:
@@ -36,23 +38,24 @@ def row_attention(queries: Tensor, keys: Tensor, last: Tensor, visual_tokens: in
             f"expected a multiple of {_CHANNELS}, next to each other"
         )
     out = torch.empty(batch, heads, visual_tokens, dtype=torch.float32, device=queries.device)
-    with torch.cuda.device_of(queries):
-        row_attention_kernel[(batch, heads)](
-            queries,
-            keys,
-            last,
-            out,
-            positions,
-            visual_tokens,
-            *queries.stride()[:3],
-            *keys.stride()[:3],
-            head_width**-0.5,
-            group=heads // keys.shape[1],
-            head_width=head_width,
-            block=triton.next_power_of_2(positions),
-            step=_CHANNELS,
-            num_warps=8,
-        )
+    launch(
+        row_attention_kernel,
+        (batch, heads),
+        queries,
+        keys,
+        last,
+        out,
+        positions,
+        visual_tokens,
+        *queries.stride()[:3],
+        *keys.stride()[:3],
+        head_width**-0.5,
+        group=heads // keys.shape[1],
+        head_width=head_width,
+        block=triton.next_power_of_2(positions),
+        step=_CHANNELS,
+        num_warps=8,
+    )
     return out
 
 
@@ -112,11 +115,11 @@ def choose_tokens(
         attention: float32 (batch, heads, rows * columns), contiguous.
         ring_centre: int32 (batch, 2).
         ring_valid: bool (batch,).
-        keep: Tokens that stay.
-        top_k: Tokens chosen by score.
-        radius: Of the ring.
-        rows: Of the patch grid; with the columns a power of two of patches.
-        columns: Of the patch grid.
+        keep: Number of tokens that stay.
+        top_k: Number of tokens chosen by score.
+        radius: Radius of the ring.
+        rows: Rows of the patch grid; rows times columns is a power of two.
+        columns: Columns of the patch grid.
 
     Returns:
         The scores float32 (batch, rows * columns), and the two results of `select_on_device` for them.
@@ -131,23 +134,24 @@ def choose_tokens(
     scores = torch.empty(batch, count, dtype=torch.float32, device=device)
     indices = torch.empty(batch, keep, dtype=torch.int64, device=device)
     reasons = torch.empty(batch, count, dtype=torch.uint8, device=device)
-    with torch.cuda.device_of(attention):
-        choose_tokens_kernel[(batch,)](
-            attention,
-            ring_centre,
-            ring_valid,
-            scores,
-            indices,
-            reasons,
-            heads=heads,
-            keep=keep,
-            top_k=top_k,
-            radius=radius,
-            rows=rows,
-            columns=columns,
-            count=count,
-            num_warps=1,
-        )
+    launch(
+        choose_tokens_kernel,
+        (batch,),
+        attention,
+        ring_centre,
+        ring_valid,
+        scores,
+        indices,
+        reasons,
+        heads=heads,
+        keep=keep,
+        top_k=top_k,
+        radius=radius,
+        rows=rows,
+        columns=columns,
+        count=count,
+        num_warps=1,
+    )
     return scores, indices, reasons
 
 
@@ -176,7 +180,7 @@ def choose_tokens_kernel(
     score /= heads
     tl.store(scores + sample * count + token, score)
 
-    # Where nothing is kept yet the field falls off from the centre, so that the first pick is the patch nearest to it.
+    # Where nothing is kept yet, the distances fall off from the centre: the first pick is the patch nearest to it.
     to_row, to_column = 2 * row - (rows - 1), 2 * column - (columns - 1)
     nearest = _FAR - (to_row * to_row + to_column * to_column)
     left = tl.where(score == score, score, -float("inf"))

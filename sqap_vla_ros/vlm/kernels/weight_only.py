@@ -1,12 +1,14 @@
-"""Product of float activations with 4-bit weights, which are taken apart in registers: half the operands of W4A4.
+"""Product of float activations with 4-bit weights, which are unpacked in registers (W4A16).
 
-It is what the integer products are compared with: it saves memory, and time only where the weights' bandwidth counts.
+The benchmark compares the integer products with it: it saves memory, but time only where weight bandwidth is the limit.
 """
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from sqap_vla_ros.vlm.kernels.launch import launch, tiles
 
 _TILE_TOKENS, _TILE_OUTPUTS, _TILE_BYTES = 64, 128, 32
 
@@ -20,10 +22,10 @@ def weight_only_gemm(values: Tensor, halves: Tensor, w_scales: Tensor) -> Tensor
         w_scales: float32 (N, 1).
 
     Returns:
-        (tokens, N), in the number format of the activations.
+        (tokens, N), in the dtype of the activations.
 
     Raises:
-        ValueError: Shapes that do not belong together, or K is no multiple of 64.
+        ValueError: Shapes do not fit each other, or K is not a multiple of 64.
     """
     tokens, channels = values.shape
     outputs, width = halves.shape
@@ -33,22 +35,22 @@ def weight_only_gemm(values: Tensor, halves: Tensor, w_scales: Tensor) -> Tensor
             f"and (N, K / 2), K a multiple of {2 * _TILE_BYTES}"
         )
     out = torch.empty(tokens, outputs, dtype=values.dtype, device=values.device)
-    programs = triton.cdiv(tokens, _TILE_TOKENS) * triton.cdiv(outputs, _TILE_OUTPUTS)
-    with torch.cuda.device_of(values):
-        weight_only_kernel[(programs,)](
-            values,
-            halves.view(torch.int8),
-            w_scales,
-            out,
-            tokens,
-            outputs,
-            width,
-            tile_tokens=_TILE_TOKENS,
-            tile_outputs=_TILE_OUTPUTS,
-            tile_bytes=_TILE_BYTES,
-            num_warps=4,
-            num_stages=3,
-        )
+    launch(
+        weight_only_kernel,
+        tiles(tokens, outputs, _TILE_TOKENS, _TILE_OUTPUTS),
+        values,
+        halves.view(torch.int8),
+        w_scales,
+        out,
+        tokens,
+        outputs,
+        width,
+        tile_tokens=_TILE_TOKENS,
+        tile_outputs=_TILE_OUTPUTS,
+        tile_bytes=_TILE_BYTES,
+        num_warps=4,
+        num_stages=3,
+    )
     return out
 
 

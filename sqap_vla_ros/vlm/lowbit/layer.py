@@ -30,8 +30,8 @@ class QuantDecoderLayer(nn.Module):
     Args:
         linears: The linear layers, by their published names (`LINEARS`).
         gains: float (width,), gains of the two norms by their published names; None where folded into the weights.
-        dtype: Of the gains.
-        backend: Of the integer products.
+        dtype: Dtype of the gains.
+        backend: Backend of the integer products.
         device: Where the weights are.
     """
 
@@ -69,8 +69,8 @@ class QuantDecoderLayer(nn.Module):
     def add_feed_forward(self, hidden: Tensor) -> Tensor:
         """See `layers.DecoderLayer.add_feed_forward`."""
         gate, up = self.mlp_input(_normalise(hidden, self.post_attention_layernorm))
-        (answer,) = self.mlp_output(functional.silu(gate).mul_(up))
-        return hidden + answer
+        (output,) = self.mlp_output(functional.silu(gate).mul_(up))
+        return hidden + output
 
 
 def _normalise(hidden: Tensor, gain: Tensor | None) -> Tensor:

@@ -130,7 +130,7 @@ class SharedInputLinears(nn.Module):
 
     Args:
         linears: The linear layers, in the order of the outputs.
-        backend: Of the products.
+        backend: Backend of the products.
         device: Where the weights are.
     """
 

@@ -160,7 +160,7 @@ def exact_on_cpu(bits: int) -> Literal["onednn", "float_sums"]:
     """The fastest backend that is exact on this CPU; without VNNI oneDNN saturates sums of 8-bit codes.
 
     Args:
-        bits: Of the inputs' codes.
+        bits: Width of the inputs' codes.
     """
     limit = largest_code(bits)
     columns = 64

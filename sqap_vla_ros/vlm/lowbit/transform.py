@@ -1,10 +1,10 @@
-"""What is done to a decoder layer's weights before they are rounded; in exact arithmetic the layer stays the same.
+"""Transforms a decoder layer's weights before they are rounded; in exact arithmetic the layer stays the same.
 
-Gains of the norms, smoothing factors and rotations are moved into the weights, so that neither weights nor inputs have
+Gains of the norms, smoothing factors and rotations are folded into the weights, so that neither weights nor inputs have
 outliers when they are rounded:
 
-- smoothing (SmoothQuant, arXiv 2211.10438): x W = (x / s)(s W), where 1/s goes into whatever makes x;
-- rotation: x W = (x H)(H W), where the first H is applied online, or goes into whatever makes x.
+- smoothing (SmoothQuant, arXiv 2211.10438): x W = (x / s)(s W), where 1/s is folded into the layer that computes x;
+- rotation: x W = (x H)(H W), where the first H is applied online, or folded into the layer that computes x.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ class PreparedLayer:
     """A decoder layer ready to be rounded.
 
     Attributes:
-        weights: float32 (rows, columns) by the linear layers' published names.
-        gains: float32 (width,) of the norms; None where the gain is in the weights.
-        blocks: Hadamard block of the online rotation of each linear layer's input; 1: none.
-        rotated: Whether each linear layer's input is rotated, online or by whatever makes it.
+        weights: float32 (rows, columns), by the linear layers' published names.
+        gains: float32 (width,), gains of the norms; None where the gain is folded into the weights.
+        blocks: Hadamard block of the online rotation of each linear layer's input; 1: no rotation.
+        rotated: Whether each linear layer's input is rotated, online or by the layer that computes it.
     """
 
     weights: Mapping[str, Tensor]
@@ -47,9 +47,9 @@ def prepare(
     """Fold gains, smoothing and rotations into the weights of one layer.
 
     Args:
-        weights: float32 (rows, columns) by published name; not changed.
-        gains: float32 (width,) of the two norms.
-        recipe: Which of it is wanted.
+        weights: float32 (rows, columns), by published name; they are not changed.
+        gains: float32 (width,), gains of the two norms.
+        recipe: Says which transforms are applied.
         largest_inputs: float32 (columns,), largest magnitude of each input channel seen in calibration, by linear
             layer; None: no smoothing.
         head_width: Channels of an attention head.
@@ -82,7 +82,7 @@ def prepare(
 
 
 def rotate_residual(values: Tensor, recipe: Recipe) -> Tensor:
-    """Vectors (..., width) of the residual stream in the rotated basis; twice is the identity."""
+    """Rotate vectors (..., width) of the residual stream to the rotated basis; twice is the identity."""
     return rotate(values, block_size(values.shape[-1], recipe.hadamard_block))
 
 
@@ -93,10 +93,10 @@ def _smooth(
     largest_inputs: Mapping[str, Tensor],
     head_width: int,
 ) -> None:
-    """Move outliers of the inputs into the weights, the inverse into the norm or the weight that makes the input."""
+    """Move outliers of the inputs into the weights, and the inverse into the norm or weight that computes the input."""
     for norm, names in NORMS.items():
         gain = gains[norm]
-        # A gain that is in the weights already: the input comes from a rotated stream, whose channels are alike.
+        # A folded gain means that the input comes from a rotated stream, which has no outlier channels.
         if gain is not None:
             factors = _factors([work[name] for name in names], largest_inputs[names[0]], alpha)
             gains[norm] = gain / factors
@@ -123,5 +123,5 @@ def _factors(weights: list[Tensor], largest_input: Tensor, alpha: float) -> Tens
 
 def _balance(largest_input: Tensor, largest_weight: Tensor, alpha: float) -> Tensor:
     factors = largest_input.clamp_min(_LEAST) ** alpha / largest_weight.clamp_min(_LEAST) ** (1 - alpha)
-    # What never appears in the calibration need not be scaled by its noise.
+    # Channels that are zero in all calibration frames are not scaled.
     return torch.where(largest_input > _LEAST, factors.clamp_min(_LEAST), 1.0)

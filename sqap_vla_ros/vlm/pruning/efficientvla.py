@@ -1,4 +1,4 @@
-"""EfficientVLA's choices (Yang et al., 2025, arXiv 2506.10100): visual tokens, and the layers that go."""
+"""EfficientVLA (Yang et al., 2025, arXiv 2506.10100): which visual tokens stay, and which layers are dropped."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,18 @@ def relevant_and_diverse(
     rows: int = 16,
     columns: int = 16,
 ) -> TokenSelection:
-    """Keep a few key tokens, others that are relevant too, and others that differ most from the key tokens.
+    """Keep a few key tokens, further relevant tokens, and the tokens that differ most from the key tokens.
 
-    Relevance is the sum of the text's attention. The paper scales it to 0…1, which changes no order.
+    Relevance is the sum of the text's attention. The paper scales it to 0…1, which does not change the order.
 
     Args:
         text_attention: float (text, rows * columns), attention of each text token, mean over heads.
         states: float (rows * columns, width), hidden states, compared by cosine.
-        keep: Tokens that stay.
-        key_tokens: How many of them are key tokens, the most relevant ones.
-        relevance_share: Share of the others chosen by relevance, rounded down. Equals go to the lower index.
-        rows: Of the patch grid.
-        columns: Of the patch grid.
+        keep: Number of tokens that stay.
+        key_tokens: Number of key tokens among them: the most relevant ones.
+        relevance_share: Share of the other tokens chosen by relevance, rounded down; ties go to the lower index.
+        rows: Rows of the patch grid.
+        columns: Columns of the patch grid.
     """
     ranked = np.argsort(-text_attention.sum(axis=0, dtype=np.float64), kind="stable")
     relevant = ranked[: key_tokens + int(relevance_share * (keep - key_tokens))]
@@ -39,11 +39,11 @@ def relevant_and_diverse(
 
 
 def least_important(importance: NDArray[np.floating], ratio: float) -> tuple[int, ...]:
-    """The layers that go, ascending.
+    """The layers that are dropped, ascending.
 
     Args:
-        importance: float (layers,), see `cogact.layer_importance`.
-        ratio: Share of the layers that goes (halves round to even).
+        importance: float (layers,), see `policies.cogact.layer_importance`.
+        ratio: Share of the layers that is dropped (halves round to even).
     """
     count = round(ratio * len(importance))
     return tuple(sorted(np.argsort(importance, kind="stable")[:count].tolist()))

@@ -1,4 +1,4 @@
-"""FastV's choice of visual tokens (Chen et al., ECCV 2024, arXiv 2403.06764)."""
+"""FastV (Chen et al., ECCV 2024, arXiv 2403.06764): the most attended visual tokens stay."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,9 @@ def most_attended(scores: NDArray[np.floating], keep: int, rows: int = 16, colum
     """Keep the tokens with the highest scores.
 
     Args:
-        scores: float (rows * columns,), attention of the last position; equal scores go to the lower index.
-        keep: Tokens that stay.
-        rows: Of the patch grid.
-        columns: Of the patch grid.
+        scores: float (rows * columns,), attention of the last position; ties go to the lower index.
+        keep: Number of tokens that stay.
+        rows: Rows of the patch grid.
+        columns: Columns of the patch grid.
     """
     return selection_of({Reason.ATTENTION: np.argsort(-scores, kind="stable")[:keep]}, rows, columns)

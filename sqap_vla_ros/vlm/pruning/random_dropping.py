@@ -1,10 +1,10 @@
-"""Visual tokens kept at random: what any choice has to beat."""
+"""Visual tokens kept at random: the baseline for every selector."""
 
 import numpy as np
 
 from sqap_vla_ros.core.token_selection import Reason, TokenSelection, selection_of
 
-# Beside the stream of the sampler's noise, whose key has 0 here.
+# Second word of the Philox key; the sampler's noise has 0 there.
 _STREAM = 1
 
 

@@ -1,7 +1,7 @@
-"""SQAP-VLA's choice of visual tokens (arXiv 2509.09090): attention, robot ring, farthest points.
+"""SQAP-VLA (arXiv 2509.09090): visual tokens chosen by attention, robot ring and farthest points.
 
-Attention scores of a quantised model keep the identity of their few largest entries, so only those are trusted; the
-ring keeps what is around the tool whatever the scores say; farthest-point sampling spreads the rest over the image.
+In a quantised model only the few largest attention scores are reliable, so only those are used. The ring keeps what is
+around the tool independently of the scores. Farthest-point sampling spreads the rest over the image.
 """
 
 from functools import lru_cache
@@ -25,13 +25,13 @@ def select_tokens(
     """Choose exactly `keep` tokens.
 
     Args:
-        scores: float (rows * columns,), attention of the task query to each token; None: no choice by attention.
+        scores: float (rows * columns,), attention of the last position to each token; None: no choice by attention.
         ring: int64 (n,), tokens protected around the tool; may be empty.
-        keep: Tokens that stay.
-        top_k: Tokens chosen by score; equal scores go to the lower index. What they share with the ring, and what
-            the ring lacks, farthest-point sampling fills.
-        rows: Of the patch grid.
-        columns: Of the patch grid.
+        keep: Number of tokens that stay.
+        top_k: Number of tokens chosen by score; ties go to the lower index. Where these overlap with the ring or the
+            ring is cut off, farthest-point sampling fills up.
+        rows: Rows of the patch grid.
+        columns: Columns of the patch grid.
 
     Raises:
         ValueError: The scores are not finite or not one per token, or attention and ring together exceed `keep`.
@@ -53,14 +53,16 @@ def select_tokens(
 
 
 def farthest_points(kept: Indices, count: int, rows: int = 16, columns: int = 16) -> Indices:
-    """Farthest-point sampling on the patch grid, Euclidean distance, equal distances to the lower index.
+    """Farthest-point sampling on the patch grid, by Euclidean distance; ties go to the lower index.
 
     Args:
         kept: int64 (n,), tokens that are kept already; when empty, the first pick is the one nearest the centre.
-        count: How many to pick; at most those that are left.
+        count: Number of tokens to pick; at most those that are left.
+        rows: Rows of the patch grid.
+        columns: Columns of the patch grid.
 
     Returns:
-        int64 (count,), in the order of picking: each is farthest from all that were kept or picked before it.
+        int64 (count,), in the order of picking: each is farthest from all tokens kept or picked before it.
     """
     distances = _squared_distances(rows, columns)
     picked = np.empty(count, np.int64)
@@ -79,6 +81,6 @@ def farthest_points(kept: Indices, count: int, rows: int = 16, columns: int = 16
 
 @lru_cache(maxsize=4)
 def _squared_distances(rows: int, columns: int) -> Indices:
-    """int64 (N, N), squared distance of each pair of patches; whole numbers, so that ties are exact."""
+    """Squared distance of each pair of patches, int64 (N, N): integers, so that ties are exact."""
     row, column = np.divmod(np.arange(rows * columns), columns)
     return (row[:, None] - row) ** 2 + (column[:, None] - column) ** 2

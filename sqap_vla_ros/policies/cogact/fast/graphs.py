@@ -1,4 +1,4 @@
-"""Plans as CUDA graphs: hundreds of kernels in one launch, over memory that never moves."""
+"""Plans by CUDA graphs, one graph per length of text."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,21 +11,21 @@ from sqap_vla_ros.policies.cogact.fast.graph_forward import GraphForward, GraphP
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.vlm.runtime.cuda_graph import Graph
 
-# Texts are padded to a multiple of this: one graph serves instructions of about the same length.
+# Texts are padded to a multiple of this, so that one graph serves instructions of similar length.
 BUCKET = 8
 WITHOUT_GRAPHS = "planning without CUDA graphs from now on, which is slower"
 
 
 class GraphedPlans:
-    """Plans of one policy, one graph per bucket of text lengths, recorded when it is first needed.
+    """Plans of one policy, with one graph per bucket of text lengths, recorded when it is first needed.
 
-    The first failure of the GPU is logged with what to do about it, and ends this way of planning: from then on `plan`
-    answers None, and the caller plans without graphs.
+    The first failure of the GPU is logged with advice and ends planning by graphs: from then on `plan` returns None,
+    and the caller plans without graphs.
 
     Args:
         model: The network, on a CUDA GPU.
-        pruning: Which visual tokens stay; None: all.
-        sampler: Of the action head.
+        pruning: How visual tokens are chosen; None: all stay.
+        sampler: Sampler of the action head.
         guidance: Scale of classifier-free guidance.
     """
 
@@ -42,10 +42,10 @@ class GraphedPlans:
         ring_centre: tuple[int, int] | None = None,
         held: Held | None = None,
     ) -> GraphPlan | None:
-        """Plan from a model image; arguments as `GraphForward.load`. None: graphs do not run here.
+        """Plan from a model image; arguments as in `GraphForward.load`. The result is None where graphs do not run.
 
         Raises:
-            GpuLost: Nothing runs here any more.
+            GpuLost: The GPU cannot be used any more.
         """
         if self._failed:
             return None

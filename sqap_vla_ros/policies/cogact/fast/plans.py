@@ -1,4 +1,4 @@
-"""From an observation to a plan by recorded graphs, and what it takes to have them."""
+"""Plans from observations by recorded graphs, and recording these graphs."""
 
 import time
 from collections.abc import Callable
@@ -24,8 +24,8 @@ class FastPlans:
     """Plans of one policy from observations.
 
     Args:
-        graphs: The network's.
-        grid: Patches along a side of the model image.
+        graphs: The graphs of the network.
+        grid: Patches along each side of the model image.
     """
 
     def __init__(self, graphs: GraphedPlans, grid: int) -> None:
@@ -34,13 +34,16 @@ class FastPlans:
     def plan(
         self, observation: Observation, input_ids: Tensor, noise: Tensor, held: Held | None = None
     ) -> tuple[Prediction, TokenSelection] | None:
-        """The plan and the tokens that stayed; None where no graph runs (any more).
+        """Plan from an observation.
 
         Args:
-            observation: Its image is resized here, as in the plain path.
+            observation: The observation; its image is resized on the CPU, as without graphs.
             input_ids: int64 (1, text).
             noise: float32 (1, horizon, 7).
             held: Actions that are given already; None: all are free.
+
+        Returns:
+            The plan and the tokens that stayed; None where graphs do not run (any more).
 
         Raises:
             ValueError: The scores or the samples are not finite.
@@ -58,7 +61,7 @@ class FastPlans:
         if planned.scores is not None and planned.reasons is not None:
             scores = planned.scores[None]
             if not np.isfinite(scores).all():
-                raise ValueError("attention scores are not finite; the weights or their number format are at fault")
+                raise ValueError("attention scores are not finite; the weights or their dtype are at fault")
             selection = TokenSelection(np.flatnonzero(planned.reasons), planned.reasons, self._grid, self._grid)
         return Prediction(raw, normalised_actions(raw), planned.cognition, scores, timings_s), selection
 
@@ -75,21 +78,21 @@ def record_fast_plans(
 
     Args:
         model: The network.
-        dropping: How the policy chooses tokens; the baselines do it on the host, for which there is no graph.
-        sampler: Of the action head.
-        guidance: Of the action head.
+        dropping: How the policy chooses tokens; methods that choose on the host have no graph.
+        sampler: Sampler of the action head.
+        guidance: Scale of classifier-free guidance.
         input_ids: int64 (1, text), of an instruction of usual length.
-        on_progress: Told in words what is going on.
+        on_progress: Called with a message at each step.
 
     Returns:
-        None where the policy has no graph, or the GPU failed, which is logged.
+        The plans; None where the policy has no graph, or where the GPU failed, which is logged.
     """
     if not runs_on_device(dropping):
         return None
     try:
         on_progress("fusing the network's layers")
         difference = make_fast(model)
-    except Exception as error:  # as `GraphedPlans`
+    except Exception as error:  # of a driver, a compiler or an allocator
         warn(WITHOUT_GRAPHS, error)
         return None
     dtype = str(model.action_head.positional_embedding.dtype).removeprefix("torch.")

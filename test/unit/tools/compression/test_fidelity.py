@@ -14,19 +14,10 @@ from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.config.recipe import Recipe
 from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.tools.compression.agreement import TOP_K, compare, kept_overlap, relative_error, topk_overlaps
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames
 from sqap_vla_ros.tools.compression.compress import compress
-from sqap_vla_ros.tools.compression.fidelity import (
-    TOP_K,
-    FidelityError,
-    FidelityReport,
-    ask,
-    compare,
-    kept_overlap,
-    relative_error,
-    report,
-    topk_overlaps,
-)
+from sqap_vla_ros.tools.compression.fidelity import FidelityError, FidelityReport, ask, report
 from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table, write_json, write_plot
 from sqap_vla_ros.vlm.checkpoint import Checkpoint, open_checkpoint
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer

@@ -86,7 +86,7 @@ def test_two_replays_give_the_same_file(tmp_path: Path) -> None:
 
 def test_a_replay_that_breaks_off_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), ReplayResults(tmp_path / "out", {}) as results:
-        results.add_refusal(1, "a reason")
+        results.add_rejection(1, "a reason")
         raise RuntimeError
     assert [file.name for file in sorted((tmp_path / "out").iterdir())] == [
         "ticks.parquet.partial",
