@@ -9,6 +9,7 @@ holds what is committed as it does with a network. Accelerations and jerks are s
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.arms import ROBOSUITE, robosuite_arm
-from benchmarks.results import RESULTS, write_results
+from benchmarks.results import RESULTS, plot_directory, write_results
 from sqap_vla_ros.config.robot import load_configuration
 from sqap_vla_ros.control.commander import Commander
 from sqap_vla_ros.control.commands import Command, JointState, PreparedCommand
@@ -223,12 +224,14 @@ def draw(runs: dict[str, Run]) -> Figure:
     return figure
 
 
-def main(seconds: float = 40.0, write: bool = True) -> None:
-    """Run all ways of blending, print, and write `results/continuity.json` and `docs/images/continuity.png`.
+def main(seconds: float = 40.0, out: Path = RESULTS) -> None:
+    """Run all blending methods, and write `continuity.json` and `continuity.png`.
+
+    Example: python -m benchmarks.continuity --seconds 4 --out out/benchmarks
 
     Args:
-        seconds: Simulated time of each.
-        write: Keep the results.
+        seconds: Simulated time of each [s].
+        out: Directory of the result file; any other than the default leaves the published results alone.
     """
     torch.set_num_threads(1)
     kinematics, console = robosuite_arm("panda"), Console(stderr=True)
@@ -239,14 +242,12 @@ def main(seconds: float = 40.0, write: bool = True) -> None:
         values = (f"{value:.4g}" for value in of_run.figures().values())
         table.add_row(name, *values, *(str(n) for n in (of_run.commands, of_run.refused, of_run.violations)))
     Console().print(table)
-    if write:
-        figures = {f"{figure}_{name}": value for name, of in runs.items() for figure, value in of.figures().items()}
-        counts = {
-            name: {"commands": of.commands, "refused": of.refused, "violations": of.violations}
-            for name, of in runs.items()
-        }
-        print(write_results("continuity", figures, counts=counts))
-        draw(runs).savefig(RESULTS.parents[1] / "docs/images/continuity.png", dpi=200)
+    figures = {f"{figure}_{name}": value for name, of in runs.items() for figure, value in of.figures().items()}
+    counts = {
+        name: {"commands": of.commands, "refused": of.refused, "violations": of.violations} for name, of in runs.items()
+    }
+    write_results("continuity", figures, out, counts=counts)
+    draw(runs).savefig(plot_directory(out) / "continuity.png", dpi=200)
 
 
 if __name__ == "__main__":

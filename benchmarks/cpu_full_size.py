@@ -19,20 +19,23 @@ import tyro
 from rich.console import Console
 
 from benchmarks.full_size import write_full_size
-from benchmarks.results import write_results
+from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.policies.cogact.published import LANGUAGE
 
 LAYERS_OF_GPTQ = 2
 GIB = 2**30
 
 
-def main(work: Path = Path("out/cpu_full_size"), frames: int = 32, recipe: str = "w4a4") -> None:
-    """Measure and write `results/cpu_full_size.json`.
+def main(work: Path = Path("out/cpu_full_size"), frames: int = 32, recipe: str = "w4a4", out: Path = RESULTS) -> None:
+    """Measure and write `cpu_full_size.json`.
+
+    Example: python -m benchmarks.cpu_full_size --frames 2 --out out/benchmarks
 
     Args:
         work: Directory for the checkpoint, which is kept for the next time, and for the compressions.
         frames: Calibration frames of GPTQ.
         recipe: Name of a file in config/recipes.
+        out: Directory of the result file; any other than the default leaves the published results alone.
     """
     console = Console()
     whole = write_full_size(work / "float")
@@ -70,6 +73,7 @@ def main(work: Path = Path("out/cpu_full_size"), frames: int = 32, recipe: str =
     write_results(
         "cpu_full_size",
         figures,
+        out,
         recipe=recipe,
         calibration_frames=frames,
         seconds_per_part={"nearest": seconds, "gptq": calibrated["seconds"]},

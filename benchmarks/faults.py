@@ -6,12 +6,13 @@ position and every velocity and acceleration beyond the limits.
 """
 
 import signal
+from pathlib import Path
 
 import numpy as np
 import rclpy
 import tyro
 
-from benchmarks.results import write_results
+from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.testing.fault_bench import FaultBench, Reaction, start_ros
 from sqap_vla_ros.testing.fault_cases import FAULTS
 from sqap_vla_ros.testing.fault_injection import end_node, meet
@@ -19,12 +20,14 @@ from sqap_vla_ros.testing.fault_injection import end_node, meet
 ENDS = (("node gets SIGTERM", signal.SIGTERM), ("node is killed (-9)", signal.SIGKILL))
 
 
-def main(only: str = "", write: bool = True) -> None:
-    """Inject all faults, print what followed, and write `results/faults.json`.
+def main(only: str = "", out: Path = RESULTS) -> None:
+    """Inject all faults and write `faults.json`.
+
+    Example: python -m benchmarks.faults --only camera --out out/benchmarks
 
     Args:
-        only: Faults with this in their name, and keep no results.
-        write: Keep the results.
+        only: Inject the faults with this in their name only; then no results are written.
+        out: Directory of the result file; any other than the default leaves the published results alone.
     """
     faults = [fault for fault in FAULTS if only in fault.name]
     ends = [(name, number) for name, number in ENDS if only in name]
@@ -51,7 +54,7 @@ def main(only: str = "", write: bool = True) -> None:
         "hold_median_ms": float(np.median(holds_ms)) if holds_ms else 0.0,
     }
     print(figures)
-    if write and not only:
+    if not only:
         cases = [
             {
                 "fault": name,
@@ -62,7 +65,7 @@ def main(only: str = "", write: bool = True) -> None:
             }
             for name, reaction in reactions.items()
         ]
-        print(write_results("faults", figures, cases=cases))
+        write_results("faults", figures, out, cases=cases)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from benchmarks.outliers import (
     Measured,
     study,
 )
-from benchmarks.results import write_results
+from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.config.recipe import Recipe, read_recipe
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.tools.compression.agreement import TOP_K
@@ -99,11 +99,13 @@ def outlier_table(words: str, results: Mapping[str, Measured]) -> Table:
     return table
 
 
-def main(write: bool = True) -> None:
-    """Measure, print, and write `results/fidelity.json`.
+def main(out: Path = RESULTS) -> None:
+    """Measure and write `fidelity.json`.
+
+    Example: python -m benchmarks.fidelity --out out/benchmarks
 
     Args:
-        write: Keep the results.
+        out: Directory of the result file; any other than the default leaves the published results alone.
     """
     console = Console(width=160)
     recipes = {name: read_recipe(name) for name in RECIPES}
@@ -116,8 +118,6 @@ def main(write: bool = True) -> None:
     console.print(fidelity_table(small))
     for case in CASES:
         console.print(outlier_table(case.words, outliers[case.name]))
-    if not write:
-        return
     figures = {
         "topk32_overlap_shuffled": 100 * small.shuffled_topk_overlap[32],
         "kept_overlap_shuffled": 100 * small.shuffled_kept_overlap,
@@ -133,9 +133,10 @@ def main(write: bool = True) -> None:
         found = outliers[CASES[0].name][name]
         figures[f"outlier_probability_error_{name}"] = found.probability_error
         figures[f"outlier_topk32_overlap_{name}"] = 100 * found.topk_overlap[32]
-    path = write_results(
+    write_results(
         "fidelity",
         figures,
+        out,
         model="small CogACT with random weights: recipes can be compared, a trained checkpoint cannot be judged by it",
         units="overlaps in %, errors relative",
         small_model=asdict(small),
@@ -151,7 +152,6 @@ def main(write: bool = True) -> None:
         },
         outliers={case: {name: asdict(found) for name, found in results.items()} for case, results in outliers.items()},
     )
-    console.print(str(path))
 
 
 if __name__ == "__main__":

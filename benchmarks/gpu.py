@@ -1,4 +1,4 @@
-"""Takes what `sqap-vla bench` measured on a GPU over into `results/` and `docs/`."""
+"""Publishes the results of `sqap-vla bench` on a GPU: copies them to the results and its plot to the documentation."""
 
 import json
 import re
@@ -7,14 +7,17 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks.results import RESULTS, write_results
+from benchmarks.results import RESULTS, plot_directory, write_results
 
 
-def main(bench: Path = Path("out/bench")) -> None:
-    """Write `results/gpu_<device>.json` and `docs/images/gpu_<device>.png`, as gpu_h200.
+def main(bench: Path = Path("out/bench"), out: Path = RESULTS) -> None:
+    """Write `gpu_<device>.json` and `gpu_<device>.png`, for example gpu_h200.json.
+
+    Example: python -m benchmarks.gpu --bench out/bench --out out/benchmarks
 
     Args:
-        bench: Directory that `sqap-vla bench` wrote, on a GPU.
+        bench: Directory that `sqap-vla bench` wrote on a GPU.
+        out: Directory of the result file; any other than the default leaves the published results alone.
     """
     measured = json.loads((bench / "bench.json").read_text(encoding="utf-8"))
     if measured["depth"] != "as published":
@@ -23,10 +26,9 @@ def main(bench: Path = Path("out/bench")) -> None:
     name = "gpu_" + re.sub(r"\W+", "_", device).strip("_")
     figures = measured.pop("figures")
     machine = f"{measured['device']}, torch {measured['torch']}"
-    path = write_results(name, figures, **measured, machine=machine, command="sqap-vla bench")
-    picture = RESULTS.parents[1] / "docs" / "images" / f"{name}.png"
-    shutil.copyfile(bench / "bench.png", picture)
-    print(f"written to {path} and {picture}")
+    write_results(name, figures, out, **measured, machine=machine, command="sqap-vla bench")
+    plot_path = plot_directory(out) / f"{name}.png"
+    shutil.copyfile(bench / "bench.png", plot_path)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 Chunks of 16 reachable tool poses, at most 0.05 m and 0.25 rad apart, along smooth paths of the joints; each chunk
 begins where the arm is. A way-point is solved when the tool comes within 1 mm and 0.1 degrees and every joint keeps its
-position limits and moves by no more than its velocity allows. Times are those of the processor, so that another process
-beside does not count. Cold: any reachable pose, from the middle of the joints' ranges.
+position limits and moves by no more than its velocity allows. Times are processor times, so that other processes do
+not count. A cold pose is any reachable pose, tried from the middle of the joints' ranges.
 """
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tyro
@@ -16,7 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.arms import arms
-from benchmarks.results import write_results
+from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.perception.transforms import vector_from_rotation
@@ -32,7 +33,7 @@ COLD_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one arm: shares of solved poses [%], milliseconds of each chunk."""
+    """Figures of one arm: shares of solved poses [%], and times of the chunks [ms]."""
 
     tracking_percent: float
     cold_percent: float
@@ -92,12 +93,14 @@ def _joint_path(
         scale /= 1.02 * excess
 
 
-def main(chunks: int = 100, write: bool = True) -> None:
-    """Measure all arms, print, and write `results/kinematics.json`.
+def main(chunks: int = 100, out: Path = RESULTS) -> None:
+    """Measure all arms and write `kinematics.json`.
+
+    Example: python -m benchmarks.kinematics --chunks 5 --out out/benchmarks
 
     Args:
-        chunks: Per arm; and as many cold poses.
-        write: Keep the results.
+        chunks: Chunks per arm, and cold poses per arm.
+        out: Directory of the result file; any other than the default leaves the published results alone.
     """
     models = arms()
     measured = {
@@ -114,21 +117,20 @@ def main(chunks: int = 100, write: bool = True) -> None:
             f"{np.percentile(of_arm.chunk_ms, 99):.2f}",
         )
     Console().print(table)
-    if write:
-        chunk_ms = np.concatenate([of_arm.chunk_ms for of_arm in measured.values()])
-        figures = {
-            "tracking_solved_percent": float(np.mean([of_arm.tracking_percent for of_arm in measured.values()])),
-            "tracking_solved_percent_worst": min(of_arm.tracking_percent for of_arm in measured.values()),
-            "ms_per_waypoint_median": float(np.median(chunk_ms)) / POSES,
-            "ms_per_chunk_p99": float(np.percentile(chunk_ms, 99)),
-            "cold_solved_percent": float(np.mean([of_arm.cold_percent for of_arm in measured.values()])),
-            "robots": float(len(measured)),
-        }
-        cases = {
-            name: {"tracking_solved_percent": of_arm.tracking_percent, "cold_solved_percent": of_arm.cold_percent}
-            for name, of_arm in measured.items()
-        }
-        print(write_results("kinematics", figures, cases=cases))
+    chunk_ms = np.concatenate([of_arm.chunk_ms for of_arm in measured.values()])
+    figures = {
+        "tracking_solved_percent": float(np.mean([of_arm.tracking_percent for of_arm in measured.values()])),
+        "tracking_solved_percent_worst": min(of_arm.tracking_percent for of_arm in measured.values()),
+        "ms_per_waypoint_median": float(np.median(chunk_ms)) / POSES,
+        "ms_per_chunk_p99": float(np.percentile(chunk_ms, 99)),
+        "cold_solved_percent": float(np.mean([of_arm.cold_percent for of_arm in measured.values()])),
+        "robots": float(len(measured)),
+    }
+    cases = {
+        name: {"tracking_solved_percent": of_arm.tracking_percent, "cold_solved_percent": of_arm.cold_percent}
+        for name, of_arm in measured.items()
+    }
+    write_results("kinematics", figures, out, cases=cases)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from benchmarks.results import write_results
+from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros.node import PolicyNode
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
@@ -54,25 +54,25 @@ class Measured:
 
 
 def measure(
-    width: int, height: int, seconds: float, factory: Any, beside: Node | None = None, **settings: Any
+    width: int, height: int, seconds: float, factory: Any, companion: Node | None = None, **settings: Any
 ) -> Measured:
-    """Run the node beside a robot with images of this size at 20 Hz.
+    """Run the node and a robot with images of this size at 20 Hz.
 
     Args:
-        width: Of the images [px].
-        height: Of the images [px].
-        seconds: Duration.
+        width: Width of the images [px].
+        height: Height of the images [px].
+        seconds: Duration [s].
         factory: Builds the policy.
-        beside: Another node that runs in the same executor.
-        **settings: Of the node.
+        companion: Another node that runs in the same executor.
+        **settings: Settings of the node.
     """
     values = parameters(instruction="pick up the can", **settings)
     overrides = [Parameter(name, value=value) for name, value in values.items()]
     node = PolicyNode(factory, parameter_overrides=overrides)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    if beside is not None:
-        executor.add_node(beside)
+    if companion is not None:
+        executor.add_node(companion)
     gc.collect()  # as the node's executable does
     gc.freeze()
     size = ["--width", str(width), "--height", str(height)]
@@ -117,12 +117,14 @@ def play_demo(out: Path, *more: str, python: str = sys.executable, directory: Pa
     return report
 
 
-def main(seconds: float = 40.0, write: bool = True) -> None:
-    """Measure, print, and write `results/node_overhead.json`.
+def main(seconds: float = 40.0, out: Path = RESULTS) -> None:
+    """Measure and write `node_overhead.json`.
+
+    Example: python -m benchmarks.node_overhead --seconds 5 --out out/benchmarks
 
     Args:
-        seconds: Duration of each of the three measurements.
-        write: Keep the results.
+        seconds: Duration of each of the three measurements [s].
+        out: Directory of the result file; any other than the default leaves the published results alone.
     """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     rclpy.init()
@@ -136,15 +138,14 @@ def main(seconds: float = 40.0, write: bool = True) -> None:
     cases = {"sleeping_640x480": vga, "sleeping_1920x1080": full_hd, "small_model_640x480": model}
     for name, case in cases.items():
         print(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in case.figures().items()))
-    if write:
-        figures = {
-            "overhead_p99_ms_640x480": vga.figures()["overhead_p99_ms"],
-            "overhead_p99_ms_1920x1080": full_hd.figures()["overhead_p99_ms"],
-            "overhead_p99_ms_640x480_small_model": model.figures()["overhead_p99_ms"],
-            "image_to_trajectory_p99_ms": demo["latency_p99_ms"],
-            "demo_rate_hz": demo["commands_per_simulated_s"],
-        }
-        print(write_results("node_overhead", figures, cases={name: case.figures() for name, case in cases.items()}))
+    figures = {
+        "overhead_p99_ms_640x480": vga.figures()["overhead_p99_ms"],
+        "overhead_p99_ms_1920x1080": full_hd.figures()["overhead_p99_ms"],
+        "overhead_p99_ms_640x480_small_model": model.figures()["overhead_p99_ms"],
+        "image_to_trajectory_p99_ms": demo["latency_p99_ms"],
+        "demo_rate_hz": demo["commands_per_simulated_s"],
+    }
+    write_results("node_overhead", figures, out, cases={name: case.figures() for name, case in cases.items()})
 
 
 if __name__ == "__main__":

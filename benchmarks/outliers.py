@@ -1,8 +1,8 @@
-"""How attention survives each recipe when a few input channels are far larger than the rest.
+"""The error of attention under each recipe when a few input channels are far larger than the rest.
 
-Queries and keys of one decoder layer at CogACT-Base's width, from made-up inputs of which 8 of 4096 channels are a
-hundred times as large as the others. All transformations, roundings and integer products are the project's own; each
-recipe is calibrated on other inputs than it is measured on.
+Queries and keys of one decoder layer at CogACT-Base's width are computed from synthetic inputs, of which 8 of 4096
+channels are a hundred times as large as the others. All transformations, roundings and integer products are the
+project's own. Each recipe is calibrated on other inputs than it is measured on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,11 +37,11 @@ _NORM = next(iter(NORMS))
 
 @dataclass(frozen=True)
 class Case:
-    """Where the outliers come from, and what they mean.
+    """Where the outliers come from, and what depends on them.
 
     Attributes:
-        name: Short.
-        words: What it stands for.
+        name: Short name.
+        words: Description.
         in_stream: The residual stream has them; otherwise the norm's gain makes them.
         compensated: Weights are small where inputs are large, so that all channels count alike; otherwise the outliers
             make up most of every query and key.
@@ -62,7 +62,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What became of the attention.
+    """How far attention is from that of the float layer.
 
     Attributes:
         probability_error: ‖difference‖ / ‖float‖ over all attention probabilities.
@@ -81,10 +81,10 @@ class Layer:
     """One layer's scoring half in one case.
 
     Attributes:
-        weights: float32 (rows, columns), all linear layers by published name; those beside query and key are small.
+        weights: float32 (rows, columns), all linear layers by published name; all but those of query and key are small.
         gain: float32 (width,), of the norm in front.
         calibration: float32 (positions, width) each, residual streams.
-        evaluation: Others.
+        evaluation: Other residual streams, likewise.
     """
 
     weights: Mapping[str, Tensor]
@@ -193,7 +193,7 @@ class _Scoring:
     gain: Tensor | None
 
     def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `DecoderLayer.project`; the keys stand in for the values, which no probability depends on."""
+        """See `layers.DecoderLayer.project`. The keys stand for the values, on which no probability depends."""
         queries, keys = self.linears(_normalise(hidden, self.gain))
         return queries, keys, keys
 

@@ -1,4 +1,4 @@
-"""Does a replay's memory grow with its bag, and how fast are bags read?
+"""Measures whether a replay's memory grows with its bag, and how fast bags are read.
 
 Bags are generated: a 640x480 camera at 30 Hz as JPEG, its calibration, and transforms at 100 Hz. Memory is the peak of
 a process that replays a bag from beginning to report, with a policy that takes no time. Speed is that of reading,
@@ -21,7 +21,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from benchmarks.results import write_results
+from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.bags.observations import observations
 from sqap_vla_ros.bags.reader import Bag
 from sqap_vla_ros.bags.topics import find_topics
@@ -150,13 +150,15 @@ def realtime_factor(path: Path) -> float:
         return bag.duration_s / took_s
 
 
-def main(short_minutes: float = 1.0, long_minutes: float = 10.0, write: bool = True) -> None:
-    """Generate bags, measure, print, and write `results/replay_scale.json`.
+def main(short_minutes: float = 1.0, long_minutes: float = 10.0, out: Path = RESULTS) -> None:
+    """Generate bags, measure, and write `replay_scale.json`.
+
+    Example: python -m benchmarks.replay_scale --short-minutes 0.1 --long-minutes 0.2 --out out/benchmarks
 
     Args:
-        short_minutes: Duration of the shorter bag; speed is measured on it.
-        long_minutes: Duration of the longer bag.
-        write: Keep the results.
+        short_minutes: Duration of the shorter bag [min]; speed is measured on it.
+        long_minutes: Duration of the longer bag [min].
+        out: Directory of the result file; any other than the default leaves the published results alone.
     """
     with tempfile.TemporaryDirectory() as folder:
         bags = {
@@ -180,8 +182,7 @@ def main(short_minutes: float = 1.0, long_minutes: float = 10.0, write: bool = T
         "peak_mib_10min": long_mib,
     }
     print(", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-    if write:
-        print(write_results("replay_scale", figures, short_minutes=short_minutes, long_minutes=long_minutes))
+    write_results("replay_scale", figures, out, short_minutes=short_minutes, long_minutes=long_minutes)
 
 
 if __name__ == "__main__":

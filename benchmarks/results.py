@@ -10,17 +10,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqap_vla_ros.core.files import write_whole
+
 RESULTS = Path(__file__).resolve().parent / "results"
 EPISODES = RESULTS / "episodes"
 """Cached episode results, a directory per benchmark."""
 
 
-def write_results(name: str, figures: Mapping[str, float], **more: Any) -> Path:
-    """Write `results/<name>.json`.
+def write_results(name: str, figures: Mapping[str, float], directory: Path = RESULTS, **more: Any) -> Path:
+    """Write `<name>.json` and print its path.
 
     Args:
         name: File name without ending.
         figures: What was measured, by the name under which it is quoted.
+        directory: Directory of the file; by default the one of the published results.
         **more: Whatever else is needed to understand the figures.
     """
     content = {
@@ -31,10 +34,16 @@ def write_results(name: str, figures: Mapping[str, float], **more: Any) -> Path:
         "figures": {key: round(value, 4) for key, value in figures.items()},
         **more,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}.json"
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+    print(f"written to {path}")
     return path
+
+
+def plot_directory(results: Path) -> Path:
+    """Directory of the plots that belong to a directory of results: the documentation's for published results."""
+    return RESULTS.parents[1] / "docs" / "images" if results == RESULTS else results
 
 
 def read_results(name: str) -> dict[str, Any]:

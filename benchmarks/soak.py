@@ -1,8 +1,8 @@
-"""A long run: does the node grow, and does its status ever fail to come?
+"""A long run that shows whether the node's memory grows, and whether its status is ever late.
 
-First the small random model for as long as asked, beside a robot that sends 640×480 images at 20 Hz. Memory is that of
-the node and its policy's process, compared between the medians of the first and the last tenth, after a warm-up. Then a
-sleeping policy, for the node's own share of a tick.
+First the small random model runs for as long as asked, with a robot that sends 640×480 images at 20 Hz. Memory is that
+of the node and its policy's process, compared between the medians of the first and the last tenth, after a warm-up.
+Then a sleeping policy runs, for the node's own share of a tick.
 """
 
 import os
@@ -18,7 +18,7 @@ from rclpy.node import Node
 from sqap_vla.msg import PolicyStatus
 
 from benchmarks.node_overhead import measure
-from benchmarks.results import write_results
+from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros.node import STATUS_PERIOD_S
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
@@ -68,19 +68,21 @@ def resident_bytes(pid: int) -> int:
     return total
 
 
-def main(minutes: float = 30.0, write: bool = True) -> None:
-    """Run, print, and write `results/soak.json`.
+def main(minutes: float = 30.0, out: Path = RESULTS) -> None:
+    """Run and write `soak.json`.
+
+    Example: python -m benchmarks.soak --minutes 1 --out out/benchmarks
 
     Args:
-        minutes: Duration with the small model.
-        write: Keep the results.
+        minutes: Duration with the small model [min].
+        out: Directory of the result file; any other than the default leaves the published results alone.
     """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     rclpy.init()
     watch = _Watch()
     with tempfile.TemporaryDirectory() as directory:
         checkpoint = write_random_checkpoint(Path(directory) / "run")
-        model = measure(640, 480, minutes * 60, load_policy, beside=watch, policy="sqap", checkpoint=str(checkpoint))
+        model = measure(640, 480, minutes * 60, load_policy, companion=watch, policy="sqap", checkpoint=str(checkpoint))
     watch.destroy_node()
     overhead = measure(640, 480, min(_OVERHEAD_S, minutes * 60), sleeping)
     rclpy.shutdown()
@@ -93,8 +95,7 @@ def main(minutes: float = 30.0, write: bool = True) -> None:
         "overhead_p99_ms_640x480": overhead.figures()["overhead_p99_ms"],
     }
     print(figures, file=sys.stderr)
-    if write:
-        print(write_results("soak", figures, rss_mib=[round(held / 2**20, 1) for held in watch.rss_bytes[::10]]))
+    write_results("soak", figures, out, rss_mib=[round(held / 2**20, 1) for held in watch.rss_bytes[::10]])
 
 
 if __name__ == "__main__":
