@@ -82,7 +82,14 @@ def test_the_readme_has_commands_that_are_run_and_names_the_others() -> None:
 @pytest.mark.parametrize("words", RUN, ids=lambda words: words[1])
 def test_a_command_of_the_readme_does_what_it_says(words: list[str], workplace: Path) -> None:
     words = [SMALLER.get(before, word) for before, word in zip(["", *words], words, strict=False)]
-    more = ["--robot", "synthetic.yaml"] if words[1] == "replay" else ["--tasks", "close_drawer", "--videos", "0"]
+    more = (
+        ["--robot", "synthetic.yaml"]
+        if words[1] == "replay"
+        else [
+            *("--tasks", "close_drawer", "--videos", "0", "--workers", "1"),
+            *("--calibration", "out/demo/bag", "--frames", "2"),
+        ]
+    )
     run([*words, *more], workplace)
     out = workplace / words[words.index("--out") + 1]
     assert (out / ("report.html" if words[1] == "replay" else "results.md")).exists()
