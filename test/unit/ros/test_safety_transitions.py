@@ -353,4 +353,4 @@ def test_the_message_has_each_state_and_each_cause() -> None:
     states = {name: value for name, value in constants.items() if not name.startswith("CAUSE_")}
     causes = {name: value for name, value in constants.items() if name.startswith("CAUSE_")}
     assert states == {state.name: state.value for state in MotionState}
-    assert causes == {"CAUSE_NONE": ""} | {f"CAUSE_{cause.name}": cause.value for cause in Cause}
+    assert causes == {f"CAUSE_{cause.name}": cause.value for cause in Cause}
