@@ -179,7 +179,7 @@ class SyntheticRobot(Node):
         _, v, a = self._desired()
         return not (v.any() or a.any())
 
-    def spin_until(self, condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
+    def spin_until(self, condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
         """Run on its own until something is so.
 
         Raises:

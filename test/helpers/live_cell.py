@@ -73,7 +73,7 @@ class Cell:
         assert self.configure()
         self.node.trigger_activate()
 
-    def spin_until(self, condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
+    def spin_until(self, condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
         """Exchange messages until something is so; fails when it takes too long."""
         clock = self.robot.get_clock()
         end = clock.now().nanoseconds + deadline_s * 1e9

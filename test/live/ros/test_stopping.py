@@ -32,7 +32,7 @@ def moving(make_cell: MakeCell, **settings: object) -> Cell:
 
 
 def assert_nothing_more_is_commanded(cell: Cell) -> None:
-    cell.spin_for_statuses(1)  # what was on its way has arrived
+    cell.spin_for_statuses(2)  # one may have been on its way, and so the ramp
     count = len(cell.robot.commands)
     cell.spin_for_chunks(3)
     assert len(cell.robot.commands) == count
