@@ -33,7 +33,7 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("checkpoint", description="CogACT run directory, .pt file or Hub id"),
     DeclareLaunchArgument(
-        "instruction", default_value="", description="What to do, in plain words; empty: the bag's own instruction"
+        "instruction", default_value="", description="What to do, as a sentence; empty: the bag's own instruction"
     ),
     DeclareLaunchArgument("rate", default_value="1.0", description="Speed of the playback"),
     DeclareLaunchArgument(
@@ -41,7 +41,7 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("domain_id", default_value="77", description="ROS domain; look at it with the same one"),
 ]
-# What the node listens to beside transforms and its instruction, with the topics that it has by default.
+# The inputs that the node subscribes to, besides transforms and its instruction, with their default topics.
 INPUTS = {
     "image": "/camera/color/image_raw",
     "camera_info": "/camera/color/camera_info",

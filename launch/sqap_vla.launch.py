@@ -17,10 +17,10 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("checkpoint", description="CogACT run directory, .pt file or Hub id"),
     DeclareLaunchArgument(
-        "tokenizer", default_value="", description="Directory of the Llama-2 tokenizer; empty: beside the checkpoint"
+        "tokenizer", default_value="", description="Directory of the Llama-2 tokenizer; empty: next to the checkpoint"
     ),
     DeclareLaunchArgument(
-        "instruction", default_value="", description="What to do, in plain words; ~/instruction replaces it"
+        "instruction", default_value="", description="What to do, as a sentence; ~/instruction replaces it"
     ),
     DeclareLaunchArgument(
         "device", default_value="", choices=["", "auto", "cpu", "cuda"], description="Where the policy runs"

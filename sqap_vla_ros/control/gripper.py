@@ -2,7 +2,7 @@
 
 from sqap_vla_ros.config.robot import ActionConvention, Command
 
-# Share of opening above which the gripper opens, and below which it closes; in between it stays as it is, so that a
+# Fraction of opening above which the gripper opens, and below which it closes; in between it stays, so that a
 # value that hovers around one half does not make it chatter.
 OPENS_ABOVE = 0.6
 CLOSES_BELOW = 0.4

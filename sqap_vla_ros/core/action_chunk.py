@@ -41,7 +41,7 @@ class ActionChunk:
         seed: Of the diffusion noise (Philox key).
         selection: Which visual tokens were kept, and why.
         tool_px: float64 (2,), the projected tool that the ring was drawn around, or None without a ring.
-        no_ring_reason: In words, why there is no ring.
+        no_ring_reason: Why there is no ring, a sentence; empty when there is one.
         timings_s: Seconds per stage, by stage name, in the order they ran.
         committed_steps: Leading actions that were held fixed (real-time chunking).
     """

@@ -6,7 +6,7 @@ class GpuLost(RuntimeError):
 
 
 def in_one_line(error: BaseException) -> str:
-    """The error in words.
+    """The error as one line of text.
 
     The project's own errors are sentences for the user; of any other the type is half of the message.
     """

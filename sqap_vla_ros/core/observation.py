@@ -17,11 +17,11 @@ class Observation:
     Attributes:
         stamp_ns: Time of exposure on the ROS clock, nanoseconds.
         image: uint8 (height, width, 3), RGB, as the camera gave it (not resized).
-        instruction: What to do, in plain words; never empty.
+        instruction: What to do, as a sentence; never empty.
         T_base_tool: float64 (4, 4), tool pose in the base frame at `stamp_ns`, metres.
         tool_px: float64 (2,), projected tool position (u to the right, v down) in pixels of `image`, or None
             when the tool cannot be placed in the image; the protected ring is drawn around it.
-        no_ring_reason: In words, why `tool_px` is None; empty when it is not.
+        no_ring_reason: Why `tool_px` is None, a sentence; empty when it is not.
     """
 
     stamp_ns: int

@@ -137,7 +137,7 @@ class LatestInputs:
                 self.statistics.images_refused += 1
                 self._image_rejection = rejection
                 # Cameras send a broken frame now and then; from the second on, the arm rests.
-                if self.statistics.refused_s is not None:
+                if self.statistics.rejected_s is not None:
                     raise RejectedError(rejection.cause, Response.HOLD, rejection.sentence)
             raise RejectedError(rejection.cause, rejection.response, rejection.sentence)
         if not isinstance(outcome, Observation):

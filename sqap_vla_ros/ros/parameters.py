@@ -100,7 +100,7 @@ def _typed(field: FieldInfo) -> TypeAdapter[Any]:
 
 
 def _problem(value: Any, field: FieldInfo) -> str:
-    """In words, why a setting cannot have this value (YAML's `5` is a fine 5.0); empty: it can."""
+    """Why a setting cannot have this value (YAML's `5` is a fine 5.0); an empty string when it can."""
     try:
         _typed(field).validate_python(value)
     except ValidationError as error:

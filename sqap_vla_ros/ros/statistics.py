@@ -19,7 +19,7 @@ class TickStatistics:
         overheads_s: The node's own share of a tick: slot taken to `plan` entered, plus `plan` returned to published.
             Waiting for transforms or for a running plan is not in it.
         planned_at_s: When chunks were published, steady clock.
-        refused_s: First and last rejection since the last chunk or generation, steady clock; None: there was none.
+        rejected_s: First and last rejection since the last chunk or generation, steady clock; None: there was none.
     """
 
     images_received: int = 0
@@ -33,12 +33,12 @@ class TickStatistics:
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
     overheads_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
     planned_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_TICKS))
-    refused_s: tuple[float, float] | None = None
+    rejected_s: tuple[float, float] | None = None
 
     def reject(self, rejection: Rejection, now_s: float) -> bool:
         """Count a rejection at a moment of steady time; returns whether its cause is new, and worth logging."""
         is_new = self.last_rejection is None or rejection.cause is not self.last_rejection.cause
-        self.refused_s = (now_s if self.refused_s is None else self.refused_s[0], now_s)
+        self.rejected_s = (now_s if self.rejected_s is None else self.rejected_s[0], now_s)
         self.commands_refused += 1
         self.last_rejection = rejection
         return is_new
@@ -48,11 +48,11 @@ class TickStatistics:
         self.chunks_published += 1
         self.chunks_without_ring += not with_ring
         self.planned_at_s.append(now_s)
-        self.refused_s = None
+        self.rejected_s = None
 
     def unplanned(self, longest_s: float) -> Rejection | None:
         """Why images have led to no chunk for longer than that; None when they have."""
-        if self.refused_s is None or self.refused_s[1] - self.refused_s[0] <= longest_s:
+        if self.rejected_s is None or self.rejected_s[1] - self.rejected_s[0] <= longest_s:
             return None
         return self.last_rejection
 

@@ -203,7 +203,7 @@ class Supervisor:
     def _begin_generation(self) -> None:
         """Give up what was planned so far: a running plan's answer will be dropped."""
         self._generation += 1
-        self._inputs.statistics.refused_s = None
+        self._inputs.statistics.rejected_s = None
         self._policy.reset()
         if self.sender.commander is not None:
             self.sender.commander.reset()

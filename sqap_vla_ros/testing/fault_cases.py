@@ -79,7 +79,7 @@ class Fault:
         detectable: When it could be known, on the monotonic clock, given when it was injected.
         response: What follows, for the table.
         lasts_s: How long it is watched.
-        settings: Of the node, beside the usual ones.
+        settings: Of the node, in addition to the usual ones.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The policy node with a policy that fails as it is told to: the instruction names the fault."""
+"""The policy node with a policy that fails on demand: the instruction names the fault."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ RADIUS_M, TURNS_RAD_S = 0.05, 3.0
 PULL = 0.02
 
 
-class ObedientPolicy(SleepingPolicy):
+class FaultInjectingPolicy(SleepingPolicy):
     """Moves the tool in a circle, unless the instruction is one of "hang", "raise", "die", "nan" and "inf"."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class ObedientPolicy(SleepingPolicy):
         if fault == "hang":
             time.sleep(HANG_S)
         elif fault == "raise":
-            raise RuntimeError("as it was told to")
+            raise RuntimeError("on demand")
         elif fault == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         tool_m = observation.T_base_tool[:3, 3]
@@ -55,10 +55,10 @@ class ObedientPolicy(SleepingPolicy):
         """The circle stays where it is."""
 
 
-def obedient(configuration: Configuration, on_progress: Callable[[str], None]) -> ObedientPolicy:
+def fault_injecting(configuration: Configuration, on_progress: Callable[[str], None]) -> FaultInjectingPolicy:
     """The policy."""
-    return ObedientPolicy()
+    return FaultInjectingPolicy()
 
 
 if __name__ == "__main__":
-    run(obedient)
+    run(fault_injecting)

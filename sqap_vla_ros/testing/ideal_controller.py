@@ -15,7 +15,7 @@ from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryC
 _PERIOD_NS = 10_000_000
 
 
-class SteadyController:
+class IdealController:
     """Follows the commands in the order of their reception.
 
     Args:
@@ -39,7 +39,7 @@ class SteadyController:
         self._begin(position, begin_ns)
 
     def receive(self, at_ns: int, message: Any) -> None:
-        """A command was received then; all that were received before are told before."""
+        """Take a command that was received at a moment; those that were received before it come before it."""
         self._waiting.append((at_ns, message))
 
     def restart(self, now_ns: int, position: NDArray[Any]) -> None:
@@ -50,7 +50,7 @@ class SteadyController:
     def follow(self, now_ns: int) -> State:
         """What is wanted now: position, velocity, acceleration, float64 (joints,) each.
 
-        Call it when all that was received by now has been told.
+        Call it after `receive` was called for all commands that were received by now.
         """
         while self._sampled_ns < now_ns:
             self._sampled_ns = min(self._sampled_ns + _PERIOD_NS, now_ns)

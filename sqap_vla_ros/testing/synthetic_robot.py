@@ -1,7 +1,7 @@
-"""A robot cell without a simulator: an arm that does what its controller is told, and a camera of any size.
+"""A robot cell without a simulator: an arm that does what its controller commands, and a camera of any size.
 
 It publishes what a real cell does (images, camera_info, transforms, joint states, robot description) from one process,
-at steady rates and with hardly any load, so that what is measured beside it is the node. Faults are switched on by its
+at steady rates and with hardly any load, so that what is measured next to it is the node. Faults are switched on by its
 attributes.
 """
 
@@ -29,7 +29,7 @@ from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.ros.subscriptions import take_waiting
 from sqap_vla_ros.simulation.joint_trajectory_controller import State
 from sqap_vla_ros.simulation.messages import camera_info_message, image_message, joint_state_message, transform_message
-from sqap_vla_ros.testing.ideal_controller import SteadyController
+from sqap_vla_ros.testing.ideal_controller import IdealController
 
 BASE, TOOL, CAMERA = "base", "tool", "camera_optical"
 JOINTS = tuple(f"joint{number}" for number in range(1, 7))
@@ -88,7 +88,7 @@ class SyntheticRobot(Node):
         T_error: float64 (4, 4), by which the tool's transform is wrong.
         tool_frame: Under which the tool's transform is sent.
         reports_positions: False sends NaN instead of the joints' positions.
-        is_blocked: True keeps the arm, as it is measured, where it is.
+        is_blocked: True keeps the measured arm where it is.
         image: uint8 (height, width, 3), what the camera sees.
         images: Publisher of the images.
         camera_info: Published instead of the right one.
@@ -125,7 +125,7 @@ class SyntheticRobot(Node):
         shape = np.ones(len(JOINTS))
         bounds = (LIMITS[name][0] * shape for name in ("joint_velocity", "joint_acceleration", "joint_jerk"))
         limits = JointLimits(self._kinematics.lower, self._kinematics.upper, *bounds)
-        self.controller = SteadyController(JOINTS, HOME, limits, self._now_ns())
+        self.controller = IdealController(JOINTS, HOME, limits, self._now_ns())
         sensors = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
         self.images = self.create_publisher(Image, "/camera/color/image_raw", sensors)
         self._camera_infos = self.create_publisher(CameraInfo, "/camera/color/camera_info", sensors)
@@ -175,7 +175,7 @@ class SyntheticRobot(Node):
 
     @property
     def rests(self) -> bool:
-        """Whether the arm stands still, and is told to."""
+        """Whether the arm stands still, and is meant to."""
         _, v, a = self._desired()
         return not (v.any() or a.any())
 

@@ -3,7 +3,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
 from sqap_vla_ros.ros.conversions import trajectory_message
-from sqap_vla_ros.testing.ideal_controller import SteadyController
+from sqap_vla_ros.testing.ideal_controller import IdealController
 
 START_NS = 10**12
 LIMITS = JointLimits(*(bound * np.ones(1) for bound in (-2.0, 2.0, 0.5, 5.0, 100.0)))
@@ -19,9 +19,9 @@ def to_and_fro() -> JointTrajectory:
     return trajectory_message(Trajectory(times, positions, velocities, velocities), ("joint1",), START_NS, "base")
 
 
-def received_at(received_s: float) -> SteadyController:
+def received_at(received_s: float) -> IdealController:
     """A controller that got the command then, and was asked for the first time long after."""
-    controller = SteadyController(("joint1",), np.zeros(1), LIMITS, START_NS)
+    controller = IdealController(("joint1",), np.zeros(1), LIMITS, START_NS)
     controller.receive(START_NS + round(received_s * 1e9), to_and_fro())
     controller.follow(START_NS + 3 * 10**9)
     return controller
@@ -44,7 +44,7 @@ def test_a_command_that_is_received_after_its_end_is_rejected() -> None:
 
 def test_what_was_wanted_does_not_depend_on_when_it_is_asked() -> None:
     at_ns = START_NS + 3 * 10**8
-    often, once = (SteadyController(("joint1",), np.zeros(1), LIMITS, START_NS) for _ in range(2))
+    often, once = (IdealController(("joint1",), np.zeros(1), LIMITS, START_NS) for _ in range(2))
     for controller in (often, once):
         controller.receive(START_NS + 10**7, to_and_fro())
     for asked_ns in range(START_NS, at_ns, 10**7):
