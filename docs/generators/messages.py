@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from sqap_vla_ros.core.rejection import Cause
 from sqap_vla_ros.reporting.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,8 @@ def message(path: Path) -> str:
             unit = re.match(r"\[([^\]]*)\]\s*", comment)
             name = f"`{match['name']} = {match['value']}`" if match["value"] else f"`{match['name']}`"
             meaning = comment[unit.end() :] if unit else comment
+            if match["name"].startswith("CAUSE_"):
+                meaning = Cause((match["value"] or "").strip('"')).meaning
             rows.append([name, f"`{match['type']}`", unit[1] if unit else "", meaning])
     listed = markdown_table(["name", "type", "unit", "meaning"], rows)
     return (

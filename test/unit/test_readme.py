@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import tyro
-from generators import plots
+from generators import messages, plots
 from paths import ROOT
 
 from benchmarks.columns import TABLES
@@ -110,6 +110,12 @@ def test_every_command_of_a_page_can_be_given(page: Path) -> None:
     for line in re.findall(r"^ *(?:\S*/)?sqap-vla (\w.*)$", blocks, re.MULTILINE):
         name, *words = shlex.split(line, comments=True)
         tyro.cli(COMMANDS[name].load(), args=words)  # exits where it cannot
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "msg").glob("*.msg")), ids=lambda path: path.stem)
+def test_every_field_of_a_message_has_a_meaning(path: Path) -> None:
+    rows = [line.split(" | ") for line in messages.message(path).splitlines() if line.startswith("| `")]
+    assert rows and not [row[0] for row in rows if not row[3].removesuffix("|").strip()]
 
 
 def test_troubleshooting_has_a_row_for_every_cause() -> None:
