@@ -178,3 +178,11 @@ def test_twists_end_with_zero_when_the_node_is_deactivated(make_cell: MakeCell) 
     count = len(twists)
     cell.spin_for_statuses(3)
     assert all(message.twist == Twist() for message in twists[count - 1 :])
+
+
+def test_an_executable_that_cannot_configure_ends_with_status_1_where_it_is_asked_to(tmp_path: Path) -> None:
+    file = tmp_path / "parameters.yaml"
+    values = {"autostart": True, "exit_on_failure": True, "limits.step": -1.0}
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
+    command = [sys.executable, "-m", "sqap_vla_ros.ros.main", "--ros-args", "--params-file", str(file)]
+    assert subprocess.run(command, env=dict(os.environ), timeout=60).returncode == 1
