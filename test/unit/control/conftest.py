@@ -2,6 +2,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from commanded_arm import Arm, settings
 from control_robots import CHAIN_JOINTS, PANDA_JOINTS, chain_urdf
 
 from sqap_vla_ros.control.kinematics import Kinematics
@@ -23,3 +24,8 @@ def panda(panda_file: Path) -> Kinematics:
 @pytest.fixture(scope="session")
 def chain() -> Kinematics:
     return Kinematics(chain_urdf(), CHAIN_JOINTS, "base", "tool0")
+
+
+@pytest.fixture
+def arm(panda: Kinematics) -> Arm:
+    return Arm(panda, settings())
