@@ -7,6 +7,8 @@ import pytest
 from paths import ROOT
 
 PACKAGE = ROOT / "sqap_vla_ros"
+SOURCES = ("sqap_vla_ros", "benchmarks", "launch", "environment", "examples", "docs", "test")
+MOST_LINES = 300
 TESTS_OF_THE_SCRIPTS = {ROOT / "test" / "unit" / "test_readme.py"}
 
 
@@ -33,3 +35,18 @@ def test_nothing_imports_the_benchmarks() -> None:
     files = [file for name in ("sqap_vla_ros", "test", "examples") for file in (ROOT / name).rglob("*.py")]
     assert files
     assert [str(file) for file in files if "benchmarks" in imported(file) and file not in TESTS_OF_THE_SCRIPTS] == []
+
+
+@pytest.mark.parametrize("folder", SOURCES)
+def test_each_file_is_short_enough_to_be_read_in_one_sitting(folder: str) -> None:
+    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in (ROOT / folder).rglob("*.py")}
+    assert lengths
+    assert {str(file): lines for file, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+@pytest.mark.parametrize(
+    "room", sorted(file.parent for file in PACKAGE.rglob("__init__.py")), ids=lambda room: room.name
+)
+def test_each_room_says_what_it_is_for(room: Path) -> None:
+    documentation = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+    assert documentation is not None and documentation.split("\n\n")[0].endswith(".")

@@ -1,7 +1,6 @@
 """The node on bad input: one clear reason, nothing commanded, and it stays alive."""
 
 import math
-import sys
 from array import array
 from collections.abc import Callable
 
@@ -17,7 +16,6 @@ from sqap_vla.msg import PolicyStatus
 from tf2_msgs.msg import TFMessage
 
 from sqap_vla_ros.core.rejection import Cause, Rejection, Response
-from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros.policy_messages import Failed
 from sqap_vla_ros.simulation.messages import transform_message
 
@@ -239,80 +237,3 @@ def test_a_policy_that_hangs_is_a_fault_until_it_answers(make_cell: MakeCell) ->
     cell.spin_until(lambda: cell.reports(PolicyStatus.FAULT, Cause.POLICY_TIMEOUT))
     cell.spin_until(lambda: cell.status.state == PolicyStatus.RUNNING)
     cell.spin_until(lambda: len(cell.robot.commands) > 0)
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"limits.setp": 0.1}, "'limits.setp' is not a setting; did you mean 'limits.step'?"),
-        ({"limits.step": -0.1}, "limits.step = -0.1"),
-        ({"limits.step": "far"}, "limits.step = 'far'"),
-        ({"action.rotation": "quaternion"}, "'axis_angle'"),
-        ({"device": "gpu"}, "device = 'gpu'"),
-        ({"topics.command": "/arm controller/x"}, "topics.command = '/arm controller/x'"),
-        ({"instruction": "go " * 1000}, "...: String should have at most 1000 characters"),
-        ({"action.increment": "commanded"}, "overshoots"),
-    ],
-    ids=[
-        "typo",
-        "out of range",
-        "wrong type",
-        "unknown convention",
-        "unknown device",
-        "topic name",
-        "long instruction",
-        "overshoot",
-    ],
-)
-def test_a_bad_parameter_fails_configure_with_a_sentence_that_names_it(
-    make_cell: MakeCell, settings: dict[str, object], words: str
-) -> None:
-    cell = make_cell(**settings)
-    assert not cell.configure()
-    cell.spin_until(lambda: cell.reports(PolicyStatus.UNCONFIGURED, Cause.CONFIGURATION_FAILED))
-    assert words in cell.status.detail
-
-
-def test_a_corrected_parameter_lets_configure_succeed(make_cell: MakeCell) -> None:
-    cell = make_cell(**{"limits.step": -0.1})
-    assert not cell.configure()
-    cell.node.set_parameters([Parameter("limits.step", value=0.05)])
-    assert cell.configure()
-
-
-def test_settings_of_a_configured_node_are_locked(make_cell: MakeCell) -> None:
-    cell = make_cell()
-    assert cell.configure()
-    (result,) = cell.node.set_parameters([Parameter("limits.step", value=0.01)])
-    assert not result.successful and "clean up first" in result.reason
-
-
-def test_a_policy_that_cannot_be_loaded_fails_configure(make_cell: MakeCell) -> None:
-    cell = make_cell(faulty_policies.failing_to_load)
-    assert not cell.configure()
-    cell.spin_until(lambda: "no room for the weights" in cell.status.detail)
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"checkpoint": ""}, "random-checkpoint"),
-        ({"checkpoint": "/nowhere/run"}, "/nowhere/run"),
-        ({"policy": "sqapp"}, ", sqap, "),
-    ],
-    ids=["no checkpoint", "checkpoint not found", "no such policy"],
-)
-def test_a_checkpoint_or_policy_that_is_not_there_is_named(
-    make_cell: MakeCell, settings: dict[str, object], words: str
-) -> None:
-    cell = make_cell(load_policy, **settings)
-    assert not cell.configure()
-    cell.spin_until(lambda: words in cell.status.detail)
-
-
-def test_a_servo_robot_without_the_solver_fails_configure(make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "daqp", None)
-    cell = make_cell(**{"command.output": "servo_pose", "topics.command": "/poses"})
-    assert not cell.configure()
-    cell.spin_until(lambda: cell.reports(PolicyStatus.UNCONFIGURED, Cause.CONFIGURATION_FAILED))
-    assert "daqp" in cell.status.detail
