@@ -134,6 +134,7 @@ def test_a_user_is_told_about_a_cut_file_in_one_sentence(
     robot = tmp_path / "robot.yaml"
     robot.write_text("/**:\n  ros__parameters:\n    robot_name: synthetic\n    frames: {base: base, tool: tool}\n")
     monkeypatch.setattr(many, "_policy", lambda configuration, on_note: SleepingPolicy(0))
+    monkeypatch.setattr(many, "write_report", lambda out: (out / "report.html").touch())
     monkeypatch.setattr(
         "sys.argv", ["sqap-vla", "replay", str(path), "--robot", str(robot), "--out", str(tmp_path / "out")]
     )
@@ -146,7 +147,7 @@ def test_a_user_is_told_about_a_cut_file_in_one_sentence(
     assert "Traceback" not in "".join(capsys.readouterr())
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(suffix=st.sampled_from([".mcap", ".db3"]), data=st.data())
 def test_a_file_with_changed_bytes_is_read_or_refused(suffix: str, data: st.DataObject) -> None:
     content = bytearray(small_files()[suffix])
@@ -230,7 +231,7 @@ def entries(request: pytest.FixtureRequest) -> list[Entry]:
     return recording(0.3)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_messages_with_any_content_are_used_or_refused(entries: list[Entry], data: st.DataObject) -> None:
     changed = list(entries)
@@ -249,7 +250,7 @@ def test_messages_with_any_content_are_used_or_refused(entries: list[Entry], dat
     check_replay(raw)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_messages_of_any_bytes_are_used_or_end_the_replay_in_words(entries: list[Entry], data: st.DataObject) -> None:
     raw = [serialised(entry) for entry in entries]
@@ -261,7 +262,7 @@ def test_messages_of_any_bytes_are_used_or_end_the_replay_in_words(entries: list
     check_replay(raw)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_messages_that_are_lost_doubled_or_late_are_used_or_refused(entries: list[Entry], data: st.DataObject) -> None:
     chosen = data.draw(st.lists(st.sampled_from(range(len(entries))), max_size=2 * len(entries)))

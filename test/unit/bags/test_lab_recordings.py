@@ -43,6 +43,8 @@ def _policies_that_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     many._policy.cache_clear()
     many._files.cache_clear()
     monkeypatch.setattr(many, "load_policy", at_once)
+    # Its plots take seconds, and nothing is asked of them here.
+    monkeypatch.setattr(many, "write_report", lambda out: (out / "report.html").touch())
 
 
 def replayed(bag: Path, out: Path, **settings: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
