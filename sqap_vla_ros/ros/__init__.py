@@ -1,1 +1,26 @@
-"""The ROS 2 node."""
+"""The ROS 2 node; everything that it moves around is computed elsewhere.
+
+In the order of the data's way:
+
+    main              the executable: one node in a process of its own
+    node              the lifecycle: loads, activates, releases; services and timers
+    parameters        the settings as ROS parameters
+    subscriptions     each message to where it belongs
+    latest_inputs     the newest message of each input; makes the observation          observe
+    supervisor        asks the motion gate, and brings the arm to rest                 gate
+    policy_runner     at most one plan at a time, and what is wrong with the policy    plan
+    policy_process    the policy's process, seen from the node
+    policy_child      the same process from inside
+    policy_messages   what the two say to each other
+    control_loop      the tick from top to bottom; `Commander` checks                  check
+    command_sender    sends a command, or the ramp to rest                             publish
+    arm_publishers    commands as messages for arm and gripper
+    publishers        what is published about a tick: chunk, token mask, markers       record
+    conversions       the project's data as messages
+    markers           for RViz and Foxglove
+    diagnostics       `~/status` and `/diagnostics`
+    statistics        counts and times of the node itself
+    defects           one traceback for each place that an unforeseen error comes from
+    ros_clock         the node's clocks
+    listening         the same subscriptions without the node, for the doctor
+"""
