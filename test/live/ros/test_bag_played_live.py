@@ -31,7 +31,8 @@ LATCHED_TOPICS = ("/tf_static", "/sqap_vla/instruction")
 POLICY = """name: vla_cache
 pruning: {method: vla_cache, most_reused: 256, relevant: 0, reuse_before_layers: [1, 2], damping: 1.0}
 """
-FRAMES = {"frames.base": "base", "frames.tool": "tool", "frames.camera": ""}
+# An image waits for its transforms as long as may be: on a busy machine they come late.
+SETTINGS = {"frames.base": "base", "frames.tool": "tool", "frames.camera": "", "freshness.transform_wait": 1.0}
 
 
 class Player(Node):
@@ -106,7 +107,7 @@ def test_a_bag_played_live_twice_gives_the_chunks_of_its_replay_bit_for_bit(
     policy = str(file)
     run = write_random_checkpoint(tmp_path / "run", size="tiny")
     bag = write_bag(tmp_path / "bag", seconds=1.2)  # longer than what is taken for a jump
-    cell = make_cell(load_policy, policy=policy, checkpoint=str(run), use_sim_time=True, dry_run=True, **FRAMES)
+    cell = make_cell(load_policy, policy=policy, checkpoint=str(run), use_sim_time=True, dry_run=True, **SETTINGS)
     cell.robot.publishes_images = cell.robot.publishes_transforms = False
     player = Player(bag, cell)
     recorder = Recorder(tmp_path / "recording", cell_topics(Topics(gripper_command="/gripper")))

@@ -75,7 +75,8 @@ def test_a_stop_outlives_a_configuration_that_fails(make_cell: MakeCell) -> None
     cell.node._policy_factory = sleeping
     cell.start()
     cell.spin_for_chunks(3)
-    assert cell.robot.commands == [] and cell.reports(PolicyStatus.STOPPED, Cause.STOPPED_BY_USER)
+    cell.spin_until(lambda: cell.reports(PolicyStatus.STOPPED, Cause.STOPPED_BY_USER))
+    assert cell.robot.commands == []
 
 
 def test_resume_says_what_else_is_missing(make_cell: MakeCell) -> None:
