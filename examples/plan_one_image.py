@@ -13,7 +13,7 @@ observation = Observation(
     image=np.asarray(Image.open("examples/drawer.png")),
     instruction="close the top drawer of the cabinet",
     T_base_tool=np.eye(4),  # the actions are deltas; where the tool is does not change them
-    tool_px=np.array([75.0, 101.0]),  # where the tool is in the image: the ring is drawn around it
+    tool_px=np.array([58.0, 95.0]),  # where the tool is in the image: the ring is drawn around it
 )
 chunk = policy.plan(observation)
 
