@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tyro
+from synthetic_bags import write_bag
 
 import sqap_vla_ros
 from sqap_vla_ros.cli import COMMANDS, GROUPS, main
@@ -126,13 +127,15 @@ def test_a_directory_in_use_is_refused_with_a_way_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("replay", ".", "--out"), ("doctor", ".", "--out"), ("demo", "--out"), ("random-checkpoint",)],
+    [("replay", "BAG", "--out"), ("doctor", "BAG", "--out"), ("demo", "--out"), ("random-checkpoint",)],
     ids=lambda words: words[0],
 )
 def test_no_command_writes_over_what_is_there(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "report.html").write_text("mine")
-    code, _, error = ends(capsys, *words, str(tmp_path))
-    assert code == 2 and str(tmp_path) in error
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    bag, out = write_bag(tmp_path / "bag", seconds=0.1), tmp_path / "out"
+    out.mkdir()
+    (out / "report.html").write_text("mine")
+    code, _, error = ends(capsys, *[str(bag) if word == "BAG" else word for word in words], str(out))
+    assert code == 2 and str(out) in error
+    assert [path.name for path in out.iterdir()] == ["report.html"]
