@@ -104,7 +104,8 @@ def mixed_by_agreement(candidates: Array, given: Array, alpha: float) -> Array:
     lengths = np.linalg.norm(candidates, axis=2, keepdims=True) * np.linalg.norm(newest, axis=1)[:, None]
     cosines = (candidates * newest).sum(axis=2, keepdims=True) / (lengths + 1e-7)
     weights = given * np.exp(alpha * cosines)
-    mixed: Array = (weights * candidates).sum(axis=0) / weights.sum(axis=0)
+    relative = weights / weights.sum(axis=0)  # first: one candidate alone stays what it is, to the last bit
+    mixed: Array = (relative * candidates).sum(axis=0)
     return mixed
 
 

@@ -253,7 +253,7 @@ def test_every_source_needs_a_share(count: int) -> None:
 
 
 def test_no_source_is_refused() -> None:
-    with pytest.raises(CalibrationError, match="no frames to look at; name a bag, .*fidelity: --frames-from"):
+    with pytest.raises(CalibrationError, match="no calibration frames; name a bag, .*fidelity: --frames-from"):
         read_frames([], 4, "wait")
 
 
