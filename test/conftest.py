@@ -3,9 +3,7 @@
 import os
 import socket
 import sys
-from pathlib import Path
 
-import pytest
 import torch
 from hypothesis import settings
 
@@ -48,16 +46,3 @@ if not torch.cuda.is_available():
 # Random inputs are the same ones in every run: a test that fails fails again.
 settings.register_profile("repeatable", max_examples=50, deadline=None, derandomize=True)
 settings.load_profile("repeatable")
-
-# Folders whose tests share what is slow to make: a simulated scene, a run of the cell, an evaluation.
-_TOGETHER = ("live/simulation", "live/tools/evaluation", "unit/tools/evaluation")
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests of a file, or of a folder that shares more, run in one process for the sake of their fixtures."""
-    here = Path(__file__).parent
-    for item in items:
-        file = item.path.relative_to(here)
-        folder = file.parent.as_posix()
-        item.add_marker(pytest.mark.xdist_group(folder if folder in _TOGETHER else file.as_posix()))
