@@ -4,6 +4,7 @@ from collections import deque
 
 import numpy as np
 
+from sqap_vla_ros.control.blending import mixed_by_agreement
 from sqap_vla_ros.core.types import Array
 
 
@@ -12,7 +13,7 @@ class AdaptiveEnsemble:
 
     Args:
         horizon: Largest number of chunks that are mixed.
-        alpha: Weight of agreement with the newest chunk; see `control.blending.mixed_by_agreement`.
+        alpha: Weight of agreement with the newest chunk; see `mixed_by_agreement`.
     """
 
     def __init__(self, horizon: int, alpha: float) -> None:
@@ -47,8 +48,5 @@ class AdaptiveEnsemble:
             # A chunk that is k steps old foresaw this moment in its row k.
             ages = reversed(range(len(self._chunks)))
             candidates = np.stack([past[age] for past, age in zip(self._chunks, ages, strict=True)])
-        # As `control.blending.mixed_by_agreement`, but with CogACT's order of operations, to the last bit.
-        newest = candidates[-1]
-        norms = np.linalg.norm(candidates, axis=1) * np.linalg.norm(newest)
-        weights = np.exp(self._alpha * (candidates @ newest) / (norms + 1e-7))
-        return (weights / weights.sum()) @ candidates
+        given = np.ones((len(candidates), 1, 1))
+        return mixed_by_agreement(candidates[:, None], given, self._alpha)[0]
