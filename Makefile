@@ -58,7 +58,7 @@ lint: ## format, lint, types, and the order of imports
 
 docs: ## the documentation as a site that works offline, out/site/index.html
 	@$(BOOTSTRAP) --for-docs
-	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/mkdocs build --strict --quiet
 	@echo "docs: open out/site/index.html; with its search: python3 -m http.server -d out/site"
 
 bench: ## the figures of the README but success rates, into benchmarks/results
