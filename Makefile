@@ -13,7 +13,7 @@ KILTED := $(CURDIR)/.venv-kilted
 BOOTSTRAP := $(PYTHON) environment/bootstrap.py --torch $(TORCH)
 
 # Lifecycle, parameters, quality of service, services and timers: what the node asks of rclpy.
-KILTED_TESTS := test/live/ros/test_policy_node.py test/live/ros/test_stopping.py
+KILTED_TESTS := test/live/ros/test_node.py test/live/ros/test_stopping.py
 
 # ROS on this machine only and in a domain of its own, whatever the shell says: nothing here may reach a lab's arm.
 ROS_DOMAIN_ID := $(shell echo $$(( $$PPID % 50 + 1 )))

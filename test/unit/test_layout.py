@@ -1,6 +1,7 @@
 """Where things are: rooms of the package, tests that mirror them, and scripts that nothing depends on."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,9 @@ def test_each_file_is_short_enough_to_be_read_in_one_sitting(folder: str) -> Non
 def test_each_room_says_what_it_is_for(room: Path) -> None:
     documentation = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
     assert documentation is not None and documentation.split("\n\n")[0].endswith(".")
+
+
+def test_what_the_makefile_names_exists() -> None:
+    named = re.findall(r"\btest/[\w/]+\.py\b", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
