@@ -37,9 +37,9 @@ test: ## all tests
 	@$(BOOTSTRAP) --for-tests
 	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m pytest -n $(WORKERS)
 
-test-fast: ## the unit tests: no processes, no simulator, no waiting
+test-fast: ## the unit tests but the slow ones: no processes, no simulator, no waiting
 	@$(BOOTSTRAP) --for-tests
-	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m pytest -n $(WORKERS) test/unit
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m pytest -n $(WORKERS) -m "not slow" test/unit
 
 test-live-stress: ## the live tests ROUNDS times in a row, while a busy loop holds each core
 	@$(BOOTSTRAP) --for-tests

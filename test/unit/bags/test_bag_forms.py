@@ -86,6 +86,7 @@ def test_every_storage_compression_and_version_gives_the_same_messages(
     assert read(write_messages(tmp_path / "bag", ENTRIES, storage, compression, version)) == EXPECTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", StoragePlugin)
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}.{value.name}")
 def test_every_quality_of_service_is_read(tmp_path: Path, storage: StoragePlugin, value: IntEnum) -> None:

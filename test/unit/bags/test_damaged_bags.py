@@ -31,6 +31,8 @@ from sqap_vla_ros.tools.replay import many
 from sqap_vla_ros.tools.replay.planner import replay
 from sqap_vla_ros.tools.replay.results import ReplayResults
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
 CUT_BYTES = 4096
 Rows = list[dict[str, Any]]

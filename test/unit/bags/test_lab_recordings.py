@@ -33,6 +33,8 @@ from sqap_vla_ros.tools.replay.many import replay_bag
 from sqap_vla_ros.tools.replay.results_reader import Run
 from sqap_vla_ros.tools.replay.scene import Scene
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
 SECOND_NS = 10**9
 WRIST = "/wrist/image_raw"

@@ -79,6 +79,7 @@ def test_the_options_of_compress_are_listed(sqap_vla: SqapVla) -> None:
         assert option in out
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_compressed_next_to_it_and_can_be_inspected(
     sqap_vla: SqapVla, run_directory: Path, tmp_path: Path
 ) -> None:

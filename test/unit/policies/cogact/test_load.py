@@ -30,6 +30,8 @@ from sqap_vla_ros.vlm.lowbit.products import Backend, exact_on_cpu
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer
 from sqap_vla_ros.vlm.weights import CheckpointError
 
+pytestmark = pytest.mark.slow
+
 # Without VNNI a CPU has no exact sums but these; beside a GPU its kernels are not interpreted, and do not run on a CPU.
 BACKENDS: list[Backend] = ["float_sums"]
 if not torch.cuda.is_available():

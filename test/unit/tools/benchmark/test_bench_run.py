@@ -21,6 +21,8 @@ from sqap_vla_ros.tools.benchmark.roofline import Device
 from sqap_vla_ros.tools.benchmark.run import Bench
 from sqap_vla_ros.vlm.language import LanguageShape
 
+pytestmark = pytest.mark.slow
+
 RATES = Device("made up", 1e11, 1e13, 2e13)
 
 

@@ -23,6 +23,8 @@ from sqap_vla_ros.vlm.lowbit.layer import LINEARS, NORMS
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, prepare
 from sqap_vla_ros.vlm.lowbit.weight import mixed_weight
 
+pytestmark = pytest.mark.slow
+
 Costs = dict[tuple[int, str], ChannelCosts]
 
 

@@ -90,6 +90,7 @@ def photographed(pixels: Pixels, form: str) -> list[Entry]:
     return entries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", StoragePlugin)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS, ids=lambda path: path.stem)

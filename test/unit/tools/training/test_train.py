@@ -22,6 +22,8 @@ from sqap_vla_ros.tools.training.settings import TrainingError, TrainingSettings
 from sqap_vla_ros.tools.training.state import STATE
 from sqap_vla_ros.tools.training.train import IDENTITY_FILE, Progress, train
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = TrainingSettings(size="tiny", samples=40, batch=2, draws=2, warm_up=4)
 WEIGHTS = Path("checkpoints/cogact-tiny.safetensors")
 

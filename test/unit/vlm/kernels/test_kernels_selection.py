@@ -26,6 +26,7 @@ def queries_and_keys(
     return queries, keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "positions", "width"), [(32, 32, 280, 128), (4, 2, 264, 32), (4, 4, 257, 16)]
 )
@@ -48,6 +49,7 @@ def attention_of(kind: str, heads: int) -> Tensor:
     return torch.rand(CASES, heads, 256, device=DEVICE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["random", "ties"])
 @pytest.mark.parametrize(("keep", "top_k", "radius"), [(154, 31, 2), (60, 0, 3)])
 def test_choices_for_the_same_scores_equal_numpys(kind: str, keep: int, top_k: int, radius: int) -> None:

@@ -23,7 +23,10 @@ from sqap_vla_ros.vlm.lowbit.layer import QuantDecoderLayer
 from sqap_vla_ros.vlm.runtime.fuse import fuse
 from sqap_vla_ros.vlm.runtime.fused_blocks import FusedDecoderLayer, FusedTowerBlock
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's kernels do not run on a CPU")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's kernels do not run on a CPU"),
+]
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 IDS = torch.tensor([[1, 5, 9, 12, 7, 29871, 2]])
