@@ -6,7 +6,9 @@ In the order of the data's way:
     blending           one path of chunks that overlap
     safety/            states, the motion gate, the checks of a command, clipping
     robot_model        the arm from URDF or MJCF
-    kinematics, ik     the tool's pose from the joints, and the joints from tool poses
+    forward_kinematics the tool's pose from the joints
+    ik                 the joints from tool poses
+    kinematics         both, and the limits of the joints
     tool_space         the tool itself as what is commanded, where the controller does the kinematics
     trajectory         timed waypoints as a trajectory that keeps every limit and ends at rest
     jerk_qp, jerk      the quadratic programme behind it; a motion's jerk as a figure

@@ -6,15 +6,13 @@ that the tool does not need, keep the joints in their limits.
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from sqap_vla_ros.control.forward_kinematics import ForwardKinematics
 from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.core.types import Array
-
-if TYPE_CHECKING:
-    from sqap_vla_ros.control.kinematics import Kinematics
 
 # A target counts as reached within these; far below what an arm repeats.
 POSITION_TOLERANCE_M = 1e-4
@@ -47,7 +45,7 @@ class InverseKinematics:
     rotation_error_rad: Array
 
 
-def solve(arm: "Kinematics", targets: Array, q0: Array, limits: JointLimits, dt: float) -> InverseKinematics:
+def solve(arm: ForwardKinematics, targets: Array, q0: Array, limits: JointLimits, dt: float) -> InverseKinematics:
     """Joint positions that bring the tool to each target in turn, each found from the one before.
 
     Args:
@@ -106,7 +104,7 @@ def solve(arm: "Kinematics", targets: Array, q0: Array, limits: JointLimits, dt:
     return result
 
 
-def _error(arm: "Kinematics", q: Array, target: Any) -> tuple[float, float]:
+def _error(arm: ForwardKinematics, q: Array, target: Any) -> tuple[float, float]:
     """Distance [m] and angle [rad] from the tool at q, float64 (joints,), to a target, T_world_tool."""
     arm.pin.forwardKinematics(arm.model, arm.data, arm.configuration(q))
     tool = arm.pin.updateFramePlacement(arm.model, arm.data, arm.tool)
