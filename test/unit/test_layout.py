@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,16 @@ def test_what_the_makefile_names_exists() -> None:
     named = re.findall(r"\btest/[\w/]+\.py\b", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert named
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in PACKAGE.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for module, file in modules.items():
+        nodes = [
+            node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
+        ]
+        named = {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
+        graph[module] = ({node.module or "" for node in nodes} | named) & modules.keys()
+    assert sum(map(len, graph.values())) > len(modules)
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
