@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -120,24 +120,31 @@ class FaultBench:
     # The node
 
     def start_node(self, **settings: object) -> None:
-        """Start a node with these settings, and wait until its policy is loaded and the arm moves."""
+        """Start a node with these settings, and wait until its policy is loaded and the arm moves.
+
+        After a node that was killed, the next one is now and then not sent what was latched before it (Fast DDS, on a
+        busy machine); it would wait for the robot description for ever, and is started once more.
+        """
         if self.node is None or self._settings != settings:
             self.kill_node()
             self._settings = settings
-            values = parameters(**(SETTINGS | settings))
-            file = Path(self._directory.name) / "parameters.yaml"
-            file.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
-            command = [
-                sys.executable,
-                "-m",
-                "sqap_vla_ros.testing.fault_injecting_node",
-                "--ros-args",
-                "--params-file",
-                str(file),
-            ]
-            with self._log.open("ab") as log:
-                self.node = subprocess.Popen(command, env=dict(os.environ), stdout=log, stderr=log)
-        self.wait_for_motion()
+            self._launch(settings)
+        try:
+            self.wait_for_motion(30.0)
+        except TimeoutError as error:
+            print(f"{error}\nThe node is started once more.")
+            self.kill_node()
+            self._launch(settings)
+            self.wait_for_motion()
+
+    def _launch(self, settings: Mapping[str, object]) -> None:
+        values = parameters(**{**SETTINGS, **settings})
+        file = Path(self._directory.name) / "parameters.yaml"
+        file.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
+        program = "sqap_vla_ros.testing.fault_injecting_node"
+        command = [sys.executable, "-m", program, "--ros-args", "--params-file", str(file)]
+        with self._log.open("ab") as log:
+            self.node = subprocess.Popen(command, env=dict(os.environ), stdout=log, stderr=log)
 
     def kill_node(self) -> None:
         """End the node, whatever it is doing."""
