@@ -3,6 +3,7 @@
 What a command needs is imported when it runs: `sqap-vla --help` answers at once.
 """
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,12 +85,20 @@ def overview() -> str:
 
 def main() -> None:
     """Run the command in `sys.argv`; a user's mistake ends in one sentence and exit code 2."""
+    try:
+        _run_command()
+    except BrokenPipeError:  # whoever reads the output, as `head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        sys.exit(1)
+
+
+def _run_command() -> None:
     first, *words = sys.argv[1:] or [""]
     if first in ("", "-h", "--help"):
-        print(overview(), file=sys.stdout if first else sys.stderr)
+        print(overview(), file=sys.stdout if first else sys.stderr, flush=True)
         sys.exit(0 if first else 2)
     if first == "--version":
-        print(f"sqap-vla {__version__}")
+        print(f"sqap-vla {__version__}", flush=True)
         sys.exit()
     if first not in COMMANDS:
         print(f"sqap-vla: there is no command {first!r}; `sqap-vla --help` lists them", file=sys.stderr)

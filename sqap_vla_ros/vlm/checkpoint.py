@@ -21,7 +21,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
-from sqap_vla_ros.config.files import named_checkpoint
+from sqap_vla_ros.config.files import config_directory, named_checkpoint
 from sqap_vla_ros.vlm.statistics import STATISTICS_FILE, ActionStatistics, read_statistics
 from sqap_vla_ros.vlm.weights import CheckpointError, Part, check_architecture
 
@@ -82,7 +82,8 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
         return _open(path.parent.parent, path)
     if not path.is_dir():
         if not _HUB_ID.fullmatch(str(source)):
-            raise CheckpointError(f"{source}: no such run directory or weights file")
+            shipped = ", ".join(sorted(folder.name for folder in (config_directory() / "checkpoints").iterdir()))
+            raise CheckpointError(f"{source}: no such run directory or weights file; with the package come: {shipped}")
         path = _download(str(source))
     if (path / COMPRESSED).is_file():
         return _open(path, path / COMPRESSED)

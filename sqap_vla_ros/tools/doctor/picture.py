@@ -48,7 +48,8 @@ def write_picture(evidence: Evidence, ring_radius: int | None, path: Path) -> bo
     if tool_px is not None:  # over everything else
         picture = draw_overlay(picture, Overlay(tool_px=(tool_px + 0.5) * scale - 0.5), WIDTH_PX)
     lines = [
-        "cross: the gripping point by TF and camera_info (frames.ring_xyz); it must lie on the real tool",
+        "cross: the gripping point by TF and camera_info (frames.ring_xyz)",
+        "The cross must lie on the gripper in the image.",
         f"axes of tool ({100 * _AXIS_M:.0f} cm) and base ({200 * _AXIS_M:.0f} cm): x red, y green, z blue",
         *([f"no ring: {observation.no_ring_reason}"] if observation.no_ring_reason else ["square: the ring"]),
     ]
