@@ -98,7 +98,7 @@ class Bootstrap:
         tf2_msgs = fingerprint(prefix, HERE / "tf2_msgs")
         # Files that are linked into the prefix, not copied, count by name only.
         linked = sorted(str(path) for name in ("launch", "config") for path in (ROOT / name).rglob("*"))
-        build_inputs = [ROOT / "msg", ROOT / "CMakeLists.txt", ROOT / "package.xml"]
+        build_inputs = [ROOT / "action", ROOT / "msg", ROOT / "CMakeLists.txt", ROOT / "package.xml"]
         messages = fingerprint(prefix, *linked, *build_inputs)
 
         keys = {"venv": interpreter, "packages": packages, "prefix": prefix, "tf2_msgs": tf2_msgs, "messages": messages}

@@ -1,4 +1,4 @@
-"""Reference of the package's messages, from the `.msg` files: name, type, unit and meaning of every field."""
+"""Reference of the package's messages and action, from the files: name, type, unit and meaning of every field."""
 
 import re
 from pathlib import Path
@@ -10,26 +10,41 @@ ROOT = Path(__file__).resolve().parents[2]
 _LINE = re.compile(r"(?P<type>[\w/]+(?:\[\d*\])?)\s+(?P<name>\w+)(?:=(?P<value>\S+))?\s*(?:#\s*(?P<comment>.*))?$")
 _HEAD = """# Messages
 
-Generated from the files in `msg/`. The package is `sqap_vla`: `ros2 interface show sqap_vla/msg/PolicyStatus` shows the
-same. Which topic carries which message: [Topics and services](topics.md).
+Generated from the files in `msg/` and `action/`. `ros2 interface show sqap_vla/msg/PolicyStatus` shows the same. Which
+topic carries which message: [Topics, services and action](topics.md).
 """
+_PARTS = ("Goal", "Result", "Feedback")
+
+
+def interfaces() -> list[Path]:
+    """The files that define messages and actions."""
+    return [*sorted((ROOT / "msg").glob("*.msg")), *sorted((ROOT / "action").glob("*.action"))]
 
 
 def pages() -> dict[str, str]:
-    """The page of all messages."""
-    parts = [message(path) for path in sorted((ROOT / "msg").glob("*.msg"))]
-    return {"reference/messages.md": _HEAD + "".join(parts)}
+    """The page of all messages and actions."""
+    return {"reference/messages.md": _HEAD + "".join(interface(path) for path in interfaces())}
 
 
-def message(path: Path) -> str:
-    """One message as a section with a table.
+def interface(path: Path) -> str:
+    """One message as a section with a table, or one action as a section with three.
 
     Raises:
         ValueError: A line is neither a field nor a comment.
     """
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".msg":
+        return f"\n## {path.stem}\n{_fields(text, path.name)}"
+    parts = re.split(r"^---$", text, flags=re.MULTILINE)
+    sections = [f"\n### {name}\n{_fields(part, path.name)}" for name, part in zip(_PARTS, parts, strict=True)]
+    return f"\n## {path.stem}\n" + "".join(sections)
+
+
+def _fields(definition: str, file: str) -> str:
+    """What comes before the first field as text, and the fields as a table."""
     introduction: list[str] = []
     rows: list[list[str]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in definition.splitlines():
         text = line.strip()
         if text.startswith("#"):
             comment = text.removeprefix("#").strip()
@@ -40,7 +55,7 @@ def message(path: Path) -> str:
         elif text:
             match = _LINE.match(text)
             if not match:
-                raise ValueError(f"{path.name}: {text!r} is not a field")
+                raise ValueError(f"{file}: {text!r} is not a field")
             comment = match["comment"] or ""
             unit = re.match(r"\[([^\]]*)\]\s*", comment)
             name = f"`{match['name']} = {match['value']}`" if match["value"] else f"`{match['name']}`"
@@ -49,6 +64,4 @@ def message(path: Path) -> str:
                 meaning = Cause((match["value"] or "").strip('"')).meaning
             rows.append([name, f"`{match['type']}`", unit[1] if unit else "", meaning])
     listed = markdown_table(["name", "type", "unit", "meaning"], rows)
-    return (
-        f'\n## {path.stem}\n\n{" ".join(introduction)}\n\n<div class="fields message" markdown>\n\n{listed}\n\n</div>\n'
-    )
+    return f'\n{" ".join(introduction)}\n\n<div class="fields message" markdown>\n\n{listed}\n\n</div>\n'

@@ -112,9 +112,9 @@ def test_every_command_of_a_page_can_be_given(page: Path) -> None:
         tyro.cli(COMMANDS[name].load(), args=words)  # exits where it cannot
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "msg").glob("*.msg")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", messages.interfaces(), ids=lambda path: path.stem)
 def test_every_field_of_a_message_has_a_meaning(path: Path) -> None:
-    rows = [line.split(" | ") for line in messages.message(path).splitlines() if line.startswith("| `")]
+    rows = [line.split(" | ") for line in messages.interface(path).splitlines() if line.startswith("| `")]
     assert rows and not [row[0] for row in rows if not row[3].removesuffix("|").strip()]
 
 

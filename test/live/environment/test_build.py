@@ -19,7 +19,7 @@ VENV = Path(sys.prefix)
 TF_MESSAGE_TYPE = "RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087"
 
 SOURCES = ("CMakeLists.txt", "package.xml", "pyproject.toml", "setup.py", "setup.cfg")
-SOURCES += ("msg", "launch", "config", "sqap_vla_ros")
+SOURCES += ("action", "msg", "launch", "config", "sqap_vla_ros")
 SCRIPTS = ("sqap-vla", "sqap_vla_node", "simulated_cell")
 
 # Runs in the interpreter of the executables, with the workspace sourced.
