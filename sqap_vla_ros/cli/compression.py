@@ -46,6 +46,7 @@ class Compress:
 
     def run(self, console: "Console") -> None:
         """Compress, with progress, and print a summary."""
+        from sqap_vla_ros.config.files import expand_home
         from sqap_vla_ros.config.recipe import read_recipe
         from sqap_vla_ros.tools.compression.calibration import read_frames
         from sqap_vla_ros.tools.compression.compress import compress, refuse_other_use
@@ -61,7 +62,7 @@ class Compress:
         out = self.out or Path(f"{source}-{recipe.name}")
         refuse_other_use(out)
         device = choose_device(self.device)
-        tokenizer = Path(self.tokenizer).expanduser() if self.tokenizer else None
+        tokenizer = expand_home(self.tokenizer) if self.tokenizer else None
         frames = None
         if self.calibration:
             frames = read_frames(self.calibration, self.frames, self.instruction, self.image_topic)
@@ -155,6 +156,7 @@ class Fidelity:
 
     def run(self, console: "Console") -> None:
         """Run all models, print and write the report."""
+        from sqap_vla_ros.config.files import expand_home
         from sqap_vla_ros.policies.cogact.store import read_manifest
         from sqap_vla_ros.tools.compression.calibration import read_frames
         from sqap_vla_ros.tools.compression.fidelity import report
@@ -174,7 +176,7 @@ class Fidelity:
             checkpoint,
             self.compressed,
             frames,
-            tokenizer=Path(self.tokenizer).expanduser() if self.tokenizer else None,
+            tokenizer=expand_home(self.tokenizer) if self.tokenizer else None,
             device=choose_device(self.device),
             on_progress=console.print,
         )

@@ -127,6 +127,7 @@ class Simpler:
 
     def run(self, console: "Console") -> None:
         """Run the episodes, with progress, and print the tables."""
+        from sqap_vla_ros.config.files import expand_home
         from sqap_vla_ros.config.policy import read_policy
         from sqap_vla_ros.config.robot import Configuration
         from sqap_vla_ros.config.settings import validate
@@ -160,7 +161,7 @@ class Simpler:
         policy = load_policy(validate(Configuration, settings, "sqap-vla simpler"), console.print)
         adapter = SimplerPolicy(policy, SETUPS[self.robot])
         names = policy.metadata.policy_id, policy.metadata.weights
-        tokenizer = Path(self.tokenizer).expanduser() if self.tokenizer else None
+        tokenizer = expand_home(self.tokenizer) if self.tokenizer else None
         about = {
             "policy": read_policy(self.policy).model_dump(mode="json"),
             "beside the weights": companion_hashes(open_checkpoint(self.checkpoint), tokenizer),

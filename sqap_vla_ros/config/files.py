@@ -3,7 +3,8 @@
 Launch files use this module in ROS's own Python, so it imports nothing but YAML.
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,39 @@ def named_file(kind: str, name: str) -> Path:
         ConfigurationError: There is no such file; the message lists those there are.
     """
     if name.endswith((".yaml", ".yml")):
-        return Path(name).expanduser()
+        return expand_home(name)
     folder = config_directory() / kind
     path = folder / f"{name}.yaml"
     if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise ConfigurationError(f"no {path.name} in {folder}; there are: {names}; or give a path that ends in .yaml")
+        names = sorted(file.stem for file in folder.glob("*.yaml"))
+        if "/" in name or Path(name).exists():
+            raise ConfigurationError(
+                f"{name}: expected the path of a file that ends in .yaml or .yml, or the name of one in {folder}: "
+                f"{', '.join(names)}"
+            )
+        raise ConfigurationError(
+            f"no {path.name} in {folder}{did_you_mean(name, names)}; there are: {', '.join(names)}; or give a path "
+            "that ends in .yaml"
+        )
     return path
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint to add to a sentence about an unknown name: "; did you mean 'sqap'?"; empty if no known name is near."""
+    close = difflib.get_close_matches(name.lower(), list(known), 1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def expand_home(name: str) -> Path:
+    """A path that a user wrote, with "~" replaced by the home directory.
+
+    Raises:
+        ConfigurationError: There is no home directory.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ConfigurationError(f"{name}: there is no home directory (HOME is not set); give the whole path") from None
 
 
 def config_directory() -> Path:
@@ -64,8 +91,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path}: cannot be read as YAML: {error}") from None
+    if content is None:
+        raise ConfigurationError(f"{path}: the file is empty; expected a mapping of names to values")
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path}: expected a mapping of names to values, found {type(content).__name__}")
+        found = "a list" if isinstance(content, list) else f"the single value {content!r}"
+        raise ConfigurationError(f"{path}: expected a mapping of names to values, found {found}")
     return content
 
 

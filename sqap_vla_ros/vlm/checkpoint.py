@@ -21,14 +21,13 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
-from sqap_vla_ros.config.files import config_directory, named_checkpoint
+from sqap_vla_ros.config.files import config_directory, did_you_mean, expand_home, named_checkpoint
+from sqap_vla_ros.vlm.checkpoint_kind import COMPRESSED, UNFINISHED, WEIGHT_SUFFIXES, Kind, recognise
 from sqap_vla_ros.vlm.statistics import STATISTICS_FILE, ActionStatistics, read_statistics
 from sqap_vla_ros.vlm.weights import CheckpointError, Part, check_architecture
 
-COMPRESSED = "compressed.json"
-UNFINISHED = "unfinished.json"
 BASE_VLM = "prism-dinosiglip-224px+7b"
-_SUFFIXES = (".pt", ".safetensors")
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -66,36 +65,58 @@ def _sha256(path: Path, size: int, changed_ns: int) -> str:
 
 
 def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
-    """Find a checkpoint, and read its configuration and statistics.
+    """Find a checkpoint of CogACT, and read its configuration and statistics.
 
     Args:
         source: A run directory, its weights file, a name in config/checkpoints, or a Hub id (`owner/name`, downloaded
             when online).
 
     Raises:
-        CheckpointError: There is no checkpoint, or some of its files are missing or cannot be read.
+        CheckpointError: There is no checkpoint, or some of its files are missing or cannot be read; or it is another
+            policy's, which the message names.
     """
-    path = Path(named_checkpoint(str(source))).expanduser()
+    path = find_checkpoint(source)
+    found = recognise(path)
+    is_ours = found.kind in (Kind.COGACT, Kind.COMPRESSED)
+    if found.words and not is_ours:
+        raise CheckpointError(f"{path}: is {found.words}; {found.advice}")
     if path.is_file():
-        if path.suffix not in _SUFFIXES or path.parent.name != "checkpoints":
+        if path.suffix not in WEIGHT_SUFFIXES or path.parent.name != "checkpoints":
             raise CheckpointError(f"{path}: expected a .pt or .safetensors file in a directory named 'checkpoints'")
         return _open(path.parent.parent, path)
-    if not path.is_dir():
-        if not _HUB_ID.fullmatch(str(source)):
-            shipped = ", ".join(sorted(folder.name for folder in (config_directory() / "checkpoints").iterdir()))
-            raise CheckpointError(f"{source}: no such run directory or weights file; with the package come: {shipped}")
-        path = _download(str(source))
     if (path / COMPRESSED).is_file():
         return _open(path, path / COMPRESSED)
     if (path / UNFINISHED).is_file():
         raise CheckpointError(f"{path}: its compression is unfinished; run the same `sqap-vla compress` again")
-    weights = sorted(file for file in path.glob("checkpoints/*") if file.suffix in _SUFFIXES)
+    weights = sorted(file for file in path.glob("checkpoints/*") if file.suffix in WEIGHT_SUFFIXES)
     if len(weights) != 1:
-        found = ", ".join(file.name for file in weights) or "none"
+        names = ", ".join(file.name for file in weights) or "none"
+        what_to_do = "name the file" if weights else "a run directory of CogACT has its weights there; copy them"
         raise CheckpointError(
-            f"{path}: expected one .pt or .safetensors file in checkpoints/, found {found}; name the file"
+            f"{path}: expected one .pt or .safetensors file in checkpoints/, found {names}; {what_to_do}"
         )
     return _open(path, weights[0])
+
+
+def find_checkpoint(source: str | os.PathLike[str]) -> Path:
+    """Find a checkpoint's directory or weights file, whatever it holds; `recognise` says what it is.
+
+    Args:
+        source: See `open_checkpoint`.
+
+    Raises:
+        CheckpointError: There is no such directory or file, and it cannot be downloaded.
+    """
+    path = expand_home(named_checkpoint(str(source)))
+    if path.exists():
+        return path
+    if not _HUB_ID.fullmatch(str(source)):
+        names = sorted(folder.name for folder in (config_directory() / "checkpoints").iterdir())
+        raise CheckpointError(
+            f"{source}: no such run directory or weights file{did_you_mean(str(source), names)}; "
+            f"with the package come: {', '.join(names)}"
+        )
+    return _download(str(source))
 
 
 def _download(hub_id: str) -> Path:
@@ -145,7 +166,11 @@ def read_parts(path: Path, names: Collection[str]) -> dict[str, Part]:
     tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     missing = [name for name in names if not isinstance(tensors.get(name), dict)]
     if missing:
-        raise CheckpointError(f"{path}: the part '{missing[0]}' is missing; expected {', '.join(names)}")
+        no_head = "; a base model, and an OpenVLA in Prismatic's layout, has no action head and is no CogACT"
+        raise CheckpointError(
+            f"{path}: the part '{missing[0]}' is missing; expected {', '.join(names)}"
+            + no_head * (missing == ["action_model"])
+        )
     try:
         return {name: Part(name, tensors[name], mapped=True) for name in names}
     except CheckpointError as error:
@@ -179,4 +204,5 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """The first line of a library's message, without the control sequences with which torch makes words bold."""
+    return _ANSI.sub("", str(error)).splitlines()[0] if str(error) else type(error).__name__

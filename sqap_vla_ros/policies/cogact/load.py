@@ -3,11 +3,10 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from sqap_vla_ros.config.files import ConfigurationError
+from sqap_vla_ros.config.files import ConfigurationError, expand_home
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.pruning import EfficientVlaConfig, PruningConfig
 from sqap_vla_ros.config.robot import Configuration
@@ -77,7 +76,7 @@ def load_cogact_policy(
         except ValueError as error:
             raise ConfigurationError(f"diffusion.steps: {error}") from None
     tokenizer = load_tokenizer(
-        checkpoint.directory, Path(configuration.tokenizer).expanduser() if configuration.tokenizer else None
+        checkpoint.directory, expand_home(configuration.tokenizer) if configuration.tokenizer else None
     )
     model, weights = _load_where_it_runs(config, configuration, checkpoint, on_progress)
     model, dropped = _with_layers_for(config.pruning, model, tokenizer, on_progress)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from sqap_vla_ros.config.files import ConfigurationError, named_file
+from sqap_vla_ros.config.files import ConfigurationError, expand_home, named_file
 from sqap_vla_ros.config.policy import read_policy
 from sqap_vla_ros.config.recipe import read_recipe
 from sqap_vla_ros.config.robot import Configuration, load_configuration
@@ -95,7 +95,7 @@ class Progress:
 def trained_tasks(checkpoint: str) -> tuple[str, ...]:
     """The tasks that a run directory of `sqap-vla train` was trained on; empty for any other checkpoint."""
     try:
-        config = json.loads((Path(checkpoint).expanduser() / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((expand_home(checkpoint) / "config.json").read_text(encoding="utf-8"))
         return tuple(name for name in config["training"]["tasks"] if name in TASKS)
     except (OSError, ValueError, KeyError, TypeError):
         return ()
@@ -167,8 +167,8 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
         RunDirectoryError: The directory holds another evaluation, or another process works in it.
     """
     source = open_checkpoint(evaluation.checkpoint)
-    tokenizer = Path(evaluation.tokenizer).expanduser() if evaluation.tokenizer else None
-    path = Path(evaluation.checkpoint).expanduser()
+    tokenizer = expand_home(evaluation.tokenizer) if evaluation.tokenizer else None
+    path = expand_home(evaluation.checkpoint)
     # Workers may run in other directories.
     original = str(path.resolve()) if path.exists() else evaluation.checkpoint
     if source.is_compressed and any(variant.recipe for variant in evaluation.variants):
