@@ -43,7 +43,7 @@ test-fast: ## the unit tests but the slow ones: no processes, no simulator, no w
 
 test-live-stress: ## the live tests ROUNDS times in a row, while a busy loop holds each core
 	@$(BOOTSTRAP) --for-tests
-	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python -m test.stress $(ROUNDS)
+	@$(ISOLATED) AMENT_PREFIX_PATH=$(VENV) $(VENV)/bin/python test/stress.py $(ROUNDS)
 
 test-kilted: ## what may differ in another distribution of ROS: the node's tests, under Kilted
 	@$(BOOTSTRAP) --distro kilted --extras ik,test

@@ -1,6 +1,6 @@
 """Runs the live tests several times in a row while a busy loop holds each core; stops at the first failure.
 
-python -m test.stress ROUNDS [pytest's arguments]
+python test/stress.py ROUNDS [pytest's arguments]
 """
 
 import multiprocessing

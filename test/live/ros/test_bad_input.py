@@ -130,9 +130,7 @@ def test_images_ahead_of_all_transforms_are_a_state_of_waiting(make_cell: MakeCe
     cell.spin_until(lambda: cell.status.state == PolicyStatus.RUNNING)
 
 
-def test_images_that_cannot_be_decoded_bring_the_arm_to_rest(
-    make_cell: MakeCell, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_images_that_cannot_be_decoded_bring_the_arm_to_rest(make_cell: MakeCell) -> None:
     cell = make_cell(**{"topics.image": "/compressed_camera"})
     publisher = cell.robot.create_publisher(CompressedImage, "/compressed_camera", 1)
     # Two images in turn: a camera that sends one for ever, while the arm moves, is frozen.
@@ -153,7 +151,7 @@ def test_images_that_cannot_be_decoded_bring_the_arm_to_rest(
     cell.forget_statuses()
     cell.spin_until(lambda: cell.reports(PolicyStatus.WAITING, Cause.IMAGE_UNUSABLE))
     assert "JPEG" in cell.status.detail and "truncated" in cell.status.detail and cell.status.images_refused > 0
-    assert f"the arm is brought to rest ({Cause.IMAGE_UNUSABLE})" in capfd.readouterr().err
+    cell.spin_until(lambda: cell.robot.rests)
     count, images = len(cell.robot.commands), good
     cell.spin_until(lambda: len(cell.robot.commands) > count)
 
