@@ -27,12 +27,12 @@ from sqap_vla_ros.control.commander import Commander
 from sqap_vla_ros.control.commands import Command, JointState, PreparedCommand
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.core.noise import philox
 from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import rotation_from_vector, transform_from, vector_from_rotation
 from sqap_vla_ros.policies.cogact.continuation import held_actions
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, ddim_schedule, sample
-from sqap_vla_ros.policies.cogact.policy import philox
 from sqap_vla_ros.ros.conversions import trajectory_message
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController, arm_limits
 from sqap_vla_ros.vlm.statistics import ActionStatistics, denormalise, normalise

@@ -33,21 +33,28 @@ def rotate_heads(queries: Tensor, keys: Tensor, rotations: Rotations) -> tuple[T
     return _rotate(queries, rotations), _rotate(keys, rotations)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None, *, causal: bool = True
+) -> Tensor:
     """Scaled dot-product attention with grouped key-value heads.
 
     Args:
         queries: (batch, heads, positions, head width).
         keys: (batch, key-value heads, keys, head width).
         values: (batch, key-value heads, keys, head width).
-        visible: bool, broadcast to (batch, heads, positions, keys), the keys that a query sees; None: those up to the
-            query's own position.
+        visible: bool, broadcast to (batch, heads, positions, keys), the keys that a query sees; None: as `causal` says.
+        causal: Whether a query sees the keys up to its own position, or all.
 
     Returns:
         The mixed values (batch, positions, heads * head width).
     """
     mixed = functional.scaled_dot_product_attention(
-        queries, keys, values, visible, is_causal=visible is None, enable_gqa=queries.shape[1] != keys.shape[1]
+        queries,
+        keys,
+        values,
+        visible,
+        is_causal=visible is None and causal,
+        enable_gqa=queries.shape[1] != keys.shape[1],
     )
     return mixed.transpose(1, 2).flatten(2)
 

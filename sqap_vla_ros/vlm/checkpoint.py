@@ -54,8 +54,13 @@ class Checkpoint:
 
     def sha256(self) -> str:
         """SHA-256 of the weights file, hexadecimal; it is computed again only when the file changes."""
-        status = self.weights.stat()
-        return _sha256(self.weights, status.st_size, status.st_mtime_ns)
+        return file_sha256(self.weights)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal; it is computed again only when the file changes."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache
@@ -177,7 +182,12 @@ def read_parts(path: Path, names: Collection[str]) -> dict[str, Part]:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _read_torch(path: Path) -> dict[str, Any]:
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Map a `.pt` file that holds a dictionary; nothing in it is executed.
+
+    Raises:
+        CheckpointError: The file is truncated, would execute code, or holds no dictionary.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     # Unpickling a file that is truncated, of another kind or made to run code raises many kinds of errors.
@@ -186,21 +196,39 @@ def _read_torch(path: Path) -> dict[str, Any]:
             f"{path}: refused, because it is damaged or holds more than tensors ({_first_line(error)}); "
             "download it again, and compare its size and hash"
         ) from None
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path}: not a checkpoint of a policy: expected a dictionary, found {type(content).__name__}"
+        )
+    return content
+
+
+def _read_torch(path: Path) -> dict[str, Any]:
+    content = read_tensors(path)
+    if not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{path}: not a checkpoint of a policy: expected a dictionary with an entry 'model'")
     return content["model"]
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
     parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in read_safetensors(path).items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    return parts
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Map the tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: The file is truncated or of another kind.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                part, _, rest = name.partition(".")
-                parts.setdefault(part, {})[rest] = file.get_tensor(name)
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}); download it again") from None
-    return parts
 
 
 def _first_line(error: Exception) -> str:

@@ -1,21 +1,22 @@
 """The Llama-2 language model, as a prefill that can drop visual tokens between two layers.
 
 The float layers are those of `transformers`; the loop over them is `layers.run_layers`, because tokens are dropped in
-the middle of it. Only the hidden state of the last position is used, so there is neither a key-value cache nor an
-`lm_head`.
+the middle of it. Policies that read hidden states need neither a key-value cache nor an `lm_head`; one that reads
+tokens brings both.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from sqap_vla_ros.vlm.attention import rotary_tables
-from sqap_vla_ros.vlm.layers import DecoderLayer, run_layers
+from sqap_vla_ros.vlm.layers import DecoderLayer, causal_attention, full_attention, run_layers
 from sqap_vla_ros.vlm.pruning.hook import PruningHook, Select
 from sqap_vla_ros.vlm.weights import CheckpointError, Layout, Part, Shape, Source, attention_heads
 
@@ -34,6 +35,8 @@ class LanguageShape:
         head_width: Channels per head.
         hidden: Channels inside the MLPs.
         vocabulary: Rows of the embedding table.
+        epsilon: Of the norms.
+        causal: Whether a position sees those before it alone, or all.
     """
 
     width: int
@@ -43,6 +46,9 @@ class LanguageShape:
     head_width: int
     hidden: int
     vocabulary: int
+    # Manifests of compressed checkpoints are known by their hash: what is as in CogACT is not written.
+    epsilon: Annotated[float, Field(exclude_if=lambda value: value == EPSILON)] = EPSILON
+    causal: Annotated[bool, Field(exclude_if=bool)] = True
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ class FloatDecoderLayer(nn.Module):
             num_attention_heads=shape.heads,
             num_key_value_heads=shape.kv_heads,
             head_dim=shape.head_width,
-            rms_norm_eps=EPSILON,
+            rms_norm_eps=shape.epsilon,
         )
         layer = LlamaDecoderLayer(config, 0)
         self.self_attn = layer.self_attn
@@ -157,7 +163,7 @@ class LanguageModel(nn.Module):
         self.shape = shape
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
         self.layers = nn.ModuleList([FloatDecoderLayer(shape) for _ in range(shape.depth)])
-        self.norm: nn.Module = nn.RMSNorm(shape.width, eps=EPSILON)
+        self.norm: nn.Module = nn.RMSNorm(shape.width, eps=shape.epsilon)
 
     def embed(self, input_ids: Tensor, visual: Tensor) -> Tensor:
         """Embeddings of the whole sequence: BOS, the visual tokens, the rest of the text.
@@ -183,6 +189,7 @@ class LanguageModel(nn.Module):
 
     def run_layers(self, hidden: Tensor, **options: Any) -> Tensor:
         """Run all layers on the residual stream (batch, positions, width); options are those of `layers.run_layers`."""
+        options.setdefault("attention", causal_attention if self.shape.causal else full_attention)
         # A module list is typed as plain modules.
         return run_layers(cast("list[DecoderLayer]", list(self.layers)), hidden, self.shape.head_width, **options)
 
@@ -235,14 +242,20 @@ class LanguageModel(nn.Module):
 
 
 def load_language(
-    part: Part, architecture: Mapping[str, int], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    part: Part,
+    architecture: Mapping[str, int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    *,
+    epsilon: float = EPSILON,
+    causal: bool = True,
 ) -> LanguageModel:
     """Build the language model from the `llm_backbone` part of a checkpoint.
 
     Raises:
         CheckpointError: The tensors are not those of a Llama model.
     """
-    shape = language_shape(part, architecture)
+    shape = replace(language_shape(part, architecture), epsilon=epsilon, causal=causal)
     part.check(language_layout(shape))
     with torch.device("meta"):
         model = LanguageModel(shape)

@@ -38,7 +38,8 @@ class LayerInput:
     Attributes:
         hidden: (batch, positions, width), the residual stream.
         rotations: Rotary tables of the positions.
-        last: int64 (batch,), index of each sample's last position; None when the last layer is run for all positions.
+        last: int64 (batch,) or (batch, rows), index of the position or positions of each sample that the last layer
+            computes; None: all.
         queries: (batch, heads, positions, head width), rotated, of the layer before; None in front of the first layer.
         keys: (batch, key-value heads, positions, head width), likewise.
     """
@@ -76,6 +77,36 @@ def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, only: Tensor
     return attend(queries[samples, :, only][:, :, None], keys, values, visible[:, None, None])
 
 
+def full_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, only: Tensor | None, *, visible: Tensor | None = None
+) -> Tensor:
+    """Attention in which each position sees all.
+
+    Args:
+        queries: (batch, heads, positions, head width), rotated.
+        keys: (batch, key-value heads, positions, head width), rotated.
+        values: (batch, key-value heads, positions, head width).
+        only: int64 (batch,) or (batch, rows), the positions of each sample that are computed; None: all.
+        visible: bool (batch, positions), which positions anybody sees; None: all.
+
+    Returns:
+        The mixed values (batch, positions or rows, heads * head width).
+    """
+    if only is not None:
+        queries = rows_at(queries.transpose(1, 2), only).transpose(1, 2)
+    return attend(queries, keys, values, None if visible is None else visible[:, None, None], causal=False)
+
+
+def rows_at(values: Tensor, only: Tensor) -> Tensor:
+    """The values (batch, rows, ...) at some positions of each sample.
+
+    Args:
+        values: (batch, positions, ...).
+        only: int64 (batch,) or (batch, rows), the positions.
+    """
+    return values[torch.arange(len(values), device=values.device)[:, None], only.view(len(values), -1)]
+
+
 def project_heads(
     layer: DecoderLayer, hidden: Tensor, rotations: Rotations, head_width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,17 +133,17 @@ def run_layer(
         hidden: (batch, positions, width), the residual stream.
         rotations: Rotary tables of the positions.
         head_width: Channels per head.
-        only: int64 (batch,), the one position of each sample that is computed; None: all. The output projection and
-            the MLP, three quarters of a layer's work, are then computed for these positions alone.
+        only: int64 (batch,) or (batch, rows), the positions of each sample that are computed; None: all. The output
+            projection and the MLP, three quarters of a layer's work, are then computed for these positions alone.
         attention: How values are mixed.
 
     Returns:
-        The residual stream (batch, positions or 1, width), and the rotated queries and keys of all positions.
+        The residual stream (batch, positions or rows, width), and the rotated queries and keys of all positions.
     """
     queries, keys, values = project_heads(layer, hidden, rotations, head_width)
     mixed = attention(queries, keys, values, only)
     if only is not None:
-        hidden = hidden[torch.arange(len(hidden), device=hidden.device), only][:, None]
+        hidden = rows_at(hidden, only)
     return layer.add_feed_forward(layer.add_attention(hidden, mixed)), queries, keys
 
 
@@ -133,12 +164,12 @@ def run_layers(
         hidden: (batch, positions, width), the residual stream in front of the first layer.
         head_width: Channels per head.
         rotations: Rotary tables of the positions; None: the positions are 0, 1, 2, ….
-        last: int64 (batch,), the position of each sample that the last layer computes; None: all positions.
+        last: int64 (batch,) or (batch, rows), the positions of each sample that the last layer computes; None: all.
         before_layer: Called in front of each layer; it may drop positions, or only look.
         attention: How each layer mixes values.
 
     Returns:
-        The residual stream behind the last layer, (batch, positions, width), or (batch, 1, width) with `last`.
+        The residual stream behind the last layer, (batch, positions, width), or (batch, rows, width) with `last`.
     """
     if rotations is None:
         positions = torch.arange(hidden.shape[1], device=hidden.device)[None]

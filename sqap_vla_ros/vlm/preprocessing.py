@@ -5,6 +5,7 @@ The resize must be Pillow's: torch's antialiased bicubic on uint8 differs by up 
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,12 +15,26 @@ from PIL import Image
 from torch import Tensor
 
 MODEL_IMAGE_PX = 224
-_DINO_MEAN, _DINO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_SIGLIP_MEAN = _SIGLIP_STD = (0.5, 0.5, 0.5)
 # Strips of a picture that are resized at the same time; Pillow releases the interpreter's lock.
 _STRIPS = 4
 # Side of the crop in the reference's deployment script: 90 % of the area.
 _DEPLOY_CROP_PX = int(MODEL_IMAGE_PX * math.sqrt(0.9))
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ImageStatistics:
+    """Mean and standard deviation of the channels, by which pixels (0 to 1) are normalised for each tower."""
+
+    dino_mean: Channels = (0.485, 0.456, 0.406)
+    dino_std: Channels = (0.229, 0.224, 0.225)
+    siglip_mean: Channels = (0.5, 0.5, 0.5)
+    siglip_std: Channels = (0.5, 0.5, 0.5)
+
+
+COGACT_STATISTICS = ImageStatistics()
+"""ImageNet's for DINOv2; 0.5 for SigLIP."""
 
 
 def resize(image: NDArray[np.uint8], *, deploy_crop: bool = False) -> NDArray[np.uint8]:
@@ -77,26 +92,27 @@ def _strip_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_STRIPS, "resize")
 
 
-def normalise(model_images: Tensor) -> tuple[Tensor, Tensor]:
+def normalise(model_images: Tensor, statistics: ImageStatistics = COGACT_STATISTICS) -> tuple[Tensor, Tensor]:
     """Normalise model images for both towers.
 
     Args:
         model_images: uint8 (batch, 224, 224, 3), RGB.
+        statistics: The towers' means and deviations.
 
     Returns:
-        float32 (batch, 3, 224, 224) for DINOv2 (ImageNet statistics) and for SigLIP (mean and deviation 0.5).
+        float32 (batch, 3, 224, 224) for DINOv2 and for SigLIP.
     """
     pixels = model_images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    dino_mean, dino_std, siglip_mean, siglip_std = _statistics(pixels.device)
+    dino_mean, dino_std, siglip_mean, siglip_std = _statistics(statistics, pixels.device)
     return (pixels - dino_mean) / dino_std, (pixels - siglip_mean) / siglip_std
 
 
 # Cached, because a CUDA graph cannot be captured of a function that copies from the host.
 @lru_cache
 @torch.inference_mode(False)
-def _statistics(device: torch.device) -> tuple[Tensor, ...]:
+def _statistics(statistics: ImageStatistics, device: torch.device) -> tuple[Tensor, ...]:
     """Mean and standard deviation of each tower's channels, float32 (3, 1, 1)."""
-    values = (_DINO_MEAN, _DINO_STD, _SIGLIP_MEAN, _SIGLIP_STD)
+    values = statistics.dino_mean, statistics.dino_std, statistics.siglip_mean, statistics.siglip_std
     return tuple(torch.tensor(value, device=device)[:, None, None] for value in values)
 
 

@@ -69,8 +69,11 @@ class PromptTokenizer:
         Raises:
             ValueError: The instruction is empty.
         """
-        text = self._tokenizer(prompt(instruction), add_special_tokens=False)["input_ids"]
-        return torch.tensor([[BOS_ID, *text][:_MAX_LENGTH] + [BLANK_ID, COGNITION_ID]])
+        return torch.tensor([[*self.encode_text(prompt(instruction)), BLANK_ID, COGNITION_ID]])
+
+    def encode_text(self, text: str) -> list[int]:
+        """BOS and the token ids of a text."""
+        return [BOS_ID, *self._tokenizer(text, add_special_tokens=False)["input_ids"]][:_MAX_LENGTH]
 
     def encode_batch(self, instructions: Iterable[str]) -> tuple[Tensor, Tensor]:
         """Token ids of several instructions, padded on the right.

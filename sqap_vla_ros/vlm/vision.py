@@ -138,11 +138,12 @@ class Tower(nn.Module):
             self.reg_token = nn.Parameter(torch.empty(1, shape.registers, width))
         self.blocks = nn.ModuleList([_block(shape) for _ in range(shape.depth - 1)])
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
+    def forward(self, pixel_values: Tensor, text: Tensor | None = None) -> Tensor:
         """Patch features.
 
         Args:
             pixel_values: (batch, 3, 224, 224), in the dtype of the weights.
+            text: (batch, language width), what `film.ModulatedBlock` is conditioned on; None where there are none.
 
         Returns:
             (batch, patches, width), row-major over the image.
@@ -150,13 +151,13 @@ class Tower(nn.Module):
         hidden = self.patch_embed(pixel_values).flatten(2).transpose(1, 2) + self.pos_embed
         if self.shape.kind == "siglip":
             for block in self.blocks:
-                hidden = block(hidden, None)
+                hidden = block(hidden, text)
             return hidden
         # Neither the class token nor the registers have a position.
         batch = len(pixel_values)
         hidden = torch.cat((self.cls_token.expand(batch, -1, -1), self.reg_token.expand(batch, -1, -1), hidden), dim=1)
         for block in self.blocks:
-            hidden = block(hidden, None)
+            hidden = block(hidden, text)
         return hidden[:, 1 + self.shape.registers :]
 
 
@@ -191,17 +192,18 @@ class VisionBackbone(nn.Module):
         self.dino = Tower(dino)
         self.siglip = Tower(siglip)
 
-    def forward(self, dino_pixels: Tensor, siglip_pixels: Tensor) -> Tensor:
+    def forward(self, dino_pixels: Tensor, siglip_pixels: Tensor, text: Tensor | None = None) -> Tensor:
         """Fused patch features.
 
         Args:
             dino_pixels: (batch, 3, 224, 224), normalised for DINOv2.
             siglip_pixels: (batch, 3, 224, 224), normalised for SigLIP.
+            text: See `Tower.forward`.
 
         Returns:
             (batch, patches, dino width + siglip width).
         """
-        return torch.cat((self.dino(dino_pixels), self.siglip(siglip_pixels)), dim=2)
+        return torch.cat((self.dino(dino_pixels, text), self.siglip(siglip_pixels, text)), dim=2)
 
 
 def load_vision(

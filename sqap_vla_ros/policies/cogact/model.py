@@ -1,6 +1,5 @@
 """CogACT as a whole: from images and token ids to samples of the action head."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from sqap_vla_ros.vlm.preprocessing import normalise, resize
 from sqap_vla_ros.vlm.projector import Projector
 from sqap_vla_ros.vlm.pruning.hook import Select
 from sqap_vla_ros.vlm.statistics import normalised_actions
+from sqap_vla_ros.vlm.stopwatch import Stopwatch
 from sqap_vla_ros.vlm.vision import VisionBackbone
 
 
@@ -116,7 +116,7 @@ class CogACT(nn.Module):
         """
         if reuse is not None and not (select is None and attention_mask is None):
             raise ValueError("frames are reused without a selection of tokens and without padding; give one of them")
-        watch = _Stopwatch(self.device)
+        watch = Stopwatch(self.device)
         pictures = [images] if isinstance(images, np.ndarray) else list(images)
         if not len(pictures) == len(input_ids) == len(noise):
             raise ValueError(
@@ -186,19 +186,3 @@ def _text_lengths(attention_mask: Tensor) -> Tensor:
     if (mask[:, 1:] & ~mask[:, :-1]).any() or not mask[:, 0].all():
         raise ValueError("attention_mask: expected all padding on the right")
     return mask.sum(1)
-
-
-class _Stopwatch:
-    """Seconds per stage, including the device's work."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.timings_s: dict[str, float] = {}
-        self._device = device
-        self._before = time.perf_counter()
-
-    def stage(self, name: str) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
-        self.timings_s[name] = now - self._before
-        self._before = now

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.pruning import VlaCacheConfig
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.core.noise import philox
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.core.token_selection import keep_all
@@ -144,8 +145,3 @@ class CogACTPolicy:
             return noise, Ddim(self._diffusion.steps, self._diffusion.recompute_every)
         step_noise = torch.from_numpy(generator.standard_normal((PROCESS_STEPS, *shape), np.float32))
         return noise, Ddpm(step_noise, self._diffusion.recompute_every)
-
-
-def philox(seed: int) -> np.random.Generator:
-    """The generator of a plan's noise; it runs on the CPU, so that a seed means the same noise on every device."""
-    return np.random.Generator(np.random.Philox(key=seed))

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from sqap_vla_ros.config.pruning import SqapConfig
+from sqap_vla_ros.core.noise import philox
 from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
 from sqap_vla_ros.policies.cogact.model import CogACT
-from sqap_vla_ros.policies.cogact.policy import philox
 from sqap_vla_ros.policies.cogact.store import Manifest, read_manifest
 from sqap_vla_ros.tools.compression.agreement import Answer, Fidelity, compare, kept_overlap, middle_ring, topk_overlaps
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames

@@ -51,7 +51,7 @@ class PruningHook:
             inputs,
             hidden=inputs.hidden[torch.arange(batch, device=self.last.device)[:, None], self.positions],
             rotations=rotary_tables(self.positions, self.head_width, inputs.hidden.dtype),
-            last=None if inputs.last is None else self.last,
+            last=None if inputs.last is None else inputs.last - (count - self.positions.shape[1]),
         )
 
     def _samples(self, inputs: LayerInput) -> list[SelectionInputs]:
