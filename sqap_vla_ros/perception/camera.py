@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 
 from sqap_vla_ros.core.types import Array
 
-# Number of distortion coefficients by model: (k1, k2, p1, p2, k3); (k1, k2, p1, p2, k3, ..., k6); (k1, ..., k4)
-COEFFICIENTS = {"plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (4,)}
+# Numbers of distortion coefficients by model, in OpenCV's order: k1, k2, p1, p2, k3, then k4 to k6 (rational), s1 to s4
+# (thin prism) and two angles of a tilted sensor. plumb_bob and rational_polynomial are one formula, of which the former
+# uses the first terms; drivers exchange their names. equidistant has k1 to k4.
+_POLYNOMIAL, _EQUIDISTANT = (4, 5, 8, 12, 14), (4,)
+COEFFICIENTS = {
+    "plumb_bob": _POLYNOMIAL,
+    "rational_polynomial": _POLYNOMIAL,
+    "equidistant": _EQUIDISTANT,
+    "fisheye": _EQUIDISTANT,
+}
+_FISHEYE = ("equidistant", "fisheye")
 
 NEAREST_M = 1e-6
 
@@ -32,8 +41,8 @@ class CameraModel:
     Attributes:
         width: Width of the image, pixels.
         height: Height of the image, pixels.
-        K: float64 (3, 3), camera matrix of the image, pixels.
-        distortion_model: `plumb_bob`, `rational_polynomial`, `equidistant`, or empty for none.
+        K: float64 (3, 3), camera matrix of the image, pixels; K[0, 1] is the skew of its axes.
+        distortion_model: `plumb_bob`, `rational_polynomial`, `equidistant`, `fisheye` (the same), or any for none.
         distortion: float64 (n,), coefficients of the distortion model.
     """
 
@@ -51,7 +60,7 @@ class CameraModel:
         u = (u_full - roi.x_offset) / binning_x.
 
         Raises:
-            CameraError: The camera is uncalibrated, the message is inconsistent, or the distortion model is unknown.
+            CameraError: The camera is uncalibrated, the message is inconsistent, or its coefficients have no meaning.
         """
         full_width, full_height = int(message.width), int(message.height)
         if full_width <= 0 or full_height <= 0:
@@ -100,12 +109,16 @@ class CameraModel:
         valid = np.isfinite(points).all(axis=1) & (depth > NEAREST_M) & (radius < limit)
         pixels = np.full((len(points), 2), np.nan)
         if valid.any():
-            fisheye = self.distortion_model == "equidistant"
+            fisheye = self.distortion_model in _FISHEYE
             project = cv2.fisheye.projectPoints if fisheye else cv2.projectPoints
             zero = np.zeros(3)
             seen = points[valid][:, None, :]
-            arguments = (zero, zero, self.K, self.distortion)
+            skew, upright = self.K[0, 1], self.K.copy()
+            upright[0, 1] = 0.0  # OpenCV's two projections treat a skew differently
+            arguments = (zero, zero, upright, self.distortion)
             pixels[valid] = project(seen, *arguments)[0].reshape(-1, 2)
+            if skew:
+                pixels[valid, 0] += skew * (pixels[valid, 1] - self.K[1, 2]) / self.K[1, 1]
         return pixels, valid
 
     def contains(self, pixel: Array) -> bool:
@@ -125,22 +138,31 @@ def _camera_matrix(k: Array) -> Array:
     K = k.reshape(3, 3).copy()
     if K[0, 0] <= 0 or K[1, 1] <= 0:
         raise CameraError(f"CameraInfo.k must have fx > 0 and fy > 0, got {K[0, 0]:g} and {K[1, 1]:g}; calibrate again")
-    if K[0, 1] or K[1, 0] or (K[2] != (0, 0, 1)).any():
-        raise CameraError(f"CameraInfo.k must be (fx 0 cx, 0 fy cy, 0 0 1), got {k.tolist()}")
+    if K[1, 0] or (K[2] != (0, 0, 1)).any():
+        raise CameraError(f"CameraInfo.k must be (fx skew cx, 0 fy cy, 0 0 1), got {k.tolist()}")
     return K
 
 
 def _distortion(model: str, coefficients: Array) -> Array:
-    if not model and not coefficients.any():
-        return np.zeros(0)
+    """The coefficients that matter, as other consumers of CameraInfo take them: surplus zeros have no meaning."""
     if model not in COEFFICIENTS:
+        if not coefficients.any():
+            return np.zeros(0)
         raise CameraError(
-            f"CameraInfo.distortion_model '{model}' is unknown; there are: {', '.join(COEFFICIENTS)}, and an empty "
-            "one without coefficients for an undistorted image"
+            f"CameraInfo.distortion_model '{model}' is unknown; there are: {', '.join(COEFFICIENTS)}, and any name "
+            "without coefficients, or with nothing but zeros, for an undistorted image"
         )
-    if coefficients.size not in COEFFICIENTS[model]:
-        wanted = " or ".join(map(str, COEFFICIENTS[model]))
-        raise CameraError(f"CameraInfo.d has {coefficients.size} coefficients, '{model}' takes {wanted}")
+    counts = COEFFICIENTS[model]
+    if not coefficients.size or (coefficients.size not in counts and not coefficients.any()):
+        coefficients = np.zeros(counts[0])
+    if coefficients.size not in counts:
+        used = 1 + int(np.flatnonzero(coefficients)[-1])
+        kept = [count for count in counts if used <= count <= coefficients.size]
+        if not kept:
+            raise CameraError(
+                f"CameraInfo.d has {coefficients.size} coefficients, '{model}' takes {', '.join(map(str, counts))}"
+            )
+        coefficients = coefficients[: kept[0]]
     if not np.isfinite(coefficients).all():
         raise CameraError(f"CameraInfo.d must be finite, got {coefficients.tolist()}")
     try:
@@ -158,12 +180,13 @@ def _largest_radius(model: str, coefficients: tuple[float, ...]) -> float:
     """Distance from the optical axis, at depth one, up to which the distorted radius grows with the true one.
 
     plumb_bob and rational_polynomial map r to r n(r^2) / d(r^2); with s = r^2 its derivative has the sign of
-    (n + 2 s n') d - 2 s n d', up to the first pole. equidistant maps the angle t to t n(t^2).
+    (n + 2 s n') d - 2 s n d', up to the first pole. equidistant maps the angle t to t n(t^2). What a thin prism or a
+    tilted sensor adds is small, and left out here.
     """
     s = Polynomial([0, 1])
     if not any(coefficients):
         return np.inf
-    if model == "equidistant":
+    if model in _FISHEYE:
         n, d = Polynomial([1, *coefficients]), Polynomial([1])
     else:
         k1, k2, _, _, k3, k4, k5, k6 = (*coefficients, 0, 0, 0, 0)[:8]
@@ -173,6 +196,6 @@ def _largest_radius(model: str, coefficients: tuple[float, ...]) -> float:
     inverses = np.concatenate([Polynomial(p.coef[::-1]).roots() for p in (slope, d)])
     turns = inverses.real[(abs(inverses.imag) < 1e-9) & (inverses.real > 1e-9)]
     largest = 1 / np.sqrt(turns.max()) if turns.size else np.inf
-    if model == "equidistant":
+    if model in _FISHEYE:
         return float(np.tan(largest)) if largest < np.pi / 2 else np.inf
     return float(largest)

@@ -23,7 +23,10 @@ def check_camera(evidence: Evidence, ring_level: Level) -> list[Finding]:
         advice = "let the camera's driver publish its calibration; without it there is no ring around the tool"
         return [Finding(ring_level, "camera_info", f"no camera_info on {topic}", advice)]
     if isinstance(camera, str):
+        is_calibrated = "calibrat" not in camera
         advice = "calibrate the camera (camera_calibration) and give the result to its driver"
+        if is_calibrated:
+            advice = f"correct what the camera's driver publishes on {topic}"
         return [Finding(ring_level, "camera_info", camera, advice)]
     fx, fy, cx, cy = (float(camera.K[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
     fields_of_view = [

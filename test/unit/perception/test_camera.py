@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -88,6 +89,49 @@ def test_equidistant_without_coefficients_is_still_not_a_pinhole():
 
 def test_plumb_bob_of_zeros_is_a_pinhole():
     np.testing.assert_allclose(project((0.1, 0.2, 1), model="plumb_bob", d=[0.0] * 5), (FX * 0.1 + CX, FY * 0.2 + CY))
+
+
+@pytest.mark.parametrize("model", ["", "plumb_bob", "rational_polynomial", "none", "unknown"])
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 8, 12, 14, 20])
+def test_nothing_but_zeros_is_no_distortion_whatever_the_model_is_called(model, size):
+    pixel = project((0.1, 0.2, 1), model=model, d=[0.0] * size)
+    np.testing.assert_allclose(pixel, (FX * 0.1 + CX, FY * 0.2 + CY))
+
+
+THIN_PRISM = (*RATIONAL, 0.002, -0.001, 0.003, -0.002)
+
+
+@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial"])
+@pytest.mark.parametrize("d", [PLUMB_BOB[:4], PLUMB_BOB, RATIONAL, THIN_PRISM, (*THIN_PRISM, 0.01, -0.02)])
+def test_the_polynomial_models_take_every_number_of_coefficients_that_opencv_takes(model, d):
+    k = np.array(camera_info().k).reshape(3, 3)
+    expected = cv2.projectPoints(np.array([(0.2, -0.15, 1.0)]), np.zeros(3), np.zeros(3), k, np.array(d))[0]
+    np.testing.assert_allclose(project((0.2, -0.15, 1), model=model, d=d), expected.ravel())
+
+
+@pytest.mark.parametrize(
+    ("model", "d", "surplus"),
+    [("plumb_bob", PLUMB_BOB, 1), ("plumb_bob", PLUMB_BOB, 10), ("equidistant", EQUIDISTANT, 1)],
+)
+def test_surplus_coefficients_that_are_zero_are_cut_off(model, d, surplus):
+    with_more = project((0.2, -0.15, 1), model=model, d=(*d, *[0.0] * surplus))
+    np.testing.assert_array_equal(with_more, project((0.2, -0.15, 1), model=model, d=d))
+
+
+def test_fisheye_is_another_name_of_equidistant_which_without_coefficients_is_no_pinhole():
+    one, other = (project((0.3, 0.2, 1), model=model, d=EQUIDISTANT) for model in ("fisheye", "equidistant"))
+    np.testing.assert_array_equal(one, other)
+    assert project((1, 0, 1), model="fisheye", d=())[0] == pytest.approx(FX * np.pi / 4 + CX)
+
+
+@pytest.mark.parametrize(("model", "d"), [("plumb_bob", PLUMB_BOB), ("equidistant", EQUIDISTANT), ("", ())])
+def test_skewed_axes_shift_a_pixel_by_its_height_over_the_centre(model, d):
+    skewed = [FX, 3.0, CX, 0.0, FY, CY, 0.0, 0.0, 1.0]
+    straight = project((0.2, 0.15, 1), model=model, d=d)
+    shifted = straight + (3.0 * (straight[1] - CY) / FY, 0)
+    np.testing.assert_allclose(project((0.2, 0.15, 1), model=model, d=d, k=skewed), shifted)
+    binned = project((0.2, 0.15, 1), model=model, d=d, k=skewed, binning_x=2, binning_y=2, roi=roi(100, 50, 320, 240))
+    np.testing.assert_allclose(binned, (shifted - (100, 50)) / 2)
 
 
 @pytest.mark.parametrize("z", [-1.0, 0.0, 1e-9, np.nan, np.inf])
@@ -208,14 +252,17 @@ def test_the_image_reaches_half_a_pixel_around_its_pixel_centres(pixel, inside):
         ({"k": [FX, 0, CX, 0, 0, CY, 0, 0, 1]}, "fx > 0 and fy > 0"),
         ({"k": [FX, 0, CX, 0, np.nan, CY, 0, 0, 1]}, "9 finite numbers"),
         ({"k": [FX, 0, CX]}, "9 finite numbers"),
-        ({"k": [FX, 3, CX, 0, FY, CY, 0, 0, 1]}, "must be \\(fx 0 cx"),
+        ({"k": [FX, 0, CX, 3, FY, CY, 0, 0, 1]}, "must be \\(fx skew cx"),
+        ({"k": [FX, 0, CX, 0, FY, CY, 0, 0, 2]}, "must be \\(fx skew cx"),
         ({"width": 0}, "0x480; set width and height"),
         ({"height": 0}, "640x0; set width and height"),
         ({"model": "thin_prism", "d": [0.1]}, "'thin_prism' is unknown; there are: plumb_bob"),
         ({"model": "", "d": [0.1]}, "'' is unknown"),
-        ({"model": "plumb_bob", "d": [0.1] * 3}, "3 coefficients, 'plumb_bob' takes 4 or 5"),
-        ({"model": "rational_polynomial", "d": [0.1] * 5}, "5 coefficients, 'rational_polynomial' takes 8"),
-        ({"model": "equidistant", "d": []}, "0 coefficients, 'equidistant' takes 4"),
+        ({"model": "plumb_bob", "d": [0.1] * 3}, "3 coefficients, 'plumb_bob' takes 4, 5, 8, 12, 14"),
+        ({"model": "plumb_bob", "d": [0.1] * 7}, "7 coefficients, 'plumb_bob' takes 4, 5, 8, 12, 14"),
+        ({"model": "rational_polynomial", "d": [0.1] * 15}, "15 coefficients"),
+        ({"model": "equidistant", "d": [0.1] * 5}, "5 coefficients, 'equidistant' takes 4"),
+        ({"model": "unknown", "d": [np.nan]}, "'unknown' is unknown"),
         ({"model": "equidistant", "d": [0, np.inf, 0, 0]}, "must be finite"),
         ({"model": "equidistant", "d": [1e308] * 4}, "too large to compute with; calibrate again"),
         ({"model": "rational_polynomial", "d": [1e160] * 8}, "too large to compute with; calibrate again"),
