@@ -1,11 +1,15 @@
 """Reads the robot model, URDF or MJCF, for Pinocchio."""
 
 import difflib
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+
+from sqap_vla_ros.control.urdf_checks import urdf_problem
 
 
 class KinematicsError(ValueError):
@@ -38,34 +42,97 @@ def no_such(kind: str, name: str, known: list[str]) -> str:
     return f"the robot model has no {kind} '{name}'; {hint}"
 
 
-def read_model(pin: Any, model: str | Path) -> Any:
-    """Read the whole model, every joint with its limits.
+@dataclass(frozen=True)
+class ModelSource:
+    """A robot model as it was given.
+
+    Attributes:
+        name: The file, or "the robot description".
+        text: XML.
+        root: The same, parsed; `<robot>` (URDF) or `<mujoco>` (MJCF).
+    """
+
+    name: str
+    text: str
+    root: ElementTree.Element
+
+    @property
+    def is_urdf(self) -> bool:
+        """Whether it is URDF."""
+        return self.root.tag == "robot"
+
+
+def open_model(model: str | Path) -> ModelSource:
+    """Read URDF text, or a URDF or MJCF file.
 
     Raises:
-        KinematicsError: No such file, or neither URDF nor MJCF.
+        KinematicsError: No such file, neither URDF nor MJCF, or URDF that has a fault.
     """
-    text = str(model)
-    source = "the robot description"
+    text, name = str(model), "the robot description"
     if not text.lstrip().startswith("<"):
-        source = text
+        name = text
         try:
             text = Path(model).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise KinematicsError(
-                f"robot model {source!r}: {error}; expected URDF text, or the path of a URDF or MJCF file"
+                f"robot model {name!r}: {error}; expected URDF text, or the path of a URDF or MJCF file"
             ) from None
     try:
-        root = ElementTree.fromstring(text.strip())
-        if root.tag == "robot":
-            return pin.buildModelFromXML(text.strip())
-        if root.tag == "mujoco":
+        source = ModelSource(name, text.strip(), ElementTree.fromstring(text.strip()))
+    except ElementTree.ParseError as error:
+        raise KinematicsError(f"{name} is not a valid robot model: {error}") from None
+    if source.is_urdf and (problem := urdf_problem(source.root)):
+        raise KinematicsError(f"{name} is not a valid robot model: {problem}")
+    return source
+
+
+def build_model(pin: Any, source: ModelSource, mimicking: Collection[str] = ()) -> Any:
+    """The whole model, every joint with its limits.
+
+    Args:
+        pin: Pinocchio.
+        source: URDF or MJCF.
+        mimicking: Joints of a URDF that follow another one; all others move freely, whatever they mimic.
+
+    Raises:
+        KinematicsError: Pinocchio does not take it.
+    """
+    try:
+        if source.is_urdf and mimicking:
+            return pin.buildModelFromXML(_with_mimics(source.text, mimicking), mimic=True)
+        if source.is_urdf:
+            return pin.buildModelFromXML(source.text)
+        if source.root.tag == "mujoco":
             # From the file, when there is one: MJCF may include others by relative path.
-            full = pin.buildModelFromMJCF(source if source != "the robot description" else text)
-            _correct_mjcf_limits(pin, full, root)
+            full = pin.buildModelFromMJCF(source.name if source.name != "the robot description" else source.text)
+            _correct_mjcf_limits(pin, full, source.root)
             return full
-    except (ElementTree.ParseError, ValueError, RuntimeError) as error:
-        raise KinematicsError(f"{source} is not a valid robot model: {error}") from None
-    raise KinematicsError(f"{source}: the root element is <{root.tag}>; expected <robot> (URDF) or <mujoco> (MJCF)")
+    except (ValueError, RuntimeError) as error:
+        raise KinematicsError(f"{source.name} is not a valid robot model: {error}") from None
+    raise KinematicsError(
+        f"{source.name}: the root element is <{source.root.tag}>; expected <robot> (URDF) or <mujoco> (MJCF)"
+    )
+
+
+def _with_mimics(text: str, mimicking: Collection[str]) -> str:
+    root = ElementTree.fromstring(text)
+    for joint in root.findall("joint"):
+        if (mimic := joint.find("mimic")) is not None and joint.get("name") not in mimicking:
+            joint.remove(mimic)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def link_name(frame: str, links: Collection[str]) -> str | None:
+    """The link of a model that a TF frame is; None when the model has none.
+
+    robot_state_publisher puts its `frame_prefix` before the names of links, and old nodes a slash.
+    """
+    frame = frame.lstrip("/")
+    while frame not in links:
+        _, slash, frame = frame.partition("/")
+        if not slash:
+            return None
+    return frame
 
 
 def _correct_mjcf_limits(pin: Any, model: Any, root: ElementTree.Element) -> None:

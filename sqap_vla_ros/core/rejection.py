@@ -59,7 +59,14 @@ class Cause(StrEnum):
 
     # The arm
     NO_ROBOT_MODEL = "no_robot_model", "No robot description has been received yet."
-    ROBOT_MODEL_UNUSABLE = "robot_model_unusable", "The robot description is not URDF, or lacks a joint or a frame."
+    ROBOT_MODEL_UNUSABLE = (
+        "robot_model_unusable",
+        "The robot description is not URDF, lacks a joint or a frame, or has limits that make no sense.",
+    )
+    ROBOT_MODEL_DISAGREES = (
+        "robot_model_disagrees",
+        "The robot model puts the tool elsewhere than TF does, or has a joint far beyond its limits.",
+    )
     ROBOT_MODEL_CHANGED = "robot_model_changed", "Another robot description was received while the arm moved."
     NO_CONTROLLER = "no_controller", "No subscriber on the command topic."
     CONTROLLER_INCOMPATIBLE = "controller_incompatible", "The command topic's subscriber asks for another QoS."

@@ -1,6 +1,8 @@
 """The newest message of each input: what an observation is made of, and what the motion gate asks about."""
 
 import math
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from sqap_vla_ros.config.robot import Configuration
@@ -15,8 +17,11 @@ from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage
 from sqap_vla_ros.perception.camera import CameraModel
 from sqap_vla_ros.perception.frozen_camera import FrozenCamera
 from sqap_vla_ros.perception.images import ImageError
-from sqap_vla_ros.perception.transform_tree import TransformError
+from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
 from sqap_vla_ros.ros.statistics import TickStatistics
+
+# With these the robot model is compared with TF: half a second at 1 kHz.
+_KEPT_JOINT_STATES = 512
 
 
 class LatestInputs:
@@ -41,6 +46,7 @@ class LatestInputs:
         self._image_frame = ""
         self._camera_info_stamp_ns: int | None = None
         self._joint_state: JointState | None = None
+        self._joint_history: deque[JointState] = deque(maxlen=_KEPT_JOINT_STATES)
         self._measured_tool: tuple[int, Array] | None = None
         self._image_rejection: Rejection | None = None
         self._joint_states_rejection: Rejection | None = None
@@ -87,6 +93,7 @@ class LatestInputs:
     def take_joint_state(self, state: JointState) -> None:
         """Take the arm's joints."""
         self._joint_state, self._joint_states_rejection = state, None
+        self._joint_history.append(state)
 
     def reject_joint_states(self, reason: str) -> None:
         """Take note why joint states cannot be used; the last good ones count until they are too old."""
@@ -121,6 +128,7 @@ class LatestInputs:
         """Forget all that has a stamp: the clock was set."""
         self._assembler.reset()
         self._joint_state = self._measured_tool = None
+        self._joint_history.clear()
 
     # What they amount to
 
@@ -152,6 +160,16 @@ class LatestInputs:
     def joint_state(self) -> JointState | None:
         """The arm's joints as measured last."""
         return self._joint_state
+
+    @property
+    def joint_history(self) -> Sequence[JointState]:
+        """The arm's joints as measured lately, the oldest first."""
+        return self._joint_history
+
+    @property
+    def tree(self) -> TransformTree:
+        """The transforms received."""
+        return self._assembler.tree
 
     @property
     def measured_tool(self) -> tuple[int, Array] | None:

@@ -10,6 +10,8 @@ from typing import Protocol
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.commander import Commander
 from sqap_vla_ros.control.kinematics import Kinematics
+from sqap_vla_ros.control.model_agreement import disagreement
+from sqap_vla_ros.control.model_limits import velocity_doubts
 from sqap_vla_ros.control.robot_model import urdf_text
 from sqap_vla_ros.control.safety.gate import GateInputs, MotionGate
 from sqap_vla_ros.control.safety.states import MotionState
@@ -78,6 +80,7 @@ class Supervisor:
         self._robot_description = ""
         self._no_robot_model = _hold(Cause.NO_ROBOT_MODEL, "no robot model yet: waiting for the robot description")
         self._controller: Rejection | None = None
+        self._kinematics: Kinematics | None = None
         if tool_space is not None:
             self.sender.commander = Commander(configuration, tool_space)
         elif configuration.command.robot_model:
@@ -209,8 +212,20 @@ class Supervisor:
             self.sender.commander.reset()
 
     def _commander_of(self, model: str) -> Commander:
-        frames, joints = self._configuration.frames, self._configuration.command.joints
-        return Commander(self._configuration, Kinematics(model, joints, frames.base, frames.tool))
+        configuration, frames = self._configuration, self._configuration.frames
+        kinematics = Kinematics(model, configuration.command.joints, frames.base, frames.tool)
+        for doubt in velocity_doubts(kinematics.joints, kinematics.velocity, configuration.limits):
+            self._log.warning(doubt)
+        self._kinematics = kinematics
+        return Commander(configuration, kinematics)
+
+    def _compare_model(self) -> Rejection | None:
+        """How the robot model and TF differ; None when they agree, or cannot be compared."""
+        if self._kinematics is None or self.sender.commander is None:
+            return None
+        inputs, frames = self._inputs, self._configuration.frames
+        sentence = disagreement(self._kinematics, frames, inputs.tree, inputs.joint_history)
+        return _hold(Cause.ROBOT_MODEL_DISAGREES, sentence) if sentence else None
 
     def _gate_inputs(self, now_ns: int) -> GateInputs:
         """What the motion gate looks at."""
@@ -221,6 +236,7 @@ class Supervisor:
             image=self._inputs.image_rejection,
             joint_states=self._inputs.joint_states_rejection,
             robot_model=self._no_robot_model if self.sender.commander is None else None,
+            agreement=self._compare_model(),
             camera=self._inputs.frozen,
             controller=self._controller,
             policy=self._policy.fault(),

@@ -35,6 +35,7 @@ class GateInputs:
         image: Why the last image could not be used; None when it could.
         joint_states: Why the last joint states could not be used; None when they could.
         robot_model: Why there is no model of the arm; None when there is one.
+        agreement: How the model of the arm and TF differ; None when they agree, as far as one can tell.
         camera: That the camera has frozen; None when it has not, as far as one can tell.
         controller: Why commands reach no controller; None when they do.
         policy: Why nothing can be planned although the inputs may be fine; None when it can.
@@ -47,6 +48,7 @@ class GateInputs:
     image: Rejection | None = None
     joint_states: Rejection | None = None
     robot_model: Rejection | None = None
+    agreement: Rejection | None = None
     camera: Rejection | None = None
     controller: Rejection | None = None
     policy: Rejection | None = None
@@ -123,7 +125,12 @@ class MotionGate:
                 Cause.NO_INSTRUCTION, "no instruction: publish one on ~/instruction or set the parameter instruction"
             )
         rejection = (
-            inputs.robot_model or self._old_input(inputs) or inputs.camera or self._not_enabled() or inputs.controller
+            inputs.robot_model
+            or self._old_input(inputs)
+            or inputs.agreement
+            or inputs.camera
+            or self._not_enabled()
+            or inputs.controller
         )
         if rejection is None or not inputs.unreachable:
             return rejection
