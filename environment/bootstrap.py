@@ -40,6 +40,9 @@ ALSO = {
     "for_docs": (["docs"], "what builds the documentation"),
 }
 
+# Packages of messages that a robot's ROS has and the wheels have not.
+UNDERLAY, UNDERLAY_OF_TESTS = "tf2_msgs", ("control_msgs", "controller_manager_msgs")
+
 # (first, one past the last) Python for which there are wheels of ROS.
 PYTHONS = ((3, 11), (3, 14))
 
@@ -95,7 +98,8 @@ class Bootstrap:
         interpreter = fingerprint(sys.version, sys.base_prefix, str(self.venv))
         packages = fingerprint(interpreter, self.torch, *self.extras, *scripts, *pip_inputs)
         prefix = fingerprint(interpreter, self.ros, CONSTRAINTS, HERE / "bootstrap.py")
-        tf2_msgs = fingerprint(prefix, HERE / "tf2_msgs")
+        tf2_msgs = fingerprint(prefix, HERE / UNDERLAY)
+        of_tests = [HERE / name for name in UNDERLAY_OF_TESTS]
         # Files that are linked into the prefix, not copied, count by name only.
         linked = sorted(str(path) for name in ("launch", "config") for path in (ROOT / name).rglob("*"))
         build_inputs = [ROOT / "action", ROOT / "msg", ROOT / "CMakeLists.txt", ROOT / "package.xml"]
@@ -103,6 +107,8 @@ class Bootstrap:
 
         keys = {"venv": interpreter, "packages": packages, "prefix": prefix, "tf2_msgs": tf2_msgs, "messages": messages}
         keys |= dict.fromkeys(self.also, packages)
+        if "for_tests" in self.also:
+            keys["control_msgs"] = fingerprint(prefix, *of_tests)
         if not any(self.steps.due(name, key) for name, key in keys.items()):
             return
         rendering = system_packages.RENDERING if "sim" in self.extras else ()
@@ -112,8 +118,11 @@ class Bootstrap:
         what = ", ".join(self.extras)
         self.steps.step("packages", f"Python packages of {name} ({what}; minutes)", packages, self.install_packages)
         self.steps.step("prefix", f"{name} as a ROS prefix", prefix, self.make_prefix)
-        self.steps.step("tf2_msgs", "messages of tf2", tf2_msgs, lambda: self.build(HERE / "tf2_msgs"))
+        self.steps.step("tf2_msgs", "messages of tf2", tf2_msgs, lambda: self.build(HERE / UNDERLAY))
         self.steps.step("messages", "messages of sqap_vla (half a minute)", messages, lambda: self.build(ROOT))
+        if "for_tests" in self.also:
+            what = "messages of ros2_control for the tests (a minute)"
+            self.steps.step("control_msgs", what, keys["control_msgs"], lambda: self.build(*of_tests))
         for name in self.also:
             extras, what = ALSO[name]
             self.steps.step(name, what, packages, partial(self.install_extras, extras))
@@ -145,8 +154,8 @@ class Bootstrap:
         python_include, numpy_include = output.split("\n")[:2]
         rewrite_wheel_paths(self.venv, python_include, numpy_include)
 
-    def build(self, package: Path) -> None:
-        """Generate and compile the messages of a package into the prefix."""
+    def build(self, *packages: Path) -> None:
+        """Generate and compile the messages of packages into the prefix."""
         work = self.venv / ".set-up"
         environment = {
             **self.environment,
@@ -160,7 +169,7 @@ class Bootstrap:
             work / "log",
             "build",
             "--paths",
-            package,
+            *packages,
         ]
         layout: list[str | Path] = ["--build-base", work / "build", "--install-base", self.venv, "--merge-install"]
         cmake = [

@@ -12,13 +12,14 @@ from pydantic.fields import FieldInfo
 
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.recipe import RECIPE_NAME, Recipe
-from sqap_vla_ros.config.robot import OPTIONAL_TOPIC, TOPIC, Configuration
+from sqap_vla_ros.config.robot import OPTIONAL_NODE, OPTIONAL_TOPIC, TOPIC, Configuration
 from sqap_vla_ros.config.settings import groups_of
 
 FILES: dict[str, type[BaseModel]] = {"robot": Configuration, "policy": PolicyConfig, "recipe": Recipe}
 
 _PATTERNS = {
     TOPIC: "a ROS name",
+    OPTIONAL_NODE: "a node's name or empty",
     OPTIONAL_TOPIC: "a ROS name, or empty",
     RECIPE_NAME: "letters, digits, _ . -",
 }

@@ -18,8 +18,10 @@ LONGEST_INSTRUCTION = 1000
 _NAME = r"~?/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*"
 TOPIC = f"^{_NAME}$"
 OPTIONAL_TOPIC = f"^({_NAME})?$"
+OPTIONAL_NODE = OPTIONAL_TOPIC.replace("~?", "")
 TopicName = Annotated[str, Field(pattern=TOPIC)]
 OptionalTopicName = Annotated[str, Field(pattern=OPTIONAL_TOPIC)]
+OptionalNodeName = Annotated[str, Field(pattern=OPTIONAL_NODE)]
 
 
 class Frames(Group):
@@ -157,6 +159,11 @@ class Command(Group):
         "joint_trajectory",
         description="Joint trajectories, twists or poses for MoveIt Servo, or poses for a Cartesian controller",
     )
+    controller: OptionalNodeName = Field(
+        "",
+        description="Node of the arm's controller, the only one that counts as listening on topics.command. Empty: the "
+        "node that the topic is named after, otherwise any that may be one",
+    )
     blending: Literal["none", "ensemble", "temporal", "real_time"] = Field(
         "none",
         description="How overlapping chunks become one path. none: the newest chunk; ensemble: adaptive ensemble, one "
@@ -167,8 +174,13 @@ class Command(Group):
     horizon: float = Field(
         0.0, ge=0, le=5, description="Time that one trajectory covers before its ramp. 0: p99 of the delay + 0.2 s [s]"
     )
-    gripper_output: Literal["trajectory", "action"] = Field(
-        "trajectory", description="trajectory_msgs/JointTrajectory, or the action control_msgs/GripperCommand"
+    gripper_output: Literal["trajectory", "action", "parallel_action"] = Field(
+        "trajectory",
+        description="trajectory_msgs/JointTrajectory, the action control_msgs/GripperCommand, or the action "
+        "control_msgs/ParallelGripperCommand (parallel_gripper_action_controller, ROS Jazzy and later)",
+    )
+    gripper_controller: OptionalNodeName = Field(
+        "", description="Node of the gripper's controller, for gripper_output = trajectory. Empty: as for controller"
     )
     gripper_joint: str = Field("", description="Joint of the gripper's controller. Empty: no gripper")
     gripper_open: float = Field(0.04, description="Position of the gripper joint when open [m or rad]")

@@ -68,9 +68,9 @@ class Cause(StrEnum):
         "The robot model puts the tool elsewhere than TF does, or has a joint far beyond its limits.",
     )
     ROBOT_MODEL_CHANGED = "robot_model_changed", "Another robot description was received while the arm moved."
-    NO_CONTROLLER = "no_controller", "No subscriber on the command topic."
-    CONTROLLER_INCOMPATIBLE = "controller_incompatible", "The command topic's subscriber asks for another QoS."
-    CONTROLLER_LOST = "controller_lost", "A subscriber of the command topic has gone while the arm moved."
+    NO_CONTROLLER = "no_controller", "No controller listens on the command topic."
+    CONTROLLER_INCOMPATIBLE = "controller_incompatible", "The controller takes another type, or asks for another QoS."
+    CONTROLLER_LOST = "controller_lost", "The controller has gone while the arm moved, or was started again."
     CONTROLLER_REJECTED = "controller_rejected", "The simulated controller did not accept the trajectory."
     ALREADY_MOVING = "already_moving", "The arm moves although no trajectory of this node is active."
     NOT_FOLLOWING = "not_following", "The arm is not where the active trajectory has it: blocked, or driven by others."

@@ -15,6 +15,8 @@ In the order of the data's way:
     control_loop      the tick from top to bottom; `Commander` checks                  check
     command_sender    sends a command, or the ramp to rest                             publish
     arm_publishers    commands as messages for arm and gripper
+    controller_watch      whether the controller itself listens to them, and which node it is
+    controller_identity   what tells it from a recorder
     publishers        what is published about a tick: chunk, token mask, markers       record
     conversions       the project's data as messages
     markers           for RViz and Foxglove

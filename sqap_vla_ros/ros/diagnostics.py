@@ -50,6 +50,7 @@ def status_message(loop: ControlLoop, metadata: PolicyMetadata, clock: Clock) ->
     elif loop.supervisor.is_dry_run:
         status.detail = "dry run: nothing is commanded"
     status.instruction = loop.inputs.instruction
+    status.controller = loop.supervisor.controller
     status.policy_id, status.weights = metadata.policy_id, metadata.weights
     ages = loop.inputs.ages_s(now_ns)
     status.image_age, status.camera_info_age = ages.image, ages.camera_info

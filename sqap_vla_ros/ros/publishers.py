@@ -13,7 +13,7 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.commands import Command
 from sqap_vla_ros.control.outputs import Output
 from sqap_vla_ros.core.action_chunk import ActionChunk as Chunk
-from sqap_vla_ros.core.rejection import Cause, Rejection, Response
+from sqap_vla_ros.core.rejection import Rejection
 from sqap_vla_ros.ros import conversions, markers
 from sqap_vla_ros.ros.arm_publishers import ArmPublisher, destroy, gripper_of
 from sqap_vla_ros.ros.latest_inputs import LatestInputs
@@ -41,7 +41,6 @@ class Publishers:
         self._output = output
         self._policy_id = policy_id
         self._sequence = 0
-        self._listeners = 0
 
         def unwatched(kind: type, topic: str) -> Any:
             return node.create_lifecycle_publisher(kind, topic, 10, event_callbacks=UNWATCHED)
@@ -96,20 +95,18 @@ class Publishers:
             self._markers.publish(markers.marker_array(self._configuration, chunk, inputs.camera_frame, ring_m))
 
     def lost_listener(self) -> bool:
-        """Whether a subscriber of the arm's commands has gone since the last call."""
-        before, self._listeners = self._listeners, self._arm.publisher.get_subscription_count()
-        return self._listeners < before
+        """Whether the arm's controller has gone since the last call, or was started again."""
+        return self._arm.watch.has_lost()
 
     @property
     def no_controller(self) -> Rejection | None:
-        """Why commands reach no controller; None when the command topic has a subscriber."""
-        if self._listeners:
-            return None
-        topic = self._arm.publisher.topic_name
-        if self._node.count_subscribers(topic):
-            sentence = f"the subscriber on {topic} asks for another quality of service than reliable and volatile"
-            return Rejection(Cause.CONTROLLER_INCOMPATIBLE, Response.HOLD, sentence)
-        return Rejection(Cause.NO_CONTROLLER, Response.HOLD, f"nothing listens on {topic}: is the controller active?")
+        """Why commands reach no controller; None when they do."""
+        return self._arm.watch.no_controller
+
+    @property
+    def controller(self) -> str:
+        """Name of the node that takes the arm's commands; empty: none does."""
+        return self._arm.watch.controllers
 
     def destroy(self) -> None:
         """End all publishers."""

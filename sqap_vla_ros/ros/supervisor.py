@@ -29,11 +29,15 @@ class SupervisedOutput(ArmOutput, Protocol):
     """The part of `Publishers` that the supervisor needs."""
 
     def lost_listener(self) -> bool:
-        """Whether a subscriber of the command topic has gone since the last call."""
+        """Whether the arm's controller has gone since the last call, or was started again."""
 
     @property
     def no_controller(self) -> Rejection | None:
         """Why commands reach no controller; None when they do."""
+
+    @property
+    def controller(self) -> str:
+        """Name of the node that takes the arm's commands; empty: none does."""
 
 
 class Supervisor:
@@ -97,6 +101,11 @@ class Supervisor:
         return self._is_dry_run
 
     @property
+    def controller(self) -> str:
+        """Name of the node that takes the arm's commands; empty: none does, or nobody has looked yet."""
+        return self._output.controller
+
+    @property
     def generation(self) -> int:
         """Number of the instruction, activation and clock that plans are made for now."""
         return self._generation
@@ -107,7 +116,7 @@ class Supervisor:
             return
         self.watch_clock()
         if self._output.lost_listener() and self.sender.commander is not None:
-            self.sender.hold(Cause.CONTROLLER_LOST, "the arm's controller no longer listens")
+            self.sender.hold(Cause.CONTROLLER_LOST, "the arm's controller has gone, or was started again")
             self.sender.commander.forget()
         self._controller = None if self._is_dry_run else self._output.no_controller
         fault = self._policy.fault()

@@ -90,6 +90,7 @@ class HandDrivenOutput:
         self.chunks: list[ActionChunk] = []
         self.no_controller: Rejection | None = None
         self.has_lost_listener = False
+        self.controller = "/arm_controller"
 
     def publish_command(self, command: Command) -> bool:
         self.commands.append(command)

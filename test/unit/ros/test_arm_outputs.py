@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.duration import Infinite
+from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from trajectory_msgs.msg import JointTrajectory
 
@@ -35,7 +37,25 @@ class StandInNode:
         return SimpleNamespace(
             publish=lambda message: self.published.append((kind, topic, message)),
             get_subscription_count=lambda: self.listeners,
+            topic_name=topic,
         )
+
+    def count_subscribers(self, topic: str) -> int:
+        return self.listeners
+
+    def get_namespace(self) -> str:
+        return "/"
+
+    def get_subscriptions_info_by_topic(self, topic: str) -> list[SimpleNamespace]:
+        qos = QoSProfile(depth=1, deadline=Infinite, liveliness_lease_duration=Infinite)
+        found = SimpleNamespace(
+            node_name="gripper_controller",
+            node_namespace="/",
+            endpoint_gid=[1],
+            topic_type="trajectory_msgs/msg/JointTrajectory",
+            qos_profile=qos,
+        )
+        return [found] * self.listeners
 
     def get_logger(self) -> SimpleNamespace:
         return SimpleNamespace(warning=lambda words, **_: self.warnings.append(words))
@@ -43,7 +63,9 @@ class StandInNode:
 
 def configuration(**command: object) -> Configuration:
     topics = Topics(command="/arm", gripper_command="/gripper")
-    settings = CommandSettings(**{"joints": ("a", "b"), "gripper_joint": "finger", **command})
+    settings = CommandSettings(
+        **{"joints": ("a", "b"), "gripper_joint": "finger", "gripper_controller": "gripper_controller", **command}
+    )
     return Configuration(frames=Frames(base="base"), topics=topics, command=settings)
 
 
@@ -100,17 +122,30 @@ def test_a_robot_without_a_gripper_has_nothing_that_moves_it() -> None:
     assert gripper_of(StandInNode(), Configuration()) is None  # type: ignore[arg-type]
 
 
-def test_a_gripper_action_without_its_messages_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("output", ["action", "parallel_action"])
+def test_a_gripper_action_without_its_messages_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
     monkeypatch.setitem(sys.modules, "control_msgs", None)
     with pytest.raises(ConfigurationError, match=r"needs control_msgs .*install it .*gripper_output = trajectory"):
-        gripper_of(StandInNode(), configuration(gripper_output="action"))  # type: ignore[arg-type]
+        gripper_of(StandInNode(), configuration(gripper_output=output))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="needs control_msgs"):
-        check_gripper(configuration(gripper_output="action"))
+        check_gripper(configuration(gripper_output=output))
     check_gripper(configuration())
 
 
+def test_messages_that_are_too_old_for_a_parallel_gripper_are_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = SimpleNamespace(action=SimpleNamespace(GripperCommand=None))
+    monkeypatch.setitem(sys.modules, "control_msgs", old)
+    with pytest.raises(ConfigurationError, match=r"ParallelGripperCommand, and the control_msgs .* too old .*update"):
+        check_gripper(configuration(gripper_output="parallel_action"))
+    check_gripper(configuration(gripper_output="action"))
+
+
 class StandInServer:
-    """An action client's side of a gripper: control_msgs does not come from pip."""
+    """An action client's side of a gripper whose answers are set by hand."""
 
     def __init__(self, *_: object) -> None:
         self.is_ready = True
@@ -130,10 +165,6 @@ class StandInServer:
 
 
 def test_a_gripper_action_that_does_not_do_what_it_is_told_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    goal = lambda: SimpleNamespace(command=SimpleNamespace())  # noqa: E731
-    messages = SimpleNamespace(GripperCommand=SimpleNamespace(Goal=goal))
-    monkeypatch.setitem(sys.modules, "control_msgs", SimpleNamespace(action=messages))
-    monkeypatch.setitem(sys.modules, "control_msgs.action", messages)
     monkeypatch.setattr("rclpy.action.ActionClient", StandInServer)
     warnings: list[str] = []
     logger = SimpleNamespace(warning=lambda words, **_: warnings.append(words))
@@ -146,5 +177,6 @@ def test_a_gripper_action_that_does_not_do_what_it_is_told_is_named(monkeypatch:
     server.accepts = False
     assert gripper.move(0.03) and "/gripper refused" in warnings[-1]
     server.is_ready = False
+    monkeypatch.setattr("sqap_vla_ros.ros.arm_publishers.offered_actions", lambda node, name: ())
     assert not gripper.move(0.04) and "no action server on /gripper" in warnings[-1]
     assert server.goals == [0.01, 0.02, 0.03] and len(warnings) == 3
