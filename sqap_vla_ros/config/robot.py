@@ -63,6 +63,12 @@ class Topics(Group):
         "/joint_trajectory_controller/joint_trajectory",
         description="Input of the arm's controller: trajectory_msgs/JointTrajectory, or what command.output selects",
     )
+    speed_scaling: OptionalTopicName = Field(
+        "",
+        description="Speed scaling of the arm's controller in percent: std_msgs/Float64, as of UR's "
+        "speed_scaling_state_broadcaster; without it the arm does not move. Empty: what is found of that broadcaster, "
+        "or in the controller's ~/controller_state",
+    )
     gripper_command: OptionalTopicName = Field(
         "", description="Topic or action of the gripper's controller. Empty: no gripper"
     )
@@ -146,6 +152,9 @@ class Freshness(Group):
         0.0, ge=0, description="Largest age of camera_info at an image; if older, there is no ring. 0: any age [s]"
     )
     enable: Positive = Field(0.5, description="How long one message of the enabling switch lets the arm move [s]")
+    speed_scaling: Positive = Field(
+        0.5, description="Largest age of the speed scaling, where topics.speed_scaling names it or it was received [s]"
+    )
     frozen_motion: Positive = Field(
         0.02, description="Motion of the tool after which a camera whose images stay identical counts as frozen [m]"
     )

@@ -1,4 +1,4 @@
-"""The trajectory that the arm is doing, on the ROS clock, and how the next one branches off it.
+"""The trajectory that the arm is doing, in the controller's time, and how the next one branches off it.
 
          now            branch
     ------|---------------|===============>  active trajectory
@@ -69,11 +69,18 @@ class TimedPoints:
         seconds = (self.times_ns - start_ns).astype(np.float64) * 1e-9
         return Trajectory(seconds, self.positions, self.velocities, self.accelerations)
 
-    def desired(self, stamp_ns: int) -> Array:
-        """Positions that the controller wanted at a moment, float64 (joints,); good to the bend of one spacing."""
+    def desired(self, stamp_ns: int) -> tuple[Array, Array]:
+        """Positions and velocities that the controller wanted at a moment, float64 (joints,) each.
+
+        Good to the bend of one spacing.
+        """
         origin = self.times_ns[0]
         times = self.times_ns - origin
-        return np.array([np.interp(stamp_ns - origin, times, column) for column in self.positions.T])
+        positions, velocities = (
+            np.array([np.interp(stamp_ns - origin, times, column) for column in values.T])
+            for values in (self.positions, self.velocities)
+        )
+        return positions, velocities
 
 
 class ActiveTrajectory:
@@ -95,8 +102,8 @@ class ActiveTrajectory:
         """Whether the arm still follows it; otherwise it rests, as far as this node knows."""
         return self._points is not None and now_ns < self._points.times_ns[-1]
 
-    def desired(self, stamp_ns: int) -> Array:
-        """Positions float64 (joints,) that the controller wanted at a moment, of a trajectory that is active."""
+    def desired(self, stamp_ns: int) -> tuple[Array, Array]:
+        """Positions and velocities, float64 (joints,) each, wanted at a moment of a trajectory that is active."""
         assert self._points is not None
         return self._points.desired(stamp_ns)
 
@@ -111,7 +118,7 @@ class ActiveTrajectory:
         """The points to publish again, and the last of them to branch off; from rest where nothing is active.
 
         Args:
-            now_ns: ROS clock.
+            now_ns: The controller's time.
             lead_ns: From now to the branch, at least.
             measured: The arm's joints.
             limits: Of the joints.
@@ -149,6 +156,21 @@ class ActiveTrajectory:
         branch = int(np.searchsorted(times_ns, now_ns + lead_ns))
         remaining = self._points.part(slice(previous, branch + 1))
         return remaining if branch < len(times_ns) else remaining.then(at_rest)
+
+
+def going_on(measured: JointState, at_ns: int, limits: JointLimits) -> TimedPoints:
+    """The point at which an arm that others move will be: to plan as if it had got there by this node's commands.
+
+    Args:
+        measured: The arm's joints.
+        at_ns: When.
+        limits: A motion beyond them is taken to be as fast as they allow.
+    """
+    velocity = np.clip(measured.velocities, -limits.velocity, limits.velocity)
+    position = measured.positions + velocity * max(at_ns - measured.stamp_ns, 0) * 1e-9
+    inside = np.clip(position, limits.lower, limits.upper)
+    velocity = np.where(inside == position, velocity, 0.0)
+    return TimedPoints(np.array([at_ns], dtype=np.int64), inside[None], velocity[None], np.zeros((1, len(inside))))
 
 
 def _closing_ns(gap: Array, limits: JointLimits) -> int:

@@ -8,32 +8,35 @@ lead.
 
 A chunk's poses are scheduled at times counted from its observation's stamp, so a delay shifts nothing: poses of the
 past are dropped.
+
+All of it happens in the time of the arm's controller (`control.controller_time`), which passes more slowly than the
+clock while its speed is scaled down; `control.splicing` says what is sent then.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import Robot
-from sqap_vla_ros.control.active_trajectory import ActiveTrajectory, TimedPoints
+from sqap_vla_ros.control.active_trajectory import ActiveTrajectory, TimedPoints, going_on
 from sqap_vla_ros.control.blending import Followed, TimedPoses, average, continuation, ensemble
 from sqap_vla_ros.control.commands import Command, JointState, PreparedCommand
+from sqap_vla_ros.control.controller_time import ControllerTime
 from sqap_vla_ros.control.gripper import Gripper
 from sqap_vla_ros.control.kinematics import Kinematics, joint_limits
-from sqap_vla_ros.control.latency import TRANSPORT_NS, DelayEstimate, LeadEstimate
+from sqap_vla_ros.control.latency import DelayEstimate, LeadEstimate
+from sqap_vla_ros.control.path_follower import PathFollower
 from sqap_vla_ros.control.safety import checks, clipping
+from sqap_vla_ros.control.safety.following import Pace
+from sqap_vla_ros.control.splicing import Splicing
 from sqap_vla_ros.control.tool_space import ToolSpace
-from sqap_vla_ros.control.trajectory import TrajectoryError, plan_trajectory, stop_trajectory
+from sqap_vla_ros.control.trajectory import TrajectoryError, stop_trajectory
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.clock import CLOCK_BACK_NS, JumpDetector
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.conventions import integrate
 
-# Inverse kinematics that ends further than this from a target is reported as clipping.
-UNREACHED_M = 0.005
-UNREACHED_RAD = 0.05
 # A trajectory that swings out of the workspace is planned again, slower by these factors and with targets further
 # inside: slowly, the joints follow the targets as closely as inverse kinematics does.
 SLOWER = (1, 2, 4)
@@ -45,47 +48,59 @@ class _Pending:
 
     Attributes:
         command: The command.
-        points: Of its trajectory, on the ROS clock.
+        points: Of its trajectory, from now on, in the controller's time.
+        branch_ns: When it leaves the active trajectory, in the controller's time.
         followed: What it follows; None when it stops the arm.
     """
 
     command: Command
     points: TimedPoints
+    branch_ns: int
     followed: Followed | None
 
 
 class Commander:
     """Turns chunks into commands; one for as long as the robot model stays the same."""
 
-    def __init__(self, robot: Robot, kinematics: Kinematics | ToolSpace) -> None:
+    def __init__(self, robot: Robot, kinematics: Kinematics | ToolSpace, time: ControllerTime | None = None) -> None:
         """Start with nothing published.
 
         Args:
             robot: Frames, action convention, limits, freshness, command.
             kinematics: What is commanded: joints (of `robot.command.joints`, between `robot.frames.base` and
                 `robot.frames.tool`), or the tool itself.
+            time: Of the arm's controller; None: its speed is never scaled.
         """
         self._robot = robot
         self._kinematics = kinematics
+        self._time = time or ControllerTime()
+        moves_tool = isinstance(kinematics, ToolSpace)
         self._limits = kinematics.limits if isinstance(kinematics, ToolSpace) else joint_limits(robot, kinematics)
         self._spacing_ns = round(robot.command.point_spacing * 1e9)
+        self._follower = PathFollower(kinematics, robot.command.point_spacing)
         self._gripper = Gripper(robot.action, robot.command)
         self._delay = DelayEstimate()
         self._lead = LeadEstimate()
+        self._splicing = Splicing(self._time, self._lead, self._limits, self._spacing_ns)
         self._active = ActiveTrajectory()
+        self._pace = None if moves_tool else Pace(self._limits.velocity)  # Servo may slow the tool down by itself
         self._pending: _Pending | None = None
         self._followed: Followed | None = None
         self._asked_ns = 0
         self._clock = JumpDetector(CLOCK_BACK_NS)
-        self._warm_up()
+        self._follower.warm_up(self._horizon_s, self._limits)
 
-    def prepare(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> PreparedCommand | Rejection:
+    def prepare(
+        self, chunk: ActionChunk, now_ns: int, joint_state: JointState, moved_by_others: bool = False
+    ) -> PreparedCommand | Rejection:
         """Compute and check the command for a chunk.
 
         Args:
             chunk: Planned from an observation at `chunk.stamp_ns`.
             now_ns: ROS clock.
             joint_state: Measured last.
+            moved_by_others: Whether nothing is sent (a dry run, a bag that is played): the command is computed as if
+                what the arm does now were this node's doing.
 
         Returns:
             The command, which counts only when it is published through; or why there is none. After a rejection the
@@ -93,7 +108,19 @@ class Commander:
         """
         self._watch_clock(now_ns)
         try:
-            self._pending = self._follow_chunk(chunk, now_ns, joint_state)
+            checks.check_chunk(chunk)
+            checks.check_joint_state(joint_state.positions, joint_state.velocities, self._kinematics.joints)
+            self._delay.add(chunk.stamp_ns, now_ns)
+            checks.check_freshness(
+                (now_ns - chunk.stamp_ns) * 1e-9, (now_ns - joint_state.stamp_ns) * 1e-9, self._robot.freshness
+            )
+            self._lead.received(now_ns - joint_state.stamp_ns)
+            self._pending = self._follow_chunk(
+                replace(chunk, stamp_ns=self._time.at(chunk.stamp_ns)),
+                self._time.at(now_ns),
+                replace(joint_state, stamp_ns=self._time.at(joint_state.stamp_ns)),
+                moved_by_others,
+            )
         except RejectedError as rejected:
             return rejected.rejection
         except TrajectoryError as error:
@@ -107,10 +134,10 @@ class Commander:
             stamp_ns: Of the observation that the next chunk is planned on.
             T_base_tool: float64 (4, 4), the tool pose at that moment.
         """
-        robot, delay_s = self._robot, self._delay.delay_s
+        robot, delay_s, stamp_ns = self._robot, self._delay.delay_s, self._time.at(stamp_ns)
         if robot.command.blending != "real_time" or delay_s is None or self._followed is None:
             return None
-        takes_over_s = delay_s + self._lead.lead_ns * 1e-9
+        takes_over_s = delay_s * self._time.factor + self._splicing.lead_ns * 1e-9
         if not self._active.is_active(stamp_ns + round(takes_over_s * 1e9)):
             return None
         running, _ = self._followed.plans[-1]
@@ -123,17 +150,16 @@ class Commander:
             TrajectoryError: There is no ramp within the limits; the arm goes on to the end of its trajectory, at rest.
         """
         self._watch_clock(now_ns)
-        self._followed = None
-        self._delay.interrupt()
+        self._interrupt()
+        now_ns = self._time.at(now_ns)
         if not self._active.is_active(now_ns):
             return None
-        committed = self._active.branch(now_ns, self._lead.lead_ns)
-        ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._limits)
+        committed = self._active.branch(now_ns, self._splicing.lead_ns)
+        ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._splicing.limits)
         points = committed.followed_by(ramp, self._spacing_ns)
-        stamp_ns, branch_ns = self._stamp_ns(points), int(committed.times_ns[-1])
-        command = Command(points.from_start(stamp_ns), stamp_ns, branch_ns, None, (), stops=True)
+        command = self._splicing.command(points, len(committed.times_ns), self._asked_ns, None, (), stops=True)
         checks.check_finite(command.trajectory)
-        self._pending = _Pending(command, points, None)
+        self._pending = _Pending(command, points, int(committed.times_ns[-1]), None)
         return self._prepared(self._pending)
 
     def _prepared(self, pending: _Pending) -> PreparedCommand:
@@ -143,7 +169,8 @@ class Commander:
                     "only the last command can be sent, and once: another would not join what the arm does"
                 )
             self._lead.computed(max(now_ns - self._asked_ns, 0))
-            checks.check_in_time((pending.command.branch_ns - now_ns) * 1e-9, self._lead.transport_ns * 1e-9)
+            left_ns = pending.branch_ns - self._splicing.splice_ns - self._time.at(now_ns)
+            checks.check_in_time(left_ns * 1e-9, self._lead.transport_ns * 1e-9)
 
         def commit(gripper_reached: bool) -> None:
             self._active.replace(pending.points)
@@ -156,6 +183,7 @@ class Commander:
     def forget(self) -> None:
         """Start from rest again: what was published is void (the controller was restarted, the clock was set)."""
         self._active.forget()
+        self._time.forget()
         self._pending = None
         self.reset()
 
@@ -164,23 +192,24 @@ class Commander:
 
         What the arm is doing is kept; the next trajectory still branches off it.
         """
-        self._followed = None
+        self._interrupt()
         self._gripper.reset()
-        self._delay.interrupt()
 
-    def _follow_chunk(self, chunk: ActionChunk, now_ns: int, joint_state: JointState) -> _Pending:
+    def _interrupt(self) -> None:
+        """What comes next does not continue what was followed."""
+        self._followed = None
+        self._delay.interrupt()
+        if self._pace is not None:
+            self._pace.forget()
+
+    def _follow_chunk(
+        self, chunk: ActionChunk, now_ns: int, joint_state: JointState, moved_by_others: bool
+    ) -> _Pending:
+        """Everything in the controller's time: the chunk's stamp, now, and the joints' stamp."""
         robot, limits = self._robot, self._robot.limits
-        checks.check_chunk(chunk)
-        checks.check_joint_state(joint_state.positions, joint_state.velocities, self._kinematics.joints)
-        self._delay.add(chunk.stamp_ns, now_ns)
-        checks.check_freshness(
-            (now_ns - chunk.stamp_ns) * 1e-9, (now_ns - joint_state.stamp_ns) * 1e-9, robot.freshness
-        )
-        self._lead.received(now_ns - joint_state.stamp_ns)
         T_base_tool = self._kinematics.forward(joint_state.positions)
-        if self._active.is_active(now_ns):
-            desired = self._kinematics.forward(self._active.desired(joint_state.stamp_ns))
-            checks.check_following(desired, T_base_tool, limits)
+        if self._active.is_active(now_ns) and not moved_by_others:
+            self._check_following(joint_state, T_base_tool)
 
         before = () if self._followed is None else self._followed.overlapping(chunk)
         blends = robot.command.blending
@@ -201,62 +230,46 @@ class Commander:
                 f"all poses of the chunk lie in the past; the last was scheduled {late_s:.3f} s ago",
             )
 
-        joints = self._kinematics.joints
-        committed = self._active.start(now_ns, self._lead.lead_ns, joint_state, self._limits, joints)
+        if moved_by_others:  # since the image, they may have moved it elsewhere
+            committed = going_on(joint_state, now_ns + self._splicing.lead_ns, self._limits)
+            T_base_tool = chunk.T_base_tool
+        else:
+            names = self._kinematics.joints
+            committed = self._active.start(now_ns, self._splicing.lead_ns, joint_state, self._splicing.limits, names)
         inset_m = clipping.WORKSPACE_INSET_M
         for slower in SLOWER:
             targets, moved = clipping.clip_targets(poses, limits, inset_m)
             checks.check_first_target(targets[first], T_base_tool, limits)
-            points, unreached = self._follow(targets, due_ns, committed, slower)
+            points, unreached = self._follower.follow(
+                targets, due_ns, committed, self._horizon_s, slower, self._splicing.limits
+            )
             tool_m = self._kinematics.tool_positions(points.positions)
             excess_m = clipping.workspace_excess(tool_m, limits)
             if excess_m == 0:
                 break
             inset_m += 1.5 * excess_m
-        trajectory = points.from_start(self._stamp_ns(points))
-        checks.check_trajectory(trajectory, tool_m, self._limits, limits)
+        checks.check_trajectory(
+            points.from_start(int(points.times_ns[0]) - self._spacing_ns), tool_m, self._limits, limits
+        )
 
         gripper = self._gripper.command(float(actions[first - 1, 6]))
         slowed = (f"speed, to 1/{slower}, to stay in the workspace",) if slower > 1 else ()
         branch_ns = int(committed.times_ns[-1])
-        command = Command(trajectory, self._stamp_ns(points), branch_ns, gripper, clipped + moved + unreached + slowed)
+        clips = clipped + moved + unreached + slowed
+        command = self._splicing.command(points, len(committed.times_ns), self._asked_ns, gripper, clips)
         followed = TimedPoses(branch_ns + slower * (due_ns - branch_ns), targets)
-        return _Pending(command, points, Followed(followed, plans))
+        return _Pending(command, points, branch_ns, Followed(followed, plans))
 
-    def _follow(
-        self, targets: Array, due_ns: NDArray[np.int64], committed: TimedPoints, slower: int
-    ) -> tuple[TimedPoints, tuple[str, ...]]:
-        """Branch off the last committed point and follow the targets for the horizon.
+    def _check_following(self, joint_state: JointState, T_base_tool: Array) -> None:
+        """The arm is where the active trajectory has it, and goes as fast."""
+        positions, velocities = self._active.desired(joint_state.stamp_ns)
+        checks.check_following(self._kinematics.forward(positions), T_base_tool, self._robot.limits)
+        if self._pace is not None and joint_state.pace is not None:
+            self._pace.check(self._asked_ns, self._time.factor * velocities, joint_state.pace)
 
-        Args:
-            targets: float64 (poses, 4, 4), T_base_tool.
-            due_ns: int64 (poses,), evenly spaced.
-            committed: What stays as published.
-            slower: Factor on the time that the targets take from there on.
-
-        Returns:
-            The whole trajectory, and a sentence about targets that the arm does not reach, if there are any.
-        """
-        horizon_s = self._robot.command.horizon or self._delay.horizon_s
-        branch_ns = int(committed.times_ns[-1])
-        begin = max(int(np.searchsorted(due_ns, branch_ns, side="right")) - 1, 0)
-        end = int(np.searchsorted(due_ns, branch_ns + round(horizon_s / slower * 1e9))) + 1
-        step_s = slower * float(due_ns[1] - due_ns[0]) * 1e-9
-        solution = self._kinematics.inverse(targets[begin:end], committed.positions[-1], self._limits, step_s)
-        planned = plan_trajectory(
-            solution.q,
-            slower * (due_ns[begin:end] - branch_ns).astype(np.float64) * 1e-9,
-            committed.motion(-1),
-            0.0,
-            horizon_s,
-            self._robot.command.point_spacing,
-            self._limits,
-        )
-        position_m, rotation_rad = solution.position_error_m.max(), solution.rotation_error_rad.max()
-        unreached: tuple[str, ...] = ()
-        if position_m > UNREACHED_M or rotation_rad > UNREACHED_RAD:
-            unreached = (f"targets out of reach, by up to {position_m:.3f} m and {rotation_rad:.3f} rad",)
-        return committed.followed_by(planned, self._spacing_ns), unreached
+    @property
+    def _horizon_s(self) -> float:
+        return self._splicing.horizon_s(self._robot.command.horizon or self._delay.horizon_s)
 
     def _anchor(self, chunk: ActionChunk, now_ns: int) -> Array:
         """The pose that the first delta is added to, float64 (4, 4)."""
@@ -264,19 +277,6 @@ class Commander:
         if is_measured or self._followed is None or not self._active.is_active(now_ns):
             return chunk.T_base_tool
         return self._followed.targets.at(np.array([chunk.stamp_ns]))[0]
-
-    def _stamp_ns(self, points: TimedPoints) -> int:
-        """One spacing before the first point, whose `time_from_start` must not be 0."""
-        return int(points.times_ns[0]) - self._spacing_ns
-
-    def _warm_up(self) -> None:
-        """Plan to stand still, so that the first command does not pay for what libraries do on first use."""
-        lower, upper = np.nan_to_num(self._limits.lower, neginf=0.0), np.nan_to_num(self._limits.upper, posinf=0.0)
-        rest = TimedPoints.at_rest(TRANSPORT_NS, (lower + upper) / 2)
-        pose = self._kinematics.forward(rest.positions[0])
-        away = pose.copy()
-        away[2, 3] -= 0.01
-        self._follow(np.stack([pose, away]), np.array([0, 10**9]), rest, 1)
 
     def _watch_clock(self, now_ns: int) -> None:
         """A clock that was set back (a bag, a simulation) makes all remembered times meaningless."""

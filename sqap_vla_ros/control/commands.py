@@ -18,11 +18,13 @@ class JointState:
         positions: float64 (joints,) [rad or m].
         velocities: float64 (joints,); zeros where the robot reports none.
         stamp_ns: When they were measured, ROS clock.
+        pace: float64 (joints,), velocities that follow from the positions, whatever the robot reports; None: not known.
     """
 
     positions: Array
     velocities: Array
     stamp_ns: int
+    pace: Array | None = None
 
     @classmethod
     def following(cls, last: "JointState | None", positions: Array, stamp_ns: int) -> "JointState":
@@ -30,6 +32,7 @@ class JointState:
         velocities = np.zeros_like(positions)
         if last is not None and 0 < stamp_ns - last.stamp_ns < 10**9:
             velocities = (positions - last.positions) / ((stamp_ns - last.stamp_ns) * 1e-9)
+            return cls(positions, velocities, stamp_ns, velocities)
         return cls(positions, velocities, stamp_ns)
 
 
@@ -40,7 +43,8 @@ class Command:
     Attributes:
         trajectory: Of the arm's joints; positions and velocities are published.
         start_ns: The header's stamp, which `time_from_start` counts from; it may lie in the past.
-        branch_ns: When it leaves the active trajectory; it must have reached the controller by then.
+        branch_ns: When it leaves the active trajectory, if the controller's speed stays as it is; it must have reached
+            the controller by then.
         gripper: Position of the gripper's joint [m or rad], or None when it stays.
         clipped: What was clipped, a sentence each.
         stops: Whether it brings the arm to rest, instead of following a plan.
@@ -66,10 +70,14 @@ class PreparedCommand:
         admit: Raises `RejectedError` when it is too late for it at a time (ROS clock, ns), and `ValueError` when it
             was not the last one prepared.
         commit: Takes note that it was sent, and whether the gripper got its part.
+
+    Attributes:
+        gripper_reached: Whether the gripper got its part; True while there is none, or it was not sent.
     """
 
     def __init__(self, command: Command, admit: Callable[[int], None], commit: Callable[[bool], None]) -> None:
         self.command = command
+        self.gripper_reached = True
         self._admit = admit
         self._commit = commit
 
@@ -89,8 +97,8 @@ class PreparedCommand:
         """
         try:
             self._admit(now_ns)
-            gripper_reached = send(self.command)
+            self.gripper_reached = send(self.command)
         except RejectedError as rejected:
             return rejected.rejection
-        self._commit(gripper_reached)
+        self._commit(self.gripper_reached)
         return None

@@ -72,6 +72,14 @@ class Cause(StrEnum):
     CONTROLLER_INCOMPATIBLE = "controller_incompatible", "The controller takes another type, or asks for another QoS."
     CONTROLLER_LOST = "controller_lost", "The controller has gone while the arm moved, or was started again."
     CONTROLLER_REJECTED = "controller_rejected", "The simulated controller did not accept the trajectory."
+    SPEED_SCALING_UNKNOWN = (
+        "speed_scaling_unknown",
+        "The topic of the controller's speed scaling is silent, so that its time is not known.",
+    )
+    SPEED_SCALING_UNUSABLE = (
+        "speed_scaling_unusable",
+        "The controller's speed scaling is zero, above one or not a number; it is paused, or cannot be planned for.",
+    )
     ALREADY_MOVING = "already_moving", "The arm moves although no trajectory of this node is active."
     NOT_FOLLOWING = "not_following", "The arm is not where the active trajectory has it: blocked, or driven by others."
 
@@ -94,6 +102,8 @@ class Cause(StrEnum):
     TRAJECTORY_INVALID = "trajectory_invalid", "The trajectory has numbers that are not finite, or times out of order."
     LIMIT_EXCEEDED = "limit_exceeded", "The trajectory would exceed a limit of a joint."
     OUT_OF_WORKSPACE = "out_of_workspace", "The trajectory would take the tool out of the workspace."
+    PLANS_STAND_STILL = "plans_stand_still", "Plans arrive and are commanded, but none of them moves the tool."
+    GRIPPER_UNREACHED = "gripper_unreached", "The plans move the gripper, but nothing takes its commands."
     COMMAND_LATE = "command_late", "The command was ready too late to join the active trajectory."
 
 

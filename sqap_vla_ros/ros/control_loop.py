@@ -110,6 +110,8 @@ class ControlLoop:
             self._reject(rejected.rejection)
         else:
             self._count(plan, planned, prepared)
+            now_s = moment.steady_ns * 1e-9
+            self.supervisor.standstill.look(now_s, chunk, prepared.command, prepared.gripper_reached)
         if chunk is not None:
             self._record(chunk)
 
@@ -140,7 +142,7 @@ class ControlLoop:
         commander, joint_state = self.supervisor.sender.commander, self.inputs.joint_state
         assert commander is not None and joint_state is not None  # the gate was open
         try:
-            answer = commander.prepare(chunk, moment.now_ns, joint_state)
+            answer = commander.prepare(chunk, moment.now_ns, joint_state, moved_by_others=self.supervisor.is_dry_run)
         except Exception as error:  # a defect or a library's failure: no command, and the node goes on
             sentence = self._defects.sentence("no motion could be planned", error)
             raise RejectedError(Cause.INTERNAL_ERROR, Response.HOLD, sentence) from error

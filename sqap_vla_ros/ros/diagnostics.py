@@ -78,7 +78,8 @@ def diagnostics_message(status: PolicyStatus, node_name: str) -> DiagnosticArray
     """The same state as a diagnostic: the level, one sentence, and the cause and the figures as keys and values."""
     state = MotionState(status.state)
     failed = state is MotionState.UNCONFIGURED and status.cause
-    level = DiagnosticStatus.ERROR if failed else _LEVELS[state]
+    stands_still = state is MotionState.RUNNING and status.cause
+    level = DiagnosticStatus.ERROR if failed else DiagnosticStatus.WARN if stands_still else _LEVELS[state]
     values = [
         KeyValue(key=field, value=f"{value:.4g}" if isinstance(value, float) else str(value))
         for field in status.get_fields_and_field_types()

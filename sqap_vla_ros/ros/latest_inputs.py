@@ -8,6 +8,7 @@ from typing import Any
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.commands import JointState
 from sqap_vla_ros.control.safety.gate import InputAges
+from sqap_vla_ros.control.safety.speed_scaling import SpeedScaling
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.core.clock import Clock, stamp_ns
 from sqap_vla_ros.core.observation import Observation
@@ -31,12 +32,16 @@ class LatestInputs:
         configuration: Topics, frames, ages.
         clock: Images wait by its steady time: waiting must end also while a simulated clock stands still.
         tool_space: Where the tool itself is commanded; None where joints are.
+
+    Attributes:
+        speed_scaling: Of the arm's controller.
     """
 
     def __init__(self, configuration: Configuration, clock: Clock, tool_space: ToolSpace | None) -> None:
         self.configuration = configuration
         self.instruction = ""
         self.statistics = TickStatistics()
+        self.speed_scaling = SpeedScaling(configuration)
         self._clock = clock
         self._tool_space = tool_space
         self._assembler = ObservationAssembler(configuration)
@@ -99,6 +104,10 @@ class LatestInputs:
         """Take note why joint states cannot be used; the last good ones count until they are too old."""
         self._joint_states_rejection = Rejection(Cause.JOINT_STATES_UNUSABLE, Response.HOLD, reason)
 
+    def take_speed_scaling(self, factor: float, is_of_broadcaster: bool) -> None:
+        """Take what the arm's controller, or UR's broadcaster, says about its speed, as a share of full speed."""
+        self.speed_scaling.take(self._clock.now_ns(), factor, is_of_broadcaster)
+
     def measure_tool(self) -> None:
         """Let the tool's newest transform take the place of joint states, where the tool itself is commanded."""
         frames, tree = self.configuration.frames, self._assembler.tree
@@ -129,6 +138,7 @@ class LatestInputs:
         self._assembler.reset()
         self._joint_state = self._measured_tool = None
         self._joint_history.clear()
+        self.speed_scaling.forget_time()
 
     # What they amount to
 

@@ -69,9 +69,7 @@ class PolicyNode(LifecycleNode):
         self.interrupted = False
         self._wake = self.create_guard_condition(self._handle_reports)
         self._status_publisher = self.create_publisher(PolicyStatus, "~/status", 10, event_callbacks=UNWATCHED)
-        self._diagnostics_publisher = self.create_publisher(
-            DiagnosticArray, "/diagnostics", 10, event_callbacks=UNWATCHED
-        )
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10, event_callbacks=UNWATCHED)
         self._metadata_publisher = self.create_publisher(
             PolicyMetadataMessage, "~/metadata", LATCHED, event_callbacks=UNWATCHED
         )
@@ -133,6 +131,7 @@ class PolicyNode(LifecycleNode):
             on_robot_description=loop.supervisor.set_robot_description,
             on_instruction=self._receive_instruction,
             on_enable=loop.supervisor.gate.enable,
+            on_speed_scaling=loop.inputs.take_speed_scaling,
         )
         self._metadata = metadata
         self._settings.locked = True
@@ -297,4 +296,4 @@ class PolicyNode(LifecycleNode):
             )
         self._had_fault = has_fault
         self._status_publisher.publish(status)
-        self._diagnostics_publisher.publish(diagnostics.diagnostics_message(status, self.get_fully_qualified_name()))
+        self._diagnostics.publish(diagnostics.diagnostics_message(status, self.get_fully_qualified_name()))

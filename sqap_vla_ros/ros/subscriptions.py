@@ -17,6 +17,7 @@ from tf2_msgs.msg import TFMessage
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.commands import JointState
 from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.ros import speed_scaling
 
 # A queue of images or joint states makes a slow node act on old ones: depth one, and the newest wins.
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -80,6 +81,7 @@ class Subscriptions:
         on_robot_description: Called with the URDF text.
         on_instruction: Called with an instruction.
         on_enable: Called with the state of the enabling switch, where there is one.
+        on_speed_scaling: Called with reports of the controller's speed scaling; None: nobody listens.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Subscriptions:
         on_robot_description: Callable[[str], None],
         on_instruction: Callable[[str], None],
         on_enable: Callable[[bool], None],
+        on_speed_scaling: speed_scaling.OnReport | None = None,
     ) -> None:
         self._node = node
         self._receiver = receiver
@@ -121,6 +124,8 @@ class Subscriptions:
             self._subscriptions.append(
                 subscribe(JointStateMessage, self._topics.joint_states, self._receive_joint_states, _NEWEST)
             )
+        if on_speed_scaling is not None:
+            self._subscriptions += speed_scaling.subscribe(node, receiver.configuration, on_speed_scaling)
         # These ask for latched samples, which not every publisher offers.
         self._latched = [subscribe(TFMessage, "/tf_static", self._receive_static_transforms, _STATIC_TRANSFORMS)]
         if not (command.moves_tool or command.robot_model):

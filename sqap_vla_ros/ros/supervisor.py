@@ -14,6 +14,7 @@ from sqap_vla_ros.control.model_agreement import disagreement
 from sqap_vla_ros.control.model_limits import velocity_doubts
 from sqap_vla_ros.control.robot_model import urdf_text
 from sqap_vla_ros.control.safety.gate import GateInputs, MotionGate
+from sqap_vla_ros.control.safety.standstill import Standstill
 from sqap_vla_ros.control.safety.states import MotionState
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.core.clock import CLOCK_BACK_NS, Clock, JumpDetector
@@ -55,6 +56,7 @@ class Supervisor:
     Attributes:
         gate: Answers whether the arm may move.
         sender: Sends commands; has the commander.
+        standstill: Looks at the commands, for an arm that stands still although it may move.
         unreachable: Which publishers do not reach the node, for the status.
     """
 
@@ -70,6 +72,7 @@ class Supervisor:
     ) -> None:
         self.gate = MotionGate(configuration, lambda: clock.steady_ns() * 1e-9)
         self.sender = CommandSender(output, clock, log, configuration.command.point_spacing)
+        self.standstill = Standstill()
         self.unreachable = ""
         self._configuration = configuration
         self._inputs = inputs
@@ -216,6 +219,7 @@ class Supervisor:
         """Give up what was planned so far: a running plan's answer will be dropped."""
         self._generation += 1
         self._inputs.statistics.rejected_s = None
+        self.standstill.forget()
         self._policy.reset()
         if self.sender.commander is not None:
             self.sender.commander.reset()
@@ -226,7 +230,7 @@ class Supervisor:
         for doubt in velocity_doubts(kinematics.joints, kinematics.velocity, configuration.limits):
             self._log.warning(doubt)
         self._kinematics = kinematics
-        return Commander(configuration, kinematics)
+        return Commander(configuration, kinematics, self._inputs.speed_scaling.time)
 
     def _compare_model(self) -> Rejection | None:
         """How the robot model and TF differ; None when they agree, or cannot be compared."""
@@ -248,6 +252,7 @@ class Supervisor:
             agreement=self._compare_model(),
             camera=self._inputs.frozen,
             controller=self._controller,
+            speed_scaling=None if self._is_dry_run else self._inputs.speed_scaling.rejection(now_ns),
             policy=self._policy.fault(),
             unreachable=self.unreachable,
         )
@@ -257,9 +262,13 @@ class Supervisor:
         return self.gate.inhibit(self._gate_inputs(now_ns))
 
     def state(self) -> tuple[MotionState, Rejection | None]:
-        """The state, and why the arm does not move; None: it may."""
-        unplanned = self._inputs.statistics.unplanned(self._configuration.freshness.image)
-        return self.gate.state(self._gate_inputs(self._clock.now_ns()), active=self._is_active, unplanned=unplanned)
+        """The state, and why the arm does not move; None: it does, or may."""
+        return self.gate.state(
+            self._gate_inputs(self._clock.now_ns()),
+            active=self._is_active,
+            unplanned=self._inputs.statistics.unplanned(self._configuration.freshness.image),
+            standstill=self.standstill.reason,
+        )
 
 
 def _hold(cause: Cause, sentence: str) -> Rejection:

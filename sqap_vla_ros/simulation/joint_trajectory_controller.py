@@ -5,6 +5,11 @@ sample; until its first point it is interpolated from the last desired state, po
 last point is held. Positions alone are interpolated linearly, with velocities by cubics, with accelerations too by
 quintics. Unlike the real controller it also counts what a robot would not survive: steps of position, velocities and
 accelerations beyond the limits, and numbers that are not finite.
+
+Speed scaling: in each cycle the trajectory's time advances by the factor times the cycle; a new trajectory sets it to
+the clock, so that what it had fallen behind is gone. In releases with speed scaling, and in UR's controller, a command
+is what the trajectory has one cycle later, and yet is remembered with the cycle's begin as its time: a new trajectory
+whose first point is still to come is entered one cycle too far (`looks_ahead`).
 """
 
 from dataclasses import dataclass
@@ -64,22 +69,34 @@ class _Points:
 
 
 class JointTrajectoryController:
-    """One controller: `accept` messages, sample `desired` at the control rate, read `violations`."""
+    """One controller: `accept` messages, sample `desired` at the control rate, read `violations`.
 
-    def __init__(self, joints: tuple[str, ...], position: Array, limits: JointLimits | None = None) -> None:
+    Attributes:
+        factor: Speed scaling: the share of full speed.
+        violations: What a robot would not survive.
+    """
+
+    def __init__(
+        self, joints: tuple[str, ...], position: Array, limits: JointLimits | None = None, looks_ahead: bool = False
+    ) -> None:
         """Hold a position.
 
         Args:
             joints: The controller's joints, in the order of all arrays that it returns.
             position: float64 (joints,) [rad or m].
             limits: Limits for `violations`; the real controller knows none.
+            looks_ahead: Whether commands are remembered with the time of a cycle before they are reached.
         """
+        self.factor = 1.0
         self.violations: list[Violation] = []
+        self._looks_ahead = looks_ahead
+        self._behind_s = 0.0  # the trajectory's time, behind the clock
         self._joints = joints
         self._limits = limits
         zero = np.zeros(len(joints))
         self._last_s: float | None = None
         self._last = (np.array(position, dtype=np.float64), zero, zero)
+        self._watched = self._last[:2]  # position and velocity on the clock, as they were last looked at
         self._running: _Running | None = None
         self._pending: _Points | None = None
 
@@ -106,17 +123,22 @@ class JointTrajectoryController:
             now_s: Time (s), which must not go back.
 
         Returns:
-            Positions, velocities and accelerations, float64 (joints,) each.
+            Positions, velocities and accelerations, float64 (joints,) each, as a function of the clock.
         """
+        cycle_s = 0.0 if self._last_s is None else now_s - self._last_s
         if self._pending is not None:
-            before_s = now_s if self._last_s is None else self._last_s
+            before_s = now_s - cycle_s - (cycle_s if self._looks_ahead else 0.0)
             self._running = _Running(self._pending, before_s, self._last, now_s)
-            self._pending = None
-        state = self._last if self._running is None else self._running.sample(now_s)
+            self._pending, self._behind_s = None, 0.0
+        state = self._last if self._running is None else self._running.sample(now_s - self._behind_s)
+        self._behind_s += (1.0 - self.factor) * cycle_s
+        self._last = state
+        position, velocity, acceleration = state
+        on_the_clock = position, self.factor * velocity, self.factor**2 * acceleration
         if self._limits is not None:
-            self._watch(state, now_s, self._limits)
-        self._last_s, self._last = now_s, state
-        return state
+            self._watch(on_the_clock, now_s, self._limits)
+        self._last_s = now_s
+        return on_the_clock
 
     def _read(self, trajectory: Any, now_s: float) -> _Points:
         names, points = list(trajectory.joint_names), list(trajectory.points)
@@ -171,10 +193,11 @@ class JointTrajectoryController:
             for joint in np.flatnonzero(np.abs(values) > largest * (1 + _TOLERANCE)):
                 self._violate(kind, now_s, self._joints[joint], values[joint], largest[joint])
         elapsed = 0.0 if self._last_s is None else now_s - self._last_s
-        step = position - self._last[0]
+        before, self._watched = self._watched, (position, velocity)
+        step = position - before[0]
         reach = limits.velocity * elapsed * (1 + _TOLERANCE) + _POSITION_ROUNDING
         # A step of velocity is a jump too: no acceleration within the limits makes it.
-        change = velocity - self._last[1]
+        change = velocity - before[1]
         gain = limits.acceleration * elapsed * (1 + _TOLERANCE) + _POSITION_ROUNDING
         for joint in np.flatnonzero((np.abs(step) > reach) | (np.abs(change) > gain)):
             if abs(step[joint]) > reach[joint]:

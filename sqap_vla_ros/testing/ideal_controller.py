@@ -1,10 +1,12 @@
 """A controller that nothing holds up, in a process that may be.
 
 The synthetic robot shares its cores with the node and whatever else runs; a real controller does not. So this one gets
-each command at the moment when the middleware received it, and is sampled at 100 Hz without gaps: what should have
-happened since it was asked last is made up for when it is asked again.
+each command at the moment when the middleware received it, and is sampled at 100 Hz without gaps (where its speed is
+scaled, at the 500 Hz of the arms that have that): what should have happened since it was asked last is made up for when
+it is asked again.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.simulation.joint_trajectory_controller import JointTrajectoryController, State, Violation
 
 _PERIOD_NS = 10_000_000
+_SCALED_PERIOD_NS = 2_000_000
 
 
 class IdealController:
@@ -25,6 +28,7 @@ class IdealController:
         begin_ns: Time of the first sample, on the clock of the commands.
 
     Attributes:
+        factor_at: The speed scaling's factor at a moment (ns); None: a controller without speed scaling.
         violations: What a real arm would not have survived.
         rejections: Why commands were not taken.
     """
@@ -33,6 +37,7 @@ class IdealController:
         self._joints = joints
         self._limits = limits
         self._waiting: list[tuple[int, Any]] = []
+        self.factor_at: Callable[[int], float] | None = None
         self.violations: list[Violation] = []
         self.rejections: list[str] = []
         self._sampled_ns = begin_ns
@@ -53,7 +58,9 @@ class IdealController:
         Call it after `receive` was called for all commands that were received by now.
         """
         while self._sampled_ns < now_ns:
-            self._sampled_ns = min(self._sampled_ns + _PERIOD_NS, now_ns)
+            period_ns = _PERIOD_NS if self.factor_at is None else _SCALED_PERIOD_NS
+            self._sampled_ns = min(self._sampled_ns + period_ns, now_ns)
+            self._controller.factor = 1.0 if self.factor_at is None else self.factor_at(self._sampled_ns)
             while self._waiting and self._waiting[0][0] <= self._sampled_ns:
                 at_ns, message = self._waiting.pop(0)
                 if rejection := self._controller.accept(message, at_ns * 1e-9):
@@ -62,7 +69,7 @@ class IdealController:
         return self._state
 
     def _begin(self, position: NDArray[Any], now_ns: int) -> None:
-        self._controller = JointTrajectoryController(self._joints, position, self._limits)
+        self._controller = JointTrajectoryController(self._joints, position, self._limits, looks_ahead=True)
         self._controller.violations = self.violations
         self._sampled_ns = now_ns
         self._state = self._controller.desired(now_ns * 1e-9)

@@ -38,6 +38,7 @@ class GateInputs:
         agreement: How the model of the arm and TF differ; None when they agree, as far as one can tell.
         camera: That the camera has frozen; None when it has not, as far as one can tell.
         controller: Why commands reach no controller; None when they do.
+        speed_scaling: Why the controller's time is not known; None when it is.
         policy: Why nothing can be planned although the inputs may be fine; None when it can.
         unreachable: Which publishers do not reach the node, because they offer another quality of service.
     """
@@ -51,6 +52,7 @@ class GateInputs:
     agreement: Rejection | None = None
     camera: Rejection | None = None
     controller: Rejection | None = None
+    speed_scaling: Rejection | None = None
     policy: Rejection | None = None
     unreachable: str = ""
 
@@ -92,14 +94,15 @@ class MotionGate:
         return self._stop() or inputs.policy or self._waiting(inputs)
 
     def state(
-        self, inputs: GateInputs, *, active: bool, unplanned: Rejection | None
+        self, inputs: GateInputs, *, active: bool, unplanned: Rejection | None, standstill: Rejection | None
     ) -> tuple[MotionState, Rejection | None]:
-        """The state of a configured node, and why the arm does not move; None: it may.
+        """The state of a configured node, and why the arm does not move; None: it does, or may.
 
         Args:
             inputs: Of now.
             active: Whether the node is active.
             unplanned: Why images have led to no plan for too long; None when they have not.
+            standstill: Why the arm stands still although it may move; None when it does not.
         """
         if inputs.policy is not None:
             return MotionState.FAULT, inputs.policy
@@ -109,7 +112,7 @@ class MotionGate:
         if stop := self._stop():
             return MotionState.STOPPED, stop
         waiting = self._waiting(inputs) or unplanned
-        return (MotionState.RUNNING if waiting is None else MotionState.WAITING), waiting
+        return (MotionState.RUNNING, standstill) if waiting is None else (MotionState.WAITING, waiting)
 
     def _stop(self) -> Rejection | None:
         if self._stopped is None:
@@ -131,6 +134,7 @@ class MotionGate:
             or inputs.camera
             or self._not_enabled()
             or inputs.controller
+            or inputs.speed_scaling
         )
         if rejection is None or not inputs.unreachable:
             return rejection
