@@ -87,6 +87,7 @@ class HandDrivenOutput:
 
     def __init__(self) -> None:
         self.commands: list[Command] = []
+        self.has_gripper = True
         self.chunks: list[ActionChunk] = []
         self.no_controller: Rejection | None = None
         self.has_lost_listener = False
@@ -94,7 +95,7 @@ class HandDrivenOutput:
 
     def publish_command(self, command: Command) -> bool:
         self.commands.append(command)
-        return True
+        return self.has_gripper or command.gripper is None
 
     def stream(self, now_ns: int, measured: object) -> bool:
         return False
@@ -133,6 +134,8 @@ class HandDrivenLoop:
         sends: Which inputs arrive, of "image", "transforms", "joint states", "enable".
         image: How the images differ from the usual ones.
         image_ahead_s: How far the images' stamps are ahead of the clock.
+        speed: Share of the commanded speed that the arm has.
+        reported_scaling: The controller's speed scaling; None: nobody reports it.
         answers: What the policy does with each observation; None: it keeps planning.
     """
 
@@ -144,8 +147,8 @@ class HandDrivenLoop:
                 "frames": Frames(base="base", tool="tool0", camera="camera"),
                 "limits": Limits(workspace_min=(-2, -2, -2), workspace_max=(2, 2, 2), tool_to_target=0.03),
                 "freshness": Freshness(image=0.5, transform=0.2, joint_states=0.2, frozen_motion=0.02),
-                "command": CommandSettings(joints=CHAIN_JOINTS, horizon=1.0),
-                "topics": Topics(enable="/enable"),
+                "command": CommandSettings(joints=CHAIN_JOINTS, horizon=1.0, gripper_joint="finger"),
+                "topics": Topics(enable="/enable", gripper_command="/gripper"),
                 "plan_timeout": 1.0,
                 "restart_policy": False,
                 **settings,
@@ -162,6 +165,8 @@ class HandDrivenLoop:
         self.image: dict[str, object] = {}
         self.image_ahead_s = 0.0
         self.is_blocked = self.is_camera_frozen = False
+        self.speed = 1.0
+        self.reported_scaling: float | None = None
         self.answers: Callable[[Observation], ActionChunk | str | None] = self.chunk
         self._q, self._pixel = HOME.copy(), 0
 
@@ -211,12 +216,15 @@ class HandDrivenLoop:
             return
         command = self.output.commands[-1]
         times_s, passed_s = command.trajectory.time_from_start, (self.clock.ros_ns - command.start_ns) * 1e-9
-        self._q = np.array([np.interp(passed_s, times_s, column) for column in command.trajectory.positions.T])
+        wanted = np.array([np.interp(passed_s, times_s, column) for column in command.trajectory.positions.T])
+        self._q = self._q + self.speed * (wanted - self._q)
 
     def _send_inputs(self) -> None:
         now_ns, inputs = self.clock.ros_ns, self.loop.inputs
         if "enable" in self.sends:
             self.supervisor.gate.enable(True)
+        if self.reported_scaling is not None:
+            inputs.take_speed_scaling(self.reported_scaling, True)
         if "joint states" in self.sends:
             inputs.take_joint_state(JointState.following(inputs.joint_state, self._q, now_ns))
         if "transforms" in self.sends:

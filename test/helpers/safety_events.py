@@ -8,6 +8,7 @@ import pytest
 from control_robots import chain_urdf
 from hand_driven_loop import NO_CONTROLLER, HandDrivenLoop, S
 from model_events import MODEL_EVENTS
+from motion_events import MOTION_EVENTS
 
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.observation import Observation
@@ -296,4 +297,4 @@ EVENTS: dict[str, Event] = {
     "the policy answers": answers_again,
     "`~/stop` is called, then the policy answers": then(stop, answers_again),
     "images stop, then the policy answers": then(without("image"), answers_again),
-} | MODEL_EVENTS
+} | MODEL_EVENTS | MOTION_EVENTS
