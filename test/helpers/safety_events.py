@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from control_robots import chain_urdf
 from hand_driven_loop import NO_CONTROLLER, HandDrivenLoop, S
 from model_events import MODEL_EVENTS
 from motion_events import MOTION_EVENTS
+from policy_answers import gives_another_shape, gives_nan, is_far_away, is_old, lies_in_the_past, raises
 
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.observation import Observation
@@ -164,32 +164,6 @@ def answers_once(answer: Callable[[HandDrivenLoop, Observation], ActionChunk | s
     return act
 
 
-def raises(bench: HandDrivenLoop, observation: Observation) -> str:
-    return "RuntimeError: out of cheese"
-
-
-def gives_nan(bench: HandDrivenLoop, observation: Observation) -> ActionChunk:
-    return bench.chunk(observation, actions=np.full((16, 7), np.nan))
-
-
-def gives_another_shape(bench: HandDrivenLoop, observation: Observation) -> ActionChunk:
-    return bench.chunk(observation, actions=np.zeros((16, 6)))
-
-
-def is_far_away(bench: HandDrivenLoop, observation: Observation) -> ActionChunk:
-    T = observation.T_base_tool.copy()
-    T[0, 3] -= 0.4
-    return bench.chunk(observation, T_base_tool=T)
-
-
-def lies_in_the_past(bench: HandDrivenLoop, observation: Observation) -> ActionChunk:
-    return bench.chunk(observation, stamp_ns=observation.stamp_ns - 3 * S // 10, time_step_s=0.01)
-
-
-def is_old(bench: HandDrivenLoop, observation: Observation) -> ActionChunk:
-    return bench.chunk(observation, stamp_ns=observation.stamp_ns - S)
-
-
 def computes_slowly(bench: HandDrivenLoop) -> None:
     asked(bench)
     bench.clock.computing_ns = S // 50
@@ -242,59 +216,68 @@ def cause_is_gone(bench: HandDrivenLoop) -> None:
     bench.pass_time(0.2)
 
 
-EVENTS: dict[str, Event] = {
-    "the node is activated": then(activate, passes(0.3)),
-    "the node is activated, and no image has been received": then(without("image", 0), activate),
-    "the node is activated, and no transforms have been received": then(without("transforms", 0), activate),
-    "the node is activated, and no joint states have been received": then(without("joint states", 0), activate),
-    "the node is activated, and there is no instruction": then(instructed(""), activate),
-    "the node is activated, and there is no robot description": then(no_robot_description, activate),
-    "the node is activated, and there is no time": no_time,
-    "`~/stop` is called, then the node is activated": then(stop, activate),
-    "images stop": without("image"),
-    "only images of an unknown encoding arrive": then(sets(image={"encoding": "32FC1"}), passes(1.0)),
-    "images are stamped 1 s ahead of the clock": then(sets(image_ahead_s=1.0), passes(0.1)),
-    "images freeze while the tool moves": then(sets(is_camera_frozen=True), passes(1.0)),
-    "transforms stop": without("transforms", 0.4),
-    "joint states stop": without("joint states", 0.4),
-    "joint states lack a joint": lacks_a_joint,
-    "the enabling switch falls silent": without("enable"),
-    "the enabling switch is released": lambda bench: (bench.supervisor.gate.enable(False), bench.supervisor.watch())[0],
-    "the controller unsubscribes": unsubscribes,
-    "the controller asks for another QoS": another_qos,
-    "the instruction becomes empty": instructed(""),
-    "another instruction is given while a plan runs": another_instruction_while_a_plan_runs,
-    "a robot description that is no URDF arrives": lambda bench: bench.supervisor.set_robot_description("/etc/hosts"),
-    "another robot description arrives": lambda bench: bench.supervisor.set_robot_description(chain_urdf() + "\n"),
-    "the clock is set ahead by 10 s": set_clock(10.0),
-    "the clock is set back by 10 s": set_clock(-10.0),
-    "`~/stop` is called": stop,
-    "`~/resume` is called": resume,
-    "`dry_run` is set": lambda bench: bench.supervisor.set_dry_run(True),
-    "the node is deactivated": lambda bench: bench.supervisor.deactivate(),
-    "the node is deactivated, then activated": then(lambda bench: bench.supervisor.deactivate(), activate),
-    "the policy raises": answers_once(raises),
-    "the policy raises for longer than `freshness.image`": then(
-        sets(answers=lambda observation: "RuntimeError: out of cheese"), passes(0.8)
-    ),
-    "the policy gives NaN": answers_once(gives_nan),
-    "the policy gives another shape": answers_once(gives_another_shape),
-    "the chunk's first target is far from the tool": answers_once(is_far_away),
-    "all poses of the chunk lie in the past": answers_once(lies_in_the_past),
-    "the plan's image is too old when it is there": answers_once(is_old),
-    "the command is computed too slowly": computes_slowly,
-    "the commander raises": commander_raises,
-    "the arm is blocked": blocked,
-    "a plan takes longer than `plan_timeout`": then(sets(answers=lambda observation: None), passes(1.5)),
-    "a plan takes longer than `plan_timeout`, and `restart_policy` is set": then(
-        sets(answers=lambda observation: None), passes(1.5)
-    ),
-    "the policy's process dies": dies,
-    "the policy's process dies, and `restart_policy` is set": dies,
-    "the policy's process shows no sign of life": shows_no_sign_of_life,
-    "the cause is gone": cause_is_gone,
-    "images stop, then `~/resume` is called": then(without("image"), resume),
-    "the policy answers": answers_again,
-    "`~/stop` is called, then the policy answers": then(stop, answers_again),
-    "images stop, then the policy answers": then(without("image"), answers_again),
-} | MODEL_EVENTS | MOTION_EVENTS
+EVENTS: dict[str, Event] = (
+    {
+        "the node is activated": then(activate, passes(0.3)),
+        "the node is activated, and no image has been received": then(without("image", 0), activate),
+        "the node is activated, and no transforms have been received": then(without("transforms", 0), activate),
+        "the node is activated, and no joint states have been received": then(without("joint states", 0), activate),
+        "the node is activated, and there is no instruction": then(instructed(""), activate),
+        "the node is activated, and there is no robot description": then(no_robot_description, activate),
+        "the node is activated, and there is no time": no_time,
+        "`~/stop` is called, then the node is activated": then(stop, activate),
+        "images stop": without("image"),
+        "only images of an unknown encoding arrive": then(sets(image={"encoding": "32FC1"}), passes(1.0)),
+        "images are stamped 1 s ahead of the clock": then(sets(image_ahead_s=1.0), passes(0.1)),
+        "images freeze while the tool moves": then(sets(is_camera_frozen=True), passes(1.0)),
+        "transforms stop": without("transforms", 0.4),
+        "joint states stop": without("joint states", 0.4),
+        "joint states lack a joint": lacks_a_joint,
+        "the enabling switch falls silent": without("enable"),
+        "the enabling switch is released": lambda bench: (
+            bench.supervisor.gate.enable(False),
+            bench.supervisor.watch(),
+        )[0],
+        "the controller unsubscribes": unsubscribes,
+        "the controller asks for another QoS": another_qos,
+        "the instruction becomes empty": instructed(""),
+        "another instruction is given while a plan runs": another_instruction_while_a_plan_runs,
+        "a robot description that is no URDF arrives": lambda bench: bench.supervisor.set_robot_description(
+            "/etc/hosts"
+        ),
+        "another robot description arrives": lambda bench: bench.supervisor.set_robot_description(chain_urdf() + "\n"),
+        "the clock is set ahead by 10 s": set_clock(10.0),
+        "the clock is set back by 10 s": set_clock(-10.0),
+        "`~/stop` is called": stop,
+        "`~/resume` is called": resume,
+        "`dry_run` is set": lambda bench: bench.supervisor.set_dry_run(True),
+        "the node is deactivated": lambda bench: bench.supervisor.deactivate(),
+        "the node is deactivated, then activated": then(lambda bench: bench.supervisor.deactivate(), activate),
+        "the policy raises": answers_once(raises),
+        "the policy raises for longer than `freshness.image`": then(
+            sets(answers=lambda observation: "RuntimeError: out of cheese"), passes(0.8)
+        ),
+        "the policy gives NaN": answers_once(gives_nan),
+        "the policy gives another shape": answers_once(gives_another_shape),
+        "the chunk's first target is far from the tool": answers_once(is_far_away),
+        "all poses of the chunk lie in the past": answers_once(lies_in_the_past),
+        "the plan's image is too old when it is there": answers_once(is_old),
+        "the command is computed too slowly": computes_slowly,
+        "the commander raises": commander_raises,
+        "the arm is blocked": blocked,
+        "a plan takes longer than `plan_timeout`": then(sets(answers=lambda observation: None), passes(1.5)),
+        "a plan takes longer than `plan_timeout`, and `restart_policy` is set": then(
+            sets(answers=lambda observation: None), passes(1.5)
+        ),
+        "the policy's process dies": dies,
+        "the policy's process dies, and `restart_policy` is set": dies,
+        "the policy's process shows no sign of life": shows_no_sign_of_life,
+        "the cause is gone": cause_is_gone,
+        "images stop, then `~/resume` is called": then(without("image"), resume),
+        "the policy answers": answers_again,
+        "`~/stop` is called, then the policy answers": then(stop, answers_again),
+        "images stop, then the policy answers": then(without("image"), answers_again),
+    }
+    | MODEL_EVENTS
+    | MOTION_EVENTS
+)

@@ -45,7 +45,8 @@ def test_what_would_not_be_sent_is_named_all_the_same(actions: float, cause: Cau
 def test_an_arm_that_others_move_is_not_commanded() -> None:
     """What the dry run is excused from still holds where commands are sent."""
     bench = moved_by_hand(1.0)
+    bench.pass_time(0.2)
     bench.supervisor.set_dry_run(False)
-    bench.pass_time(0.3)
+    bench.pass_time(0.2)
     assert bench.cause == Cause.ALREADY_MOVING
     assert bench.output.commands == []
