@@ -4,7 +4,8 @@
 was interrupted, which `rosbags` rejects, is read by `recovery`, from front to back up to the damage.
 """
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,14 +15,25 @@ from typing import Any, cast
 from backports import zstd
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
-from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from sqap_vla_ros.bags.recovery import SequentialStorage, readable, storage_files, write_ahead_log
+from sqap_vla_ros.bags import completeness
+from sqap_vla_ros.bags.recovery import SequentialStorage, is_closed_mcap, readable, storage_files, write_ahead_log
 from sqap_vla_ros.config.files import ConfigurationError, read_yaml
 from sqap_vla_ros.core.errors import in_one_line
 
+_CONVERTERS = {
+    ".bag": "a ROS 1 bag; convert it to rosbag2 first, with rosbags-convert",
+    **dict.fromkeys(
+        (".mp4", ".avi", ".mkv", ".mov", ".webm"),
+        "a video, which holds no transforms and no calibration; give the recording that it was made from",
+    ),
+    **dict.fromkeys(
+        (".parquet", ".hdf5", ".h5", ".tfrecord"),
+        "a data set file; write its episodes as rosbag2 first, for instance with the Python library rosbags",
+    ),
+}
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -39,6 +51,10 @@ class Bag:
     Args:
         path: A rosbag2 directory, or a bare `.mcap` or `.db3` file.
 
+    Attributes:
+        path: The same.
+        lacks: Messages that the recording lists and does not hold, as a sentence; empty if it is complete.
+
     Raises:
         BagError: The path does not exist, or it is no bag that can be read.
     """
@@ -47,34 +63,46 @@ class Bag:
         self.path = path
         self._interrupted = ""  # why the recording is incomplete, even if every message of its files can be read
         self._workspace: TemporaryDirectory[str] | None = None
-        if not path.exists():
-            raise BagError(f"{path}: no bag there")
-        if path.suffix == ".bag" and path.is_file():
-            raise BagError(f"{path}: a ROS 1 bag; convert it to rosbag2 first, with rosbags-convert")
+        _refuse_other_files(path)
         files = storage_files(path)
         failure = ""
+        listed = Counter[str]()
         try:
-            self._reader = _open(path)
-            if not files or not _needs_sequential_reading(self._reader, files):
+            self._reader = _open([path])
+            listed = completeness.listed_counts(self._reader)
+            files = completeness.files_of_recording(self._reader, files)
+            is_right = completeness.metadata_is_right(self._reader, files)
+            is_whole = _index_can_be_used(self._reader, files)
+            if not files or (is_right and is_whole):
+                self._note_what_is_missing(listed, files)
                 return
             self._reader.close()
         except KeyError as error:
             # A message definition that the recorder did not know, which is harmless.
-            failure = _short(error)
+            failure, is_whole = _short(error), False
         except Exception as error:  # damaged files can make the parsers raise anything
-            failure = _short(error)
+            failure, is_whole = _short(error), False
             if not _is_closed(path):
-                self._interrupted = f"{path}: not a whole recording ({failure}); read as far as it goes"
+                reason = "its end is missing" if path.suffix == ".mcap" else failure
+                self._interrupted = f"{path}: not a whole recording ({reason}); read as far as it goes"
         if not files:
             raise BagError(f"{path}: cannot be read as a rosbag2 recording: {failure}")
         self._workspace = TemporaryDirectory(prefix="sqap-vla-bag-")
         try:
             files = readable(files, Path(self._workspace.name))
-            self._reader = _open(files[0], SequentialStorage(files))
+            # Without metadata.yaml, unless an index of a file misses messages: then from front to back.
+            self._reader = _open(files) if is_whole else _open(files[:1], SequentialStorage(files))
         except Exception as error:
             raise BagError(f"{path}: cannot be read as a rosbag2 recording: {failure or _short(error)}") from None
         if failure and not self._reader.connections:
             raise BagError(f"{path}: cannot be read as a rosbag2 recording: {failure}")
+        self._note_what_is_missing(listed, files)
+
+    def _note_what_is_missing(self, listed: Counter[str], files: Sequence[Path]) -> None:
+        missing = completeness.lacking(listed, completeness.held_counts(self._reader)) or completeness.orphans(files)
+        self.lacks = missing
+        if missing and not self._interrupted:
+            self._interrupted = f"{self.path}: {missing}"
 
     def __enter__(self) -> "Bag":
         return self
@@ -126,10 +154,10 @@ class Bag:
             raise BagDamage(self._interrupted)
 
 
-def _open(path: Path, storage: SequentialStorage | None = None) -> AnyReader:
-    """Open a directory or a storage file, or the storage that replaces its own reader."""
+def _open(paths: Sequence[Path], storage: SequentialStorage | None = None) -> AnyReader:
+    """Open a directory or storage files, or the storage that replaces the reader of the first one."""
     # Bags of older distributions carry no message definitions: those of Jazzy are used.
-    reader = AnyReader([path], default_typestore=_jazzy())
+    reader = AnyReader(paths, default_typestore=_jazzy())
     if storage:
         cast(list[Reader], reader.readers)[0].storage = storage
     reader.open()
@@ -141,8 +169,20 @@ def _jazzy() -> Typestore:
     return get_typestore(Stores.ROS2_JAZZY)
 
 
+def _refuse_other_files(path: Path) -> None:
+    """Refuse what is no recording, with what to do."""
+    if not path.exists():
+        raise BagError(f"{path}: no bag there")
+    if path.is_file() and (advice := _CONVERTERS.get(path.suffix.lower())):
+        raise BagError(f"{path}: {advice}")
+    if path.is_dir() and (path / "meta" / "info.json").is_file():
+        raise BagError(f"{path}: a LeRobot data set; write its episodes as rosbag2 first, for instance with rosbags")
+
+
 def _is_closed(path: Path) -> bool:
-    """Whether the recorder of a directory came to its end, and all files that it wrote are there."""
+    """Whether the recorder of a bare MCAP or a directory came to its end, and all files that it wrote are there."""
+    if path.is_file():
+        return path.suffix == ".mcap" and is_closed_mcap(path)
     try:
         files = read_yaml(path / "metadata.yaml")["rosbag2_bagfile_information"]["relative_file_paths"]
         return all((path / Path(file).name).exists() for file in files)
@@ -150,12 +190,9 @@ def _is_closed(path: Path) -> bool:
         return False
 
 
-def _needs_sequential_reading(reader: AnyReader, files: list[Path]) -> bool:
-    """Whether the reader of rosbags would miss messages, or several passes at a time would disturb each other."""
-    readers = cast(list[Reader], reader.readers)
-    storages = [inner for file in readers for inner in getattr(file.storage, "storages", [file.storage])]
-    without_index = any(isinstance(storage, McapReader) and not storage.chunks for storage in storages)
-    return without_index or any(write_ahead_log(file) for file in files)
+def _index_can_be_used(reader: AnyReader, files: Sequence[Path]) -> bool:
+    """Whether the reader of rosbags misses no message, and several passes at a time do not disturb each other."""
+    return completeness.index_is_whole(reader, files) and not any(write_ahead_log(file) for file in files)
 
 
 def _short(error: Exception) -> str:

@@ -28,7 +28,8 @@ _SUFFIXES = (".db3", ".mcap")
 _PACKED = ".zstd"
 
 # Records of an MCAP, by opcode; see https://mcap.dev/spec
-_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
+_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _STATISTICS, _DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0B, 0x0F
+_FOOTER_BYTES = 37  # with the magic at the end
 _MAGIC = b"\x89MCAP0\r\n"
 
 _DEFINITIONS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
@@ -161,10 +162,35 @@ def _strings(data: bytes, count: int) -> list[str]:
     return [_exactly(file, struct.unpack("<I", _exactly(file, 4))[0]).decode() for _ in range(count)]
 
 
-def _sqlite_messages(path: Path) -> Iterator[_Message]:
+def has_statistics(path: Path) -> bool:
+    """Whether an MCAP ends with a summary that counts its messages, to hold an index against."""
+    with path.open("rb") as file:
+        file.seek(-_FOOTER_BYTES, os.SEEK_END)
+        footer = file.read()
+        (summary,) = struct.unpack_from("<Q", footer, 9)
+        if footer[-8:] != _MAGIC or not summary:
+            return False
+        file.seek(summary)
+        while (opcode := file.read(1)) and opcode[0] not in (_FOOTER, _STATISTICS):
+            file.seek(struct.unpack("<Q", _exactly(file, 8))[0], os.SEEK_CUR)
+        return opcode == bytes((_STATISTICS,))
+
+
+def is_closed_mcap(path: Path) -> bool:
+    """Whether the writer of an MCAP came to its end."""
+    with path.open("rb") as file:
+        return file.read(8) == _MAGIC and file.seek(-8, os.SEEK_END) >= _FOOTER_BYTES and file.read() == _MAGIC
+
+
+def open_sqlite(path: Path) -> sqlite3.Connection:
+    """Open a `.db3` for reading; no file is written next to it."""
     # An immutable database must not have a write-ahead log; without one, no file is written next to the bag.
     mode = "mode=ro" if write_ahead_log(path) else "immutable=1"
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True)) as database:
+    return sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True)
+
+
+def _sqlite_messages(path: Path) -> Iterator[_Message]:
+    with closing(open_sqlite(path)) as database:
         database.execute("PRAGMA writable_schema = ON")  # lets SQLite open a file that is too short
         definitions = _definitions(database)
         nothing = MessageDefinition(MessageDefinitionFormat.NONE, "")
@@ -174,7 +200,8 @@ def _sqlite_messages(path: Path) -> Iterator[_Message]:
         }
         # Read the table alone: the index on time may lie in the part that is missing.
         for topic_id, at_ns, data in database.execute("SELECT topic_id, timestamp, data FROM messages NOT INDEXED"):
-            yield topics[topic_id], at_ns, data
+            if topic_id in topics:  # others are counted by `completeness.orphans`
+                yield topics[topic_id], at_ns, data
 
 
 def _definitions(database: sqlite3.Connection) -> dict[str, MessageDefinition]:

@@ -41,8 +41,19 @@ _ENCODINGS: dict[str, tuple[int, int | None]] = {
     **_YUV,
 }
 
-# CompressedImage.format as image_transport writes it: "rgb8; jpeg compressed bgr8", or just "jpeg".
-_FORMAT = re.compile(r"(?:(?P<encoding>\w+)\s*;\s*)?(?P<codec>jpe?g|png)(?:\s+compressed\s*(?P<stored>\w*))?", re.I)
+# CompressedImage.format as image_transport writes it, "rgb8; jpeg compressed bgr8", names the pixels of the message
+# before ";", and after "compressed" those that the encoder was given. Others write anything: the codec is in the data.
+_NAMED = re.compile(r"jpe?g|png", re.I)
+_STORED = re.compile(r"compressed\W*(\w+)", re.I)
+_DEPTH = re.compile(r"compressedDepth|32FC", re.I)
+_DEEP = re.compile(r"(16|32|64)([USF]C\d)?$", re.I)  # bits of a channel
+
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+# In the coded data of a JPEG, 0xff is followed by 0, by a restart's number or by more 0xff; else it begins a marker.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_SCAN, _END = 0xDA, 0xD9
+# What may stand between the scans of a JPEG: tables, numbers of lines, application data, comments, the next scan.
+_BETWEEN_SCANS = (0xC4, 0xCC, _SCAN, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0))
 
 
 class ImageError(ValueError):
@@ -59,6 +70,11 @@ def check(message: Any) -> None:
         _stored_encoding(message.format)
         if len(message.data) == 0:
             raise ImageError("compressed image without data")
+        if not _NAMED.search(message.format) and not bytes(message.data[:8]).startswith((_JPEG, _PNG)):
+            raise ImageError(
+                f"compressed image format '{message.format}' is not supported; expected jpeg or png, and these "
+                f"{len(message.data)} bytes are neither"
+            )
     else:
         _check_raw(message)
 
@@ -117,8 +133,8 @@ def _decode_bgr(data: Pixels) -> Pixels:
     codec, (width, height) = _header(data)
     if width * height > MAX_PIXELS:
         raise ImageError(f"compressed image of {width}x{height} pixels, at most {MAX_PIXELS} are accepted")
-    # Some versions of OpenCV fill a JPEG that ends early with grey; drivers may pad the end with zeros.
-    complete = codec != "JPEG" or data.tobytes().rstrip(b"\0").endswith(b"\xff\xd9")
+    # OpenCV fills an image that ends early with grey or black.
+    complete = _is_whole_png(data) if codec == "PNG" else _jpeg_size(data.tobytes()) > 0
     # A camera's calibration is for the image as stored: an orientation tag must not turn it.
     pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if complete else None
     if pixels is None:
@@ -145,14 +161,54 @@ def _check_raw(message: Any) -> None:
 
 
 def _stored_encoding(text: str) -> str:
-    """The encoding that a CompressedImage's `format` says is stored, or empty."""
-    match = _FORMAT.fullmatch(text.strip())
-    if match is None:
+    """The encoding that a CompressedImage's `format` says was given to the encoder, or empty."""
+    if _DEPTH.search(text):
         raise ImageError(f"compressed image format '{text}' is not supported; expected jpeg or png, no depth image")
-    stored = match["stored"] or match["encoding"] or ""
-    if stored not in ("", "rgb8", "bgr8", "rgba8", "bgra8", "mono8", "8UC3"):
-        raise ImageError(f"compressed image format '{text}' holds '{stored}' pixels; expected rgb8, bgr8 or mono8")
-    return stored if match["stored"] else ""
+    match = _STORED.search(text)
+    stored = match[1] if match else ""
+    raw = stored or text.partition(";")[0]  # what the encoder was given, where nothing says that it was converted
+    is_png = "png" in text.lower()
+    if _DEEP.search(raw if is_png else stored) or raw.lower().startswith("bayer"):
+        raise ImageError(f"compressed image format '{text}' holds '{raw}' pixels; expected rgb8, bgr8 or mono8")
+    return stored
+
+
+def _jpeg_size(data: bytes) -> int:
+    """Bytes of a JPEG up to its end marker, which cameras and phones append to; 0 if it has no end.
+
+    The markers are followed from the start, because a preview in the application data has an end marker of its own.
+    """
+    position = len(_JPEG)
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # fill
+            position += 1
+            continue
+        if marker == _END:
+            return position + 2
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker != _SCAN:
+            continue
+        found = _MARKER.search(data, position)
+        if found is None:
+            return 0
+        position, marker = found.start(), data[found.start() + 1]
+        if marker == _END:
+            return position + 2
+        if marker not in _BETWEEN_SCANS:  # the start of the next picture, or damage
+            return 0
+    return 0
+
+
+def _is_whole_png(data: Pixels) -> bool:
+    """Whether the last chunk of a PNG is there."""
+    position, content = len(_PNG), data.tobytes()
+    while position + 12 <= len(content):
+        kind = content[position + 4 : position + 8]
+        position += 12 + int.from_bytes(content[position : position + 4], "big")
+        if kind == b"IEND":
+            return position <= len(content)
+    return False
 
 
 def _header(data: Pixels) -> tuple[str, tuple[int, int]]:
