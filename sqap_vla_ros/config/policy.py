@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from sqap_vla_ros.config.files import named_file, read_yaml
+from sqap_vla_ros.config.openvla import OpenVlaConfig
 from sqap_vla_ros.config.pruning import PruningConfig
 from sqap_vla_ros.config.settings import Group, validate
 
@@ -34,6 +35,9 @@ class PolicyConfig(Group):
         "any", description="float: a compressed checkpoint is rejected, since this policy is the reference for it"
     )
     diffusion: DiffusionConfig = DiffusionConfig()
+    openvla: OpenVlaConfig | None = Field(
+        None, description="How an OpenVLA or OpenVLA-OFT was trained. Absent: the policy is for CogACT"
+    )
     pruning: PruningConfig | None = Field(None, description="Which visual tokens are dropped or reused. Absent: none")
 
 

@@ -1,10 +1,31 @@
 """What every policy offers, and what it says about itself."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
+from sqap_vla_ros.core.action_chunk import TOOL_DELTAS, ActionChunk, ActionSpace, CommittedActions
 from sqap_vla_ros.core.observation import Observation
+
+StateKind = Literal["none", "tool", "joints"]
+"""What the numbers of a state are: none; tool position [m], its rotation vector [rad] and what the gripper's joints
+measure; or joint positions [rad] with the gripper of each arm behind its joints."""
+
+
+@dataclass(frozen=True)
+class PolicyNeeds:
+    """What a policy needs in an observation, and what its actions are.
+
+    Attributes:
+        cameras: Number of camera images.
+        state: What the numbers of the state are.
+        state_size: How many they are.
+        actions: What the numbers of an action are.
+    """
+
+    cameras: int = 1
+    state: StateKind = "none"
+    state_size: int = 0
+    actions: ActionSpace = TOOL_DELTAS
 
 
 @dataclass(frozen=True)
@@ -14,6 +35,7 @@ class PolicyMetadata:
     Attributes:
         weights: "float", or the recipe that compressed them.
         recipe: Name of the recipe that compressed the weights; empty for float weights.
+        needs: What it needs in an observation, and what its actions are.
     """
 
     policy: str
@@ -31,6 +53,7 @@ class PolicyMetadata:
     time_step_s: float
     horizon: int
     recipe: str = ""
+    needs: PolicyNeeds = PolicyNeeds()
 
     @property
     def policy_id(self) -> str:

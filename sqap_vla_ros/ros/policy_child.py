@@ -19,14 +19,19 @@ import numpy as np
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.action_chunk import CommittedActions
 from sqap_vla_ros.core.errors import GpuLost, in_one_line
-from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.core.policy import Policy
+from sqap_vla_ros.core.observation import Observation, View
+from sqap_vla_ros.core.policy import Policy, PolicyNeeds
 from sqap_vla_ros.ros.policy_messages import Failed, Planned, PlanRequest, PolicyFactory, Progress, Ready
 
 HEARTBEAT_PERIOD_S = 0.05
 
-# The first plan allocates and compiles; an image must not wait for that.
-_WARM_UP = Observation(0, np.zeros((480, 640, 3), np.uint8), "warm up", np.eye(4), np.array([320.0, 240.0]))
+
+def warm_up(needs: PolicyNeeds) -> Observation:
+    """An observation for the first plan, which allocates and compiles: an image must not wait for that."""
+    image, tool_px = np.zeros((480, 640, 3), np.uint8), np.array([320.0, 240.0])
+    further = {f"camera{number}": View(0, image, tool_px) for number in range(1, needs.cameras)}
+    state = np.zeros(needs.state_size) if needs.state_size else None
+    return Observation(0, image, "warm up", np.eye(4), tool_px, further=further, state=state)
 
 
 def serve(pipe: Connection, factory: PolicyFactory, configuration: Configuration, heartbeat: Any) -> None:
@@ -39,7 +44,7 @@ def serve(pipe: Connection, factory: PolicyFactory, configuration: Configuration
     try:
         policy = factory(configuration, lambda text: pipe.send(Progress(text)))
         pipe.send(Progress("planning once to warm up"))
-        policy.plan(_WARM_UP)
+        policy.plan(warm_up(policy.metadata.needs))
         policy.reset()
         pipe.send(Ready(policy.metadata))
     except Exception as error:  # every cause must reach the user as one sentence

@@ -125,7 +125,7 @@ def find_checkpoint(source: str | os.PathLike[str]) -> Path:
 
 
 def _download(hub_id: str) -> Path:
-    patterns = ["*.json", "checkpoints/*", "weights/*.safetensors"]
+    patterns = ["*.json", "checkpoints/*", "*.safetensors", "*--*checkpoint.pt"]
     try:
         # The local cache answers when the Hub is switched off or cannot be reached.
         return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=patterns))

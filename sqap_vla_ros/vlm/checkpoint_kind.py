@@ -94,8 +94,8 @@ def _by_config(path: Path, config: dict[str, Any], names: set[str]) -> Recognise
     model_type = str(config.get("model_type", ""))
     if model_type == "openvla" or "openvla" in json.dumps(config.get("architectures", "")).lower():
         if any(_OFT_COMPONENT.fullmatch(name) for name in names):
-            return Recognised(Kind.OPENVLA_OFT, "a checkpoint of OpenVLA-OFT", _ONLY)
-        return Recognised(Kind.OPENVLA, "a checkpoint of OpenVLA", _ONLY)
+            return Recognised(Kind.OPENVLA_OFT, "a checkpoint of OpenVLA-OFT", _OPENVLA)
+        return Recognised(Kind.OPENVLA, "a checkpoint of OpenVLA", _OPENVLA)
     if isinstance(config.get("model"), dict) and "model_id" in config["model"]:
         base = config["model"]["model_id"]
         return Recognised(
@@ -112,6 +112,10 @@ def _by_config(path: Path, config: dict[str, Any], names: set[str]) -> Recognise
     return _UNKNOWN
 
 
+_OPENVLA = (
+    "it can be driven and replayed under a policy file with a part 'openvla' (such as openvla-oft-libero), but this "
+    "command takes a CogACT"
+)
 _ONLY = f"here a checkpoint is a run directory of CogACT ({_FILES_OF_COGACT})"
 
 
@@ -137,7 +141,7 @@ def _inside(path: Path) -> Recognised:
         is_one = names & {"config.json", "adapter_config.json", COMPRESSED} or _is_openpi(folder, names)
         if is_one and (found := _directory(folder)).kind is not Kind.UNKNOWN:
             around = f"a directory around {folder.relative_to(path)}, {found.words}"
-            is_usable = found.kind in (Kind.COGACT, Kind.COMPRESSED)
+            is_usable = found.kind in (Kind.COGACT, Kind.COMPRESSED, Kind.OPENVLA, Kind.OPENVLA_OFT)
             return Recognised(Kind.UNKNOWN, around, f"give {folder}" if is_usable else found.advice)
     return _UNKNOWN
 

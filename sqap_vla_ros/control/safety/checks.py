@@ -12,7 +12,7 @@ import numpy as np
 from sqap_vla_ros.config.robot import Freshness, Limits
 from sqap_vla_ros.control.safety.clipping import outside, workspace_excess
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
-from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.action_chunk import TOOL_DELTAS, ActionChunk
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import inverse, vector_from_rotation
@@ -29,8 +29,10 @@ def check_chunk(chunk: ActionChunk) -> None:
     """The chunk can be used at all.
 
     Raises:
-        RejectedError: Its shape or its time step is wrong, or a number in it is not finite.
+        RejectedError: Its actions are not of the tool, its shape or time step is wrong, or a number is not finite.
     """
+    if chunk.space != TOOL_DELTAS:
+        raise _invalid(f"actions are {chunk.space.kind}; only changes of the tool pose can be commanded")
     if chunk.actions.ndim != 2 or chunk.actions.shape[1] != 7 or len(chunk.actions) == 0:
         raise _invalid(f"actions have shape {chunk.actions.shape}; expected (horizon, 7)")
     if not np.isfinite(chunk.actions).all():

@@ -1,16 +1,12 @@
 """From a policy file and a checkpoint to a CogACT policy, on the device where it runs."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from sqap_vla_ros.config.files import ConfigurationError, expand_home
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.pruning import EfficientVlaConfig, PruningConfig
 from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.core.gpu_failures import advice, warn
 from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
 from sqap_vla_ros.policies.cogact.compressed import load_compressed
@@ -19,14 +15,12 @@ from sqap_vla_ros.policies.cogact.layer_importance import drawn_frames, layer_im
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.policy import SAMPLE_INSTRUCTION, CogACTPolicy
 from sqap_vla_ros.policies.cogact.store import read_manifest
+from sqap_vla_ros.policies.placement import load_where_it_runs, number_format
 from sqap_vla_ros.vlm.checkpoint import Checkpoint, open_checkpoint
 from sqap_vla_ros.vlm.pruning.efficientvla import least_important
 from sqap_vla_ros.vlm.pruning.registry import TokenDropping, prune_before_layer
-from sqap_vla_ros.vlm.runtime.device import choose_device
 from sqap_vla_ros.vlm.statistics import ActionStatistics, choose_statistics
 from sqap_vla_ros.vlm.tokenizer import PromptTokenizer, load_tokenizer
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,9 @@ def load_cogact_policy(
     tokenizer = load_tokenizer(
         checkpoint.directory, expand_home(configuration.tokenizer) if configuration.tokenizer else None
     )
-    model, weights = _load_where_it_runs(config, configuration, checkpoint, on_progress)
+    model, weights = load_where_it_runs(
+        configuration, lambda device: _load_model(config, checkpoint, device, on_progress)
+    )
     model, dropped = _with_layers_for(config.pruning, model, tokenizer, on_progress)
     # The policy's id lists the dropped layers, because chunks of networks with other layers must not be compared.
     name = "-".join((config.name, *(["without"] if dropped else []), *(str(layer) for layer in dropped)))
@@ -90,33 +86,13 @@ def load_cogact_policy(
     return policy
 
 
-def _load_where_it_runs(
-    config: PolicyConfig, configuration: Configuration, checkpoint: Checkpoint, on_progress: Callable[[str], None]
-) -> tuple[CogACT, Weights]:
-    """Load the model on the configured device; with "auto", on the CPU if the GPU fails."""
-    if choose_device(configuration.device) == "cuda":
-        try:
-            return _load_model(config, checkpoint, "cuda", on_progress)
-        except RuntimeError as error:  # of torch: no memory, no code for this GPU, a driver that fails
-            if configuration.device == "cuda":
-                raise ConfigurationError(f"device = cuda: {advice(error)}; or let device be auto or cpu") from error
-            warn("planning on the CPU, which takes seconds", error)
-        torch.cuda.empty_cache()
-    torch.set_num_threads(configuration.torch_threads or max(1, len(os.sched_getaffinity(0)) - 1))
-    return _load_model(config, checkpoint, "cpu", on_progress)
-
-
 def _load_model(
     config: PolicyConfig, checkpoint: Checkpoint, device: str, on_progress: Callable[[str], None]
 ) -> tuple[CogACT, Weights]:
     """Load the model on one device, with the description of its weights."""
-    auto = "float32" if device == "cpu" else "bfloat16"
-    number_format = auto if config.precision == "auto" else config.precision
-    dtype = _DTYPES[number_format]
+    precision, dtype = number_format(config.precision, device)
     if not checkpoint.is_compressed:
-        on_progress(
-            f"loading {checkpoint.weights.stat().st_size * 1e-9:.2f} GB of weights to {device} as {number_format}"
-        )
+        on_progress(f"loading {checkpoint.weights.stat().st_size * 1e-9:.2f} GB of weights to {device} as {precision}")
         bits = 8 * dtype.itemsize
         return load_cogact(checkpoint, dtype=dtype, device=device), Weights("", bits, bits)
     manifest = read_manifest(checkpoint.directory)
@@ -126,7 +102,7 @@ def _load_model(
             f"policy {config.name} runs float weights, but {checkpoint.directory} is compressed ({recipe.name}); give "
             f"the original checkpoint ({manifest.identity.source.name}), or another policy"
         )
-    on_progress(f"loading {manifest.nbytes * 1e-9:.2f} GB of {recipe.name} to {device}, the rest as {number_format}")
+    on_progress(f"loading {manifest.nbytes * 1e-9:.2f} GB of {recipe.name} to {device}, the rest as {precision}")
     model = load_compressed(checkpoint.directory, manifest, dtype=dtype, device=device)
     bits = round(recipe.mixed.target_bits) if recipe.mixed else recipe.weights.bits
     return model, Weights(recipe.name, bits, recipe.activations.bits)

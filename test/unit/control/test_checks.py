@@ -9,7 +9,7 @@ import pytest
 from sqap_vla_ros.config.robot import Freshness, Limits
 from sqap_vla_ros.control.safety import checks, clipping
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
-from sqap_vla_ros.core.action_chunk import ActionChunk
+from sqap_vla_ros.core.action_chunk import ActionChunk, ActionSpace
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Response
 from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.perception.transforms import rotation_from_rpy, transform_from
@@ -64,6 +64,12 @@ def test_a_tool_pose_that_is_not_finite_never_passes() -> None:
 def test_actions_of_another_shape_are_rejected(shape: tuple[int, ...]) -> None:
     with rejected(Cause.CHUNK_INVALID, "(horizon, 7)"):
         checks.check_chunk(chunk(np.zeros(shape)))
+
+
+@pytest.mark.parametrize("space", [ActionSpace("osc_inputs"), ActionSpace("joint_positions", 7, (6,))])
+def test_actions_that_are_no_changes_of_the_tool_pose_are_rejected(space: ActionSpace) -> None:
+    with rejected(Cause.CHUNK_INVALID, f"actions are {space.kind}"):
+        checks.check_chunk(chunk(space=space))
 
 
 @pytest.mark.parametrize("step", [0.0, -0.2, np.nan])

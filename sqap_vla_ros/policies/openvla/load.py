@@ -1,0 +1,161 @@
+"""From a policy file and a published directory to an OpenVLA or OpenVLA-OFT policy, on the device where it runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqap_vla_ros.config.files import ConfigurationError, expand_home
+from sqap_vla_ros.config.openvla import OpenVlaConfig
+from sqap_vla_ros.config.policy import PolicyConfig
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.core.action_chunk import ActionSpace
+from sqap_vla_ros.core.policy import PolicyMetadata, PolicyNeeds
+from sqap_vla_ros.policies.openvla.build import find_decoding, load_openvla
+from sqap_vla_ros.policies.openvla.checkpoint import OpenVlaCheckpoint, open_openvla
+from sqap_vla_ros.policies.openvla.components import PROPRIO
+from sqap_vla_ros.policies.openvla.model import OpenVla
+from sqap_vla_ros.policies.openvla.policy import OpenVlaPolicy
+from sqap_vla_ros.policies.openvla.statistics import Bounds, DatasetStatistics
+from sqap_vla_ros.policies.placement import load_where_it_runs, number_format
+from sqap_vla_ros.vlm.tokenizer import load_tokenizer
+
+
+def load_openvla_policy(
+    config: PolicyConfig, configuration: Configuration, directory: Path, on_progress: Callable[[str], None]
+) -> OpenVlaPolicy:
+    """Load a published directory under a policy file.
+
+    Args:
+        config: The policy file, with a part `openvla`.
+        configuration: Tokenizer, statistics key, device and threads.
+        directory: The directory.
+        on_progress: Called with a message at each step.
+
+    Raises:
+        ConfigurationError: A setting is missing, or contradicts the files.
+        CheckpointError: The checkpoint cannot be used.
+        TokenizerError: There is no tokenizer.
+    """
+    trained = _settings(config, directory)
+    checkpoint = open_openvla(directory)
+    statistics = _choose(checkpoint, configuration.statistics_key)
+    decoding = find_decoding(checkpoint, trained.decoding)
+    _check(config, trained, checkpoint, autoregressive=decoding == "autoregressive")
+    actions = statistics.bounds("action", trained.normalisation)
+    state = statistics.bounds("proprio", trained.normalisation) if PROPRIO in checkpoint.components else None
+    tokenizer = load_tokenizer(directory, expand_home(configuration.tokenizer) if configuration.tokenizer else None)
+
+    def load(device: str) -> OpenVla:
+        precision, dtype = number_format(config.precision, device)
+        size = sum(file.stat().st_size for file in checkpoint.files)
+        on_progress(f"loading {size * 1e-9:.2f} GB of weights to {device} as {precision}")
+        return load_openvla(checkpoint, decoding=decoding, dtype=dtype, device=device)
+
+    model = load_where_it_runs(configuration, load)
+    _check_sizes(trained, checkpoint, model, actions, state)
+    on_progress("hashing the checkpoint")
+    needs = PolicyNeeds(
+        cameras=trained.views,
+        state=trained.state,
+        state_size=0 if state is None else len(state.low),
+        actions=_action_space(trained, len(actions.low)),
+    )
+    metadata = _metadata(config, configuration, checkpoint, model, statistics.key, trained, needs)
+    return OpenVlaPolicy(trained, model, tokenizer, actions, state, metadata)
+
+
+def _settings(config: PolicyConfig, directory: Path) -> OpenVlaConfig:
+    if config.openvla is None:
+        raise ConfigurationError(
+            f"policy {config.name} is for CogACT, but {directory} is an OpenVLA, whose files do not say how many "
+            "views, which chunk, normalisation and crop it was trained with; give a policy with a part 'openvla', such "
+            "as openvla-oft-libero, openvla-oft-aloha or openvla-bridge"
+        )
+    if config.pruning is not None:
+        raise ConfigurationError(
+            f"policy {config.name}: pruning is not implemented for OpenVLA; remove one of the parts"
+        )
+    return config.openvla
+
+
+def _choose(checkpoint: OpenVlaCheckpoint, key: str) -> DatasetStatistics:
+    statistics = checkpoint.statistics
+    if not key and len(statistics) == 1:
+        return next(iter(statistics.values()))
+    if key not in statistics:
+        problem = f"'{key}' is not in the checkpoint" if key else f"the checkpoint has {len(statistics)} data sets"
+        raise ConfigurationError(f"statistics_key: {problem}; choose one of: {', '.join(statistics)}")
+    return statistics[key]
+
+
+def _check(
+    config: PolicyConfig, trained: OpenVlaConfig, checkpoint: OpenVlaCheckpoint, *, autoregressive: bool
+) -> None:
+    """Compare the settings with which files there are, before time is spent."""
+    if autoregressive and (trained.chunk != 1 or trained.views != 1):
+        raise ConfigurationError(
+            f"policy {config.name}: openvla.decoding = autoregressive is plain OpenVLA, which sees one view and "
+            f"plans one action; openvla.views = {trained.views}, openvla.chunk = {trained.chunk}"
+        )
+    has_state = PROPRIO in checkpoint.components
+    if has_state != (trained.state != "none"):
+        found = checkpoint.components[PROPRIO].name if has_state else f"no {PROPRIO} file"
+        raise ConfigurationError(
+            f"policy {config.name}: openvla.state = {trained.state}, but {checkpoint.directory} has {found}; "
+            + ("say what the numbers of the state are" if has_state else "set openvla.state to none")
+        )
+
+
+def _check_sizes(
+    trained: OpenVlaConfig, checkpoint: OpenVlaCheckpoint, model: OpenVla, actions: Bounds, state: Bounds | None
+) -> None:
+    """Compare the sizes that the files say with those of the statistics."""
+    where = checkpoint.directory
+    if model.head is not None and model.head.shape.action_dim != len(actions.low):
+        raise ConfigurationError(
+            f"{where}: the head plans {model.head.shape.action_dim} numbers per action, the statistics have "
+            f"{len(actions.low)}; choose another statistics_key"
+        )
+    if state is not None and model.proprio is not None and model.proprio.numbers != len(state.low):
+        raise ConfigurationError(
+            f"{where}: the state has {model.proprio.numbers} numbers, the statistics have {len(state.low)}; choose "
+            "another statistics_key"
+        )
+    _action_space(trained, len(actions.low))
+
+
+def _action_space(trained: OpenVlaConfig, size: int) -> ActionSpace:
+    try:
+        return ActionSpace(trained.actions, size, trained.grippers)
+    except ValueError as error:
+        raise ConfigurationError(f"openvla.actions = {trained.actions}: {error}; set openvla.grippers") from None
+
+
+def _metadata(
+    config: PolicyConfig,
+    configuration: Configuration,
+    checkpoint: OpenVlaCheckpoint,
+    model: OpenVla,
+    key: str,
+    trained: OpenVlaConfig,
+    needs: PolicyNeeds,
+) -> PolicyMetadata:
+    bits = 8 * model.dtype.itemsize
+    visual = trained.views * model.vision.dino.shape.grid**2
+    parameters = list(model.parameters())
+    return PolicyMetadata(
+        policy=config.name,
+        checkpoint=configuration.checkpoint,
+        checkpoint_sha256=checkpoint.sha256(),
+        statistics_key=key,
+        weights="float",
+        weight_bits=bits,
+        activation_bits=bits,
+        visual_tokens=visual,
+        kept_tokens=visual,
+        parameters=sum(parameter.numel() for parameter in parameters),
+        memory_bytes=sum(parameter.nbytes for parameter in parameters),
+        device=str(model.device),
+        time_step_s=1.0 / configuration.action.rate_hz,
+        horizon=trained.chunk,
+        needs=needs,
+    )
