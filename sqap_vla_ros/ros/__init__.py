@@ -25,4 +25,6 @@ In the order of the data's way:
     defects           one traceback for each place that an unforeseen error comes from
     ros_clock         the node's clocks
     listening         the same subscriptions without the node, for the doctor
+    controller_questions  what a controller and its manager answer, for the doctor
+    controller_facts  these answers
 """

@@ -1,16 +1,23 @@
 """The node's own subscriptions for a few seconds, without the node: what it would receive goes to a sink."""
 
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from trajectory_msgs.msg import JointTrajectory
 
 from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.ros.arm_publishers import ARM_TYPES, GRIPPER_ACTIONS, offered_actions
+from sqap_vla_ros.ros.controller_facts import Controllers
+from sqap_vla_ros.ros.controller_questions import ask
+from sqap_vla_ros.ros.controller_watch import look
 from sqap_vla_ros.ros.subscriptions import Receiver, Subscriptions
 
 _NAME = "sqap_vla_doctor"
@@ -38,7 +45,7 @@ def listen(
     seconds: float,
     use_sim_time: bool,
     on_progress: Callable[[float], None],
-) -> tuple[AnySink, dict[str, int]]:
+) -> tuple[AnySink, Controllers]:
     """Receive what the node would receive.
 
     Args:
@@ -48,7 +55,7 @@ def listen(
         on_progress: Called with the seconds that have passed.
 
     Returns:
-        The sink, and the number of subscribers of arm and gripper, by the setting that names their topic.
+        The sink, and the controllers of arm and gripper.
     """
     context = Context()
     context.init(["--ros-args", "--remap", f"{_NAME}:~/instruction:=/sqap_vla/instruction"])
@@ -56,6 +63,7 @@ def listen(
         node = Node(_NAME, context=context, parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)])
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
+        factors: deque[float] = deque(maxlen=1)
         sink = make_sink(lambda: node.get_clock().now().nanoseconds)
         inputs = Subscriptions(
             node,
@@ -64,6 +72,7 @@ def listen(
             on_robot_description=sink.take_robot_description,
             on_instruction=sink.take_instruction,
             on_enable=lambda enabled: None,  # nothing moves here
+            on_speed_scaling=lambda factor, is_of_broadcaster: factors.append(factor),
         )
         # Steady time: a simulated clock may stand still.
         node.create_timer(_WATCH_PERIOD_S, inputs.watch_image_topic, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -71,7 +80,7 @@ def listen(
         while (passed_s := time.monotonic() - start_s) < seconds:
             on_progress(passed_s)
             executor.spin_once(timeout_sec=0.1)
-        controllers = _subscribers(node, sink.configuration)
+        controllers = replace(_controllers(node, executor, sink.configuration), speed_scaling=next(iter(factors), None))
         executor.shutdown()
         inputs.destroy()
         node.destroy_node()
@@ -80,13 +89,25 @@ def listen(
     return sink, controllers
 
 
-def _subscribers(node: Node, configuration: Configuration) -> dict[str, int]:
-    """Number of subscribers of arm and gripper, by the setting that names their topic."""
-    topics = configuration.topics
-    found = {"command": node.count_subscribers(topics.command)}
-    if topics.gripper_command and configuration.command.gripper_output == "action":
-        goals = f"{topics.gripper_command}/_action/send_goal"
-        found["gripper_command"] = sum(name == goals for name, _ in node.get_service_names_and_types())
-    elif topics.gripper_command:
-        found["gripper_command"] = node.count_subscribers(topics.gripper_command)
-    return found
+def _controllers(node: Node, executor: Executor, configuration: Configuration) -> Controllers:
+    """Who moves arm and gripper, and what they say about themselves."""
+    topics, command = configuration.topics, configuration.command
+    arm = look(node, node.resolve_topic_name(topics.command), ARM_TYPES[command.output], command.controller)
+    names = {"command": {listener.node for listener in arm.controllers}}
+    gripper = actions = None
+    if topics.gripper_command:
+        topic = node.resolve_topic_name(topics.gripper_command)
+        if command.gripper_output in GRIPPER_ACTIONS:
+            actions = offered_actions(node, topic)
+            names["gripper_command"] = {topic.rpartition("/")[0]} & _nodes(node)
+        else:
+            gripper = look(node, topic, JointTrajectory, command.gripper_controller)
+            names["gripper_command"] = {listener.node for listener in gripper.controllers}
+    # Where it is not known which node is the controller, none is asked: it would not be known whose answer that is.
+    facts = {setting: ask(node, executor, *nodes) for setting, nodes in names.items() if len(nodes) == 1}
+    return Controllers(arm, gripper, actions, facts)
+
+
+def _nodes(node: Node) -> set[str]:
+    """Fully qualified names of all nodes."""
+    return {f"{namespace.rstrip('/')}/{name}" for name, namespace in node.get_node_names_and_namespaces()}

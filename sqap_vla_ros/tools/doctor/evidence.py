@@ -21,6 +21,7 @@ from sqap_vla_ros.perception.camera import CameraError, CameraModel
 from sqap_vla_ros.perception.images import ImageError
 from sqap_vla_ros.perception.transform_tree import TransformError
 from sqap_vla_ros.perception.transforms import Array, transform_from_message, vector_from_rotation
+from sqap_vla_ros.ros.controller_facts import Controllers
 
 # The instruction is examined separately: images are judged, and plans timed, also without one.
 _ANY_INSTRUCTION = "pick up the object and put it down"
@@ -143,7 +144,7 @@ class Evidence:
         robot_problem: Live: reason why the robot's model cannot be used; empty if it can. None: not examined.
         other_topics: Bag: settings with another topic than the one that was read, and the topic that they name.
         bag_topics: Names of all topics of the bag; None: live.
-        listeners: Live: subscribers of arm and gripper, by the setting that names their topic. None: not examined.
+        controllers: Live: the controllers of arm and gripper. None: not examined.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -159,7 +160,7 @@ class Evidence:
         self.robot_problem: str | None = None
         self.other_topics: dict[str, str] = {}
         self.bag_topics: frozenset[str] | None = None
-        self.listeners: dict[str, int] | None = None
+        self.controllers: Controllers | None = None
         self._assembler = ObservationAssembler(configuration)
         self._assembler.set_instruction(_ANY_INSTRUCTION)
         self.tree = self._assembler.tree

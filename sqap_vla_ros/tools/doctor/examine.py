@@ -12,6 +12,7 @@ from sqap_vla_ros.config.policy import read_policy
 from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.tools.doctor.camera import check_camera
+from sqap_vla_ros.tools.doctor.controllers import check_controllers
 from sqap_vla_ros.tools.doctor.evidence import Evidence
 from sqap_vla_ros.tools.doctor.findings import Finding, Level, has_problem, write_findings
 from sqap_vla_ros.tools.doctor.images import OTHER_CLOCK_S, check_images
@@ -108,6 +109,7 @@ def examine(
         *settings,
         *_arm(evidence),
         *check_topics(evidence),
+        *check_controllers(evidence.controllers, configuration),
         *check_images(evidence),
         *check_camera(evidence, ring_level),
         *check_transforms(evidence, ring_level),

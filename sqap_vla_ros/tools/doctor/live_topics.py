@@ -79,7 +79,7 @@ def read_live(
             sink.take_robot_description(configuration.command.robot_model)
         return sink
 
-    sink, evidence.listeners = listen(make_sink, seconds, use_sim_time, on_progress)
+    sink, evidence.controllers = listen(make_sink, seconds, use_sim_time, on_progress)
     known = configuration.command.moves_tool or sink.joint_state is not None
     evidence.joint_problem = "" if known else sink.no_joint_state_reason
     return evidence

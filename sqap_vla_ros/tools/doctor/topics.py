@@ -5,7 +5,7 @@ from sqap_vla_ros.tools.doctor.findings import Finding, Level
 
 
 def check_topics(evidence: Evidence) -> list[Finding]:
-    """Find topics of the robot's file that a bag lacks, or that have no subscriber."""
+    """Find topics of the robot's file that a bag lacks."""
     configuration = evidence.configuration
     topics = configuration.topics
     findings = []
@@ -20,11 +20,4 @@ def check_topics(evidence: Evidence) -> list[Finding]:
     if bag_topics is not None and not configuration.command.moves_tool and topics.joint_states not in bag_topics:
         advice = "nothing is commanded without joint states: see topics.joint_states, or record them too"
         findings.append(Finding(Level.WARNING, "topics", f"the bag has no {topics.joint_states}", advice))
-    for name, count in (evidence.listeners or {}).items():
-        topic = getattr(topics, name)
-        if count:
-            findings.append(Finding(Level.OK, "controllers", f"{topic} has a subscriber"))
-        else:
-            advice = f"start the controller, or see topics.{name}"
-            findings.append(Finding(Level.WARNING, "controllers", f"no subscriber on {topic}", advice))
     return findings

@@ -9,10 +9,11 @@ import pytest
 import yaml
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros2_control_nodes import ControllerManagerNode, ControllerNode
 from std_msgs.msg import String
 
 from sqap_vla_ros import cli
-from sqap_vla_ros.testing.synthetic_robot import SyntheticRobot, parameters
+from sqap_vla_ros.testing.synthetic_robot import JOINTS, SyntheticRobot, parameters
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -56,6 +57,35 @@ def test_a_running_cell_is_found_to_work(
     assert "'open the drawer'" in found["instruction"] and "160x120" in found["image format"]
     assert found["controllers"].startswith("ok: ") and found["controllers"].endswith("has a subscriber")
     assert (tmp_path / "out/tool.png").is_file()
+
+
+def test_a_controller_is_asked_for_its_state_and_settings(
+    robot: SyntheticRobot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = "joint_trajectory_controller/JointTrajectoryController"
+    settings = {
+        "joints": list(JOINTS[:5]),
+        "interpolate_from_desired_state": True,
+        "allow_trajectory_replacement": True,
+    }
+    nodes = [
+        ControllerNode("joint_trajectory_controller", **settings),
+        ControllerManagerNode(joint_trajectory_controller=(kind, "inactive")),
+    ]
+    executor = robot.executor
+    assert executor is not None
+    for node in nodes:
+        executor.add_node(node)
+    code, found = examined(tmp_path, monkeypatch)
+    for node in nodes:
+        executor.remove_node(node)
+        node.destroy_node()
+    assert code == 1
+    assert "/joint_trajectory_controller takes the commands" in found["controllers"]
+    assert "/synthetic_robot only listens" in found["controllers"]
+    assert f"is inactive, of type {kind}" in found["controller state"]
+    assert "has no joint6 and rejects every command" in found["controller joints"]
+    assert found["controller settings"].startswith("problem: allow_trajectory_replacement is on")
 
 
 def test_what_a_cell_lacks_is_found(robot: SyntheticRobot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

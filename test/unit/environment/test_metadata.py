@@ -31,8 +31,10 @@ NOT_FROM_AN_INDEX = {"simpler_env", "mani_skill2_real2sim"}
 NOT_IMPORTED = {"rosidl_default_runtime", "launch", "launch_ros", "lifecycle_msgs"}
 """What the messages, the launch files and the commands of a lifecycle node need."""
 
-NOT_IN_WHEELS = {"control_msgs", "launch", "launch_ros", "rosidl_default_runtime", "tf2_msgs", "tf_transformations"}
-"""tf2_msgs is built by the set-up; the package does without the others where they are not installed."""
+NOT_IN_WHEELS = {"control_msgs", "controller_manager_msgs", "launch", "launch_ros", "rosidl_default_runtime"}
+NOT_IN_WHEELS |= {"tf2_msgs", "tf_transformations"}
+"""tf2_msgs is built by the set-up, and for the tests what they need of control_msgs and controller_manager_msgs;
+the package does without the others where they are not installed."""
 
 SYSTEM_PYTHON = {"python3-numpy": "numpy", "python3-opencv": "cv2", "python3-yaml": "yaml"}
 
