@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.robot import Configuration, Frames
 from sqap_vla_ros.core import clock as stamps
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.rejection import Cause, Rejection, Response
@@ -232,3 +232,14 @@ class ObservationAssembler:
 
 def _rejected(frame: _Frame, cause: Cause, sentence: str) -> RejectedImage:
     return RejectedImage(frame.stamp_ns, Rejection(cause, Response.DROP, sentence))
+
+
+def other_camera_frame(frames: Frames, frame_id: str) -> str:
+    """That `frames.camera` takes the place of the images' own frame, as a sentence; empty when they are the same."""
+    ours, theirs = frames.camera.lstrip("/"), frame_id.lstrip("/")
+    if not ours or not theirs or ours == theirs:
+        return ""
+    return (
+        f"the images' frame_id is '{theirs}', frames.camera is '{ours}': the ring is placed by frames.camera; leave it "
+        "empty to use the images' own frame"
+    )

@@ -249,7 +249,9 @@ class TransformTree:
             for frame in (target, source):
                 if frame not in known:
                     there_are = ", ".join(sorted(known)) or "none"
-                    raise UnknownFrameError(f"frame '{frame}' is unknown; there are: {there_are}")
+                    prefixed = " or ".join(f"'{name}'" for name in sorted(known) if name.endswith(f"/{frame}"))
+                    hint = f"; is it {prefixed}, with robot_state_publisher's frame_prefix?" if prefixed else ""
+                    raise UnknownFrameError(f"frame '{frame}' is unknown; there are: {there_are}{hint}")
         if above_target[-1] != above_source[-1]:
             raise DisconnectedFramesError(
                 f"not connected: '{target}' hangs below '{above_target[-1]}', '{source}' below '{above_source[-1]}'"

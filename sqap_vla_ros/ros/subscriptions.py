@@ -1,10 +1,8 @@
 """The node's subscriptions, and where each message goes."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Protocol
 
-import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
@@ -16,11 +14,15 @@ from tf2_msgs.msg import TFMessage
 
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.commands import JointState
-from sqap_vla_ros.core.clock import stamp_ns
+from sqap_vla_ros.control.joint_states import JointStates
+from sqap_vla_ros.perception.assembly import other_camera_frame
 from sqap_vla_ros.ros import speed_scaling
 
-# A queue of images or joint states makes a slow node act on old ones: depth one, and the newest wins.
+# A queue of images makes a slow node act on old ones: depth one, and the newest wins.
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+# A reader's queue is shared by all publishers of a topic: of depth one, the gripper's message would displace the arm's,
+# and a pressed switch a released one. All that wait are taken at once (`take_waiting`).
+_SHARED = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 # Best effort also for transforms: a reliable reader that misses one sample (large images fill the sockets) holds back
 # all that follow until it was sent again, which takes up to seconds. A lost one costs an interpolation over 20 ms.
 _TRANSFORMS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -100,7 +102,9 @@ class Subscriptions:
         self._topics, command = receiver.configuration.topics, receiver.configuration.command
         self._image_subscription: Any = None
         self._image_type: type | None = None
-        self._joint_order: tuple[tuple[str, ...], list[int]] | None = None
+        self._joint_states = JointStates(command.joints, self._topics.joint_states)
+        self._on_enable = on_enable
+        self._has_compared_frames = False
 
         def subscribe(
             kind: type,
@@ -114,16 +118,16 @@ class Subscriptions:
         self._transforms = subscribe(TFMessage, "/tf", self._receive_transforms, _TRANSFORMS)
         self._subscriptions = [
             self._transforms,
+            # Both durabilities: what a latched publisher sent once reaches a node that starts later, and a volatile
+            # publisher (most camera drivers, `ros2 topic pub`) does not match a subscription that asks for that.
+            subscribe(CameraInfo, self._topics.camera_info, self._receive_camera_info, LATCHED, _UNWATCHED),
             subscribe(CameraInfo, self._topics.camera_info, self._receive_camera_info, _NEWEST),
-            # Both durabilities: a latched publisher reaches a node that starts later, and `ros2 topic pub` (volatile)
-            # would not match a subscription that asks for latched samples.
             subscribe(String, "~/instruction", lambda message: on_instruction(message.data), LATCHED, _UNWATCHED),
             subscribe(String, "~/instruction", lambda message: on_instruction(message.data), QoSProfile(depth=1)),
         ]
         if not command.moves_tool:
-            self._subscriptions.append(
-                subscribe(JointStateMessage, self._topics.joint_states, self._receive_joint_states, _NEWEST)
-            )
+            self._joints = subscribe(JointStateMessage, self._topics.joint_states, self._receive_joint_states, _SHARED)
+            self._subscriptions.append(self._joints)
         if on_speed_scaling is not None:
             self._subscriptions += speed_scaling.subscribe(node, receiver.configuration, on_speed_scaling)
         # These ask for latched samples, which not every publisher offers.
@@ -132,9 +136,8 @@ class Subscriptions:
             topic = self._topics.robot_description
             self._latched.append(subscribe(String, topic, lambda message: on_robot_description(message.data), LATCHED))
         if self._topics.enable:
-            self._subscriptions.append(
-                subscribe(Bool, self._topics.enable, lambda message: on_enable(message.data), _NEWEST)
-            )
+            self._enable = subscribe(Bool, self._topics.enable, self._receive_enable, _SHARED)
+            self._subscriptions.append(self._enable)
 
     def watch_image_topic(self) -> None:
         """Subscribe to the image topic with the type that its publishers have; call again now and then.
@@ -180,10 +183,19 @@ class Subscriptions:
             self._node.destroy_subscription(subscription)
 
     def _receive_image(self, message: Any) -> None:
+        self._compare_frames(message.header.frame_id)
         rejection = self._receiver.offer_image(message)
         if rejection:
             self._node.get_logger().warning(f"image rejected: {rejection}", throttle_duration_sec=1.0)
         self._on_input()
+
+    def _compare_frames(self, frame_id: str) -> None:
+        """Log once that the setting takes the place of another frame."""
+        if self._has_compared_frames:
+            return
+        self._has_compared_frames = True
+        if difference := other_camera_frame(self._receiver.configuration.frames, frame_id):
+            self._node.get_logger().warning(difference)
 
     def _receive_camera_info(self, message: CameraInfo) -> None:
         if self._receiver.set_camera_info(message):
@@ -211,28 +223,21 @@ class Subscriptions:
             self._node.get_logger().warning(f"transform rejected: {rejection}", throttle_duration_sec=1.0)
 
     def _receive_joint_states(self, message: JointStateMessage) -> None:
-        """Keep the arm's joints in the controller's order; messages about other joints alone are not about the arm."""
-        names, wanted = tuple(message.name), self._receiver.configuration.command.joints
-        if self._joint_order is None or self._joint_order[0] != names:
-            if missing := [joint for joint in wanted if joint not in names]:
-                self._receiver.reject_joint_states(
-                    f"joint states on {self._topics.joint_states} lack {', '.join(missing)} (command.joints); "
-                    f"the last were of {', '.join(names)}"
-                )
-                return
-            self._joint_order = names, [names.index(joint) for joint in wanted]
-        order, at_ns = self._joint_order[1], stamp_ns(message)
-        if len(message.position) != len(names):
-            self._receiver.reject_joint_states(f"{len(names)} joints with {len(message.position)} positions")
-            return
-        positions = np.asarray(message.position, np.float64)[order]
-        if not np.isfinite(positions).all():
-            bad = [joint for joint, position in zip(wanted, positions, strict=True) if not np.isfinite(position)]
-            self._receiver.reject_joint_states(f"positions of {', '.join(bad)} are not finite")
-            return
-        state = JointState.following(self._receiver.joint_state, positions, at_ns)
-        if len(message.velocity) == len(names):
-            measured = np.asarray(message.velocity, np.float64)[order]
-            # NaN is what broadcasters fill in for what a joint cannot report.
-            state = replace(state, velocities=np.where(np.isnan(measured), state.velocities, measured))
-        self._receiver.take_joint_state(state)
+        """Take this message and all that wait behind it, whoever published them."""
+        self._take_joint_states(message)
+        for waiting, _ in take_waiting(self._joints):
+            self._take_joint_states(waiting)
+
+    def _take_joint_states(self, message: JointStateMessage) -> None:
+        state = self._joint_states.add(message, self._receiver.joint_state)
+        if isinstance(state, JointState):
+            self._receiver.take_joint_state(state)
+        elif state is not None:
+            self._receiver.reject_joint_states(state)
+
+    def _receive_enable(self, message: Bool) -> None:
+        """Of several messages at once, one that releases the switch counts."""
+        pressed = message.data
+        for waiting, _ in take_waiting(self._enable):
+            pressed = pressed and waiting.data
+        self._on_enable(pressed)

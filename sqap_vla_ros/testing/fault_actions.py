@@ -8,7 +8,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 
-from sqap_vla_ros.simulation.messages import transform_message
+from sqap_vla_ros.simulation.messages import joint_state_message, transform_message
 from sqap_vla_ros.testing.fault_bench import GOOD, FaultBench
 from sqap_vla_ros.testing.synthetic_robot import BASE, COMMANDS, TOOL
 
@@ -118,3 +118,8 @@ def set_clock(offset_s: float) -> Action:
 
 def send_image(bench: FaultBench, _: int) -> None:
     bench.robot.publish_image()
+
+
+def send_gripper_state(bench: FaultBench, _: int) -> None:
+    now_ns = bench.robot.get_clock().now().nanoseconds
+    bench.robot.joint_states.publish(joint_state_message(("finger",), [0.02], [0.0], now_ns))

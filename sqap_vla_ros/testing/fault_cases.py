@@ -22,6 +22,7 @@ from sqap_vla_ros.testing.fault_actions import (
     resume_when_started,
     right_qos,
     robot,
+    send_gripper_state,
     send_image,
     set_clock,
     transforms_of_nan,
@@ -95,8 +96,8 @@ FAULTS = (
         "transform jumps by 0.5 m",
         robot(T_error=_T_JUMP),
         robot(T_error=np.eye(4)),
-        (Cause.TARGET_FAR_FROM_TOOL,),
-        when_planned,
+        (Cause.ROBOT_MODEL_DISAGREES,),
+        at_once,
     ),
     Fault(
         "wrong frame name",
@@ -170,6 +171,30 @@ FAULTS = (
         lambda bench: bench.robot.description.publish(String(data=arm_urdf())),
         (Cause.ROBOT_MODEL_UNUSABLE,),
         at_once,
+    ),
+    Fault(
+        "robot description of a longer arm",
+        lambda bench: bench.robot.description.publish(String(data=arm_urdf().replace("0 0 0.35", "0 0 0.4"))),
+        lambda bench: bench.robot.description.publish(String(data=arm_urdf())),
+        (Cause.ROBOT_MODEL_DISAGREES,),
+        at_once,
+    ),
+    Fault(
+        "robot description with limits 0 to 0",
+        lambda bench: bench.robot.description.publish(
+            String(data=arm_urdf().replace('lower="-2.9" upper="2.9"', 'lower="0" upper="0"'))
+        ),
+        lambda bench: bench.robot.description.publish(String(data=arm_urdf())),
+        (Cause.ROBOT_MODEL_UNUSABLE,),
+        at_once,
+    ),
+    Fault(
+        "a gripper's joint states at 500 Hz",
+        flood(500, send_gripper_state),
+        nothing,
+        (),
+        not_timed,
+        "goes on",
     ),
     Fault(
         "controller asks for another QoS",

@@ -20,7 +20,10 @@ def check_camera(evidence: Evidence, ring_level: Level) -> list[Finding]:
     topic = evidence.configuration.topics.camera_info
     camera, info = evidence.camera, evidence.camera_info
     if info is None:
-        advice = "let the camera's driver publish its calibration; without it there is no ring around the tool"
+        advice = (
+            "let the camera's driver publish its calibration (sent only once, it must be latched: durability transient "
+            "local); without it there is no ring around the tool"
+        )
         return [Finding(ring_level, "camera_info", f"no camera_info on {topic}", advice)]
     if isinstance(camera, str):
         is_calibrated = "calibrat" not in camera
@@ -37,6 +40,8 @@ def check_camera(evidence: Evidence, ring_level: Level) -> list[Finding]:
         f"{camera.width}x{camera.height}, fx {fx:.1f}, fy {fy:.1f}, centre ({cx:.1f}, {cy:.1f}) px, "
         f"{fields_of_view[0]:.0f}° wide, {model} distortion"
     )
+    if evidence.camera_infos == 1 and len(evidence.images) > 1:
+        what += "; received once, as from a publisher that latches it"
     findings = [Finding(Level.OK, "camera_info", what)]
 
     def doubt(level: Level, words: str, advice: str) -> None:

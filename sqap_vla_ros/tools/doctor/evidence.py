@@ -202,7 +202,9 @@ class Evidence:
 
     def add_camera_info(self, message: Any) -> None:
         """Add a CameraInfo."""
-        self.camera_infos += 1
+        # Live, what is latched is received by both subscriptions.
+        is_repeated = self.camera_info is not None and stamps.stamp_ns(message) == stamps.stamp_ns(self.camera_info)
+        self.camera_infos += not is_repeated
         self.camera_info = message
         self._assembler.set_camera_info(message)
         try:

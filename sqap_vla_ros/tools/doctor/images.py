@@ -3,6 +3,7 @@
 import numpy as np
 
 from sqap_vla_ros.control.safety.checks import STAMP_TOLERANCE_S
+from sqap_vla_ros.perception.assembly import other_camera_frame
 from sqap_vla_ros.tools.doctor.evidence import Evidence, Times
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 
@@ -17,6 +18,9 @@ def check_images(evidence: Evidence) -> list[Finding]:
         advice = "start the camera's driver, or correct topics.image in the robot's file"
         return [Finding(Level.PROBLEM, "images", f"no image on {topic}", advice)]
     findings = [_rate(evidence), _format(evidence)]
+    if difference := other_camera_frame(evidence.configuration.frames, next(iter(evidence.image_frames), "")):
+        advice = "correct only where the driver's frame_id is not the optical frame that TF has"
+        findings.append(Finding(Level.WARNING, "camera frame", difference, advice))
     findings += age_findings("image age", evidence.images, evidence.configuration.freshness.image, "freshness.image")
     if evidence.rejected_images.total:
         what, count = next(iter(evidence.rejected_images.most_common().items()))

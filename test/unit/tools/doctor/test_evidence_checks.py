@@ -64,7 +64,7 @@ def test_nothing_is_wrong_with_a_set_up_in_which_all_is_well() -> None:
         ({"action__rate_hz": 30.0}, "image rate", WARNING, "30 Hz"),
         ({"info_spoilt": None}, "camera_info", PROBLEM, "no camera_info on /camera/color/camera_info"),
         ({"info_spoilt": changed(k=np.zeros(9))}, "camera_info", PROBLEM, "not calibrated"),
-        ({"info_spoilt": changed(distortion_model="fisheye9")}, "camera_info", PROBLEM, "fisheye9"),
+        ({"info_spoilt": changed(distortion_model="fisheye9", d=np.ones(5))}, "camera_info", PROBLEM, "fisheye9"),
         ({"info_spoilt": changed(width=640, height=480)}, "camera_info", PROBLEM, "but the images are 160x120"),
         (
             {"info_spoilt": of_another_camera},
