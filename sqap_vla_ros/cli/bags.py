@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from sqap_vla_ros.cli.directories import result_directory
+from sqap_vla_ros.config.files import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,8 +22,11 @@ class Replay:
     per tick: action chunk, kept tokens, ring, metrics), timings.parquet (seconds per stage) and summary.json; with
     several bags, a directory with these for each. A bag that fails is reported and skipped; the exit code is then 1.
 
+    With a baseline there is one verdict over all bags: is the policy no farther from its baseline than two plans of the
+    baseline with other noise are apart? Exit code 0: PASS; 1: FAIL; 3: UNDECIDED.
+
     Example:
-        sqap-vla replay my_bag --robot franka --policy sqap --baseline fp16
+        sqap-vla replay my_bags --checkpoint X-w4a4 --baseline-checkpoint X
     """
 
     bags: tyro.conf.Positional[tuple[Path, ...]]
@@ -34,7 +38,10 @@ class Replay:
     baseline: str = ""
     """A second policy, as fp16, that plans the same ticks for comparison; default: none."""
     baseline_checkpoint: str = ""
-    """Checkpoint of the baseline; default: the policy's."""
+    """Checkpoint of the baseline; default: the policy's. Without --baseline, the policy on this checkpoint is it."""
+    noise_floor: Literal["auto", "on", "off"] = "auto"
+    """on: the baseline, or the policy without one, plans each tick once more with other noise; auto: if there is a
+    baseline."""
     robot: str = "libero_panda"
     """Name of a file in config/robots, or a path to one."""
     out: Path | None = None
@@ -71,12 +78,11 @@ class Replay:
     def run(self, console: "Console") -> None:
         """Replay the bags and print the results."""
         from sqap_vla_ros.bags.observations import read_extrinsic
-        from sqap_vla_ros.config.files import ConfigurationError
         from sqap_vla_ros.config.policy import read_policy
         from sqap_vla_ros.config.robot import load_configuration
         from sqap_vla_ros.config.settings import validate
         from sqap_vla_ros.tools.replay.console import default_workers, replay_many, replay_one
-        from sqap_vla_ros.tools.replay.jobs import ReplayJob, find_bags, run_names
+        from sqap_vla_ros.tools.replay.jobs import ReplayJob, find_bags, measures_noise_floor, run_names
 
         overrides = {
             "checkpoint": self.checkpoint,
@@ -87,18 +93,19 @@ class Replay:
             "torch_threads": self.threads,
         }
         configuration = load_configuration(self.robot, **{name: value for name, value in overrides.items() if value})
-        if self.baseline_checkpoint and not self.baseline:
-            raise ConfigurationError("--baseline-checkpoint has no effect alone: give --baseline, as fp16, too")
-        for policy in filter(None, (self.policy, self.baseline)):
-            read_policy(policy)  # so that a mistake in the name costs no time
+        policy = read_policy(self.policy)  # here, so that a mistake in the name costs no time
+        reference = read_policy(self.baseline) if self.baseline else policy
         bags = find_bags(self.bags)
         out = self._directory()
         workers = self.workers or default_workers(configuration, len(bags))
         if workers > 1 and not self.threads:
             configuration = configuration.model_copy(update={"torch_threads": 1})
         baseline = None
-        if self.baseline:
-            other = {"policy": self.baseline, "checkpoint": self.baseline_checkpoint or configuration.checkpoint}
+        if self.baseline or self.baseline_checkpoint:
+            other = {
+                "policy": self.baseline or configuration.policy,
+                "checkpoint": self.baseline_checkpoint or configuration.checkpoint,
+            }
             baseline = configuration.model_copy(update=other)
         settings = {
             "configuration": configuration,
@@ -109,6 +116,7 @@ class Replay:
             "tf_namespace": self.tf_namespace,
             "rate_hz": self.rate,
             "measured_delay": self.delay == "measured",
+            "noise_floor": measures_noise_floor(self.noise_floor, reference, baseline is not None),
             "extrinsic": read_extrinsic(self.extrinsic) if self.extrinsic else None,
         }
         places = [out] if len(bags) == 1 else [out / name for name in run_names(bags)]
@@ -117,11 +125,11 @@ class Replay:
             for bag, place in zip(bags, places, strict=True)
         ]
         if len(jobs) == 1 and not self.ray:
-            replay_one(jobs[0], console, resume=self.resume)
-            return
-        outcomes = replay_many(jobs, console, workers=workers, ray_address=self.ray, resume=self.resume)
-        if any(outcome.error for outcome in outcomes):
-            sys.exit(1)
+            code = replay_one(jobs[0], console, resume=self.resume)
+        else:
+            code = replay_many(jobs, console, workers=workers, ray_address=self.ray, resume=self.resume)
+        if code:
+            sys.exit(code)
 
     def _directory(self) -> Path:
         if self.resume:
@@ -133,11 +141,13 @@ class Replay:
 class Compare:
     """Judge whether one replay plans the same as another.
 
-    Both are replays of the same bags, the first one is the reference. Prints a table and one line that begins with PASS
-    or FAIL. Exit code 0: B passes; 1: it does not, or lacks bags or ticks that A has.
+    Both are replays of the same bags, the first one is the reference; it measures its noise floor with --noise-floor
+    on. Displacement, rotation and gripper are judged by that floor, or by a limit that is given. Prints tables and one
+    line that begins with the verdict. Exit code 0: PASS; 1: FAIL, also where B lacks bags or ticks that A has; 3:
+    UNDECIDED, as nothing was judged, or too few ticks to tell.
 
     Example:
-        sqap-vla compare out/replay out/replay-2 --max-displacement 0.005
+        sqap-vla compare out/replay out/replay-2
     """
 
     run_a: tyro.conf.Positional[Path]
@@ -146,16 +156,25 @@ class Compare:
     """The same bags, replayed with what is to be judged."""
     max_displacement: float | None = None
     """Limit on the distance between the two plans [m], a mean over the horizon, in 95 % of the ticks."""
+    max_rotation: float | None = None
+    """Limit on the angle between the two plans at the end of the horizon [rad], in 95 % of the ticks."""
+    max_gripper: float | None = None
+    """Limit on the share of steps in which the two plans have the gripper otherwise, from 0 to 1, on average."""
     max_latency_ratio: float | None = None
     """Limit on the ratio of B's median planning time to A's."""
 
     def run(self, console: "Console") -> None:
         """Print the comparison and the verdict."""
-        from sqap_vla_ros.tools.replay.compare import compare, comparison_table, failures, verdict
+        limits = {"displacement": self.max_displacement, "rotation": self.max_rotation, "gripper": self.max_gripper}
+        for name, limit in {**limits, "latency-ratio": self.max_latency_ratio}.items():
+            if limit is not None and not 0 <= limit < float("inf"):
+                raise ConfigurationError(f"--max-{name} {limit:g}: give a number that is zero or greater")
+        from sqap_vla_ros.tools.replay.compare import compare, comparison_table, judge_comparison
+        from sqap_vla_ros.tools.replay.console import print_verdict
 
         comparison = compare(self.run_a, self.run_b)
-        found = failures(comparison, self.max_displacement, self.max_latency_ratio)
         console.print(comparison_table(comparison))
-        console.print(verdict(comparison, found), soft_wrap=True, markup=False, highlight=False)
-        if found:
-            sys.exit(1)
+        verdict = judge_comparison(comparison, limits, self.max_latency_ratio)
+        print_verdict(verdict, console)
+        if verdict.outcome.value:
+            sys.exit(verdict.outcome.value)

@@ -20,6 +20,7 @@ PLOTS = {
     "steps-baseline",
     "displacement-truth",
     "steps-truth",
+    "motion",
     "latency",
     "kept-by-reason",
     "kept-tokens",

@@ -38,13 +38,17 @@ def write_run(
     laps: int = 1,
     lap_seconds: float = 0.0,
     changed: Mapping[str, Any] | None = None,
+    noise_m: float | None = None,
+    noise_of: str = "policy",
 ) -> Path:
     """Plans along the tool's way, off by `offset_m` to the side; the worst tick is the sixth, by twice as much.
 
     The tool's way is known up to the last three ticks; the baseline plans along it. After each of several laps the
     clock is set back to the beginning, and a plan takes `lap_seconds` longer. `changed` fields are of every chunk.
+    Two plans of the policy, or of the baseline (`noise_of`), with other noise are `noise_m` apart.
     """
     settings = {"bag": f"recordings/{name}", "bag_seconds": 1.0, "policy": "sqap-1234", "weights": "w4a4"}
+    settings |= {"noise_floor_of": "" if noise_m is None else noise_of}
     with ReplayResults(directory, {**settings, "robot": "synthetic"}) as results:
         results.baseline = "fp16-1234" if baseline else ""
         for lap, tick in product(range(laps), range(ticks)):
@@ -54,7 +58,7 @@ def write_run(
                 continue
             plan = replace(chunk(at_ns, selection, seconds + lap * lap_seconds), **(changed or {}))
             other = chunk(at_ns, OTHER_KEPT, 2 * seconds) if baseline else None
-            results.add_tick(plan, measured(tick, ticks, offset_m, baseline), None, other)
+            results.add_tick(plan, measured(tick, ticks, offset_m, baseline, noise_m), None, other)
     results.write_summary(damage)
     return directory
 
@@ -85,7 +89,7 @@ def chunk(at_ns: int, selection: TokenSelection, seconds: float) -> ActionChunk:
     )
 
 
-def measured(tick: int, ticks: int, offset_m: float, baseline: bool) -> dict[str, object]:
+def measured(tick: int, ticks: int, offset_m: float, baseline: bool, noise_m: float | None = None) -> dict[str, object]:
     """The columns that tell how far plan and truth, and plan and baseline, are apart."""
     way = np.zeros((HORIZON, 3))
     way[:, 0] = [tool_x_m(stamp_ns(tick) + round(step * TIME_STEP_S * 1e9)) for step in range(1, HORIZON + 1)]
@@ -98,7 +102,14 @@ def measured(tick: int, ticks: int, offset_m: float, baseline: bool) -> dict[str
         "truth_mean_displacement_m": apart_m if known else None,
         "truth_final_displacement_m": apart_m if known else None,
     }
+    columns |= {"path_rotations_rad": [0.0] * 3 * HORIZON, "path_gripper": [1.0] * HORIZON}
+    columns |= {"truth_gripper": [1.0 if known else np.nan] * HORIZON}
+    if noise_m is not None:
+        columns |= {"noise_mean_displacement_m": noise_m, "noise_final_displacement_m": noise_m}
+        columns |= {"noise_rotation_rad": 0.0, "noise_gripper_agreement": 1.0}
     if baseline:
+        columns |= {"baseline_path_rotations_rad": [0.0] * 3 * HORIZON, "baseline_path_gripper": [1.0] * HORIZON}
+        columns |= {"baseline_rotation_rad": 0.0, "baseline_gripper_agreement": 1.0}
         columns |= {
             "baseline_path_m": way.ravel().tolist(),
             "baseline_mean_displacement_m": apart_m,

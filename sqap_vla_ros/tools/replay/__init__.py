@@ -14,6 +14,8 @@ In the order of the data's way:
     annotate         an MCAP recording of the scenes, for Foxglove and RViz
     video            an MP4 of the scenes
     report/          `report.html`: plots, worst ticks, tables
+    judgement        is a policy farther from a reference than the reference's own noise makes it differ from itself?
+    verdict          the judgement on replays that had a baseline
     compare          two replays of the same bags: how far are their plans apart, which is faster
     console          progress and summaries on the console
 """

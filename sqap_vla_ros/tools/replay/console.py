@@ -10,9 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.tools.replay.columns import METRIC_NAMES, bad_tail, with_unit
 from sqap_vla_ros.tools.replay.jobs import ReplayJob, begin_results
 from sqap_vla_ros.tools.replay.many import Outcome, replay_bag, replay_bags, write_overview
+from sqap_vla_ros.tools.replay.provenance import name_in
 from sqap_vla_ros.tools.replay.report.page import write_report
+from sqap_vla_ros.tools.replay.report.tables import remarks
+from sqap_vla_ros.tools.replay.results_reader import Run
+from sqap_vla_ros.tools.replay.verdict import Verdict, verdict_on, verdict_table
 
 
 def default_workers(configuration: Configuration, bags: int) -> int:
@@ -24,15 +29,18 @@ def default_workers(configuration: Configuration, bags: int) -> int:
     return 1 if choose_device(configuration.device) == "cuda" else min(bags, len(os.sched_getaffinity(0)))
 
 
-def replay_one(job: ReplayJob, console: Console, *, resume: bool) -> None:
-    """Replay one bag and print its summary.
+def replay_one(job: ReplayJob, console: Console, *, resume: bool) -> int:
+    """Replay one bag, and print its summary and the verdict.
+
+    Returns:
+        The exit code.
 
     Raises:
         BagError, ConfigurationError, CheckpointError, TokenizerError: See `replay_bag`.
     """
     if resume and job.is_done():
         console.print(f"the results in {job.out} are complete", soft_wrap=True, markup=False)
-        return
+        return print_verdict(verdict_on([Run(job.out)]), console)
     with _progress(console) as progress:
         task = progress.add_task("replaying", total=None)
 
@@ -41,15 +49,23 @@ def replay_one(job: ReplayJob, console: Console, *, resume: bool) -> None:
 
         summary = replay_bag(job, show, progress.console.print)
     console.print(_summary_table(summary, job))
+    return print_verdict(verdict_on([Run(job.out)]), console)
 
 
-def replay_many(
-    jobs: Sequence[ReplayJob], console: Console, *, workers: int, ray_address: str, resume: bool
-) -> Sequence[Outcome]:
-    """Replay many bags, print a summary of each, and write the overview next to their directories.
+def print_verdict(verdict: Verdict | None, console: Console) -> int:
+    """Print a verdict as a table and one line; returns its exit code, 0 without one."""
+    if verdict is None:
+        return 0
+    console.print(verdict_table(verdict))
+    console.print(verdict.sentence, soft_wrap=True, markup=False, highlight=False)
+    return verdict.outcome.value
+
+
+def replay_many(jobs: Sequence[ReplayJob], console: Console, *, workers: int, ray_address: str, resume: bool) -> int:
+    """Replay many bags, print a summary of each and the verdict on all, and write the overview next to their results.
 
     Returns:
-        The outcomes, in the order of the jobs.
+        The exit code.
 
     Raises:
         ParallelError, ConfigurationError, CheckpointError, TokenizerError: See `replay_bags`.
@@ -65,12 +81,14 @@ def replay_many(
                 progress.console.print(f"skipped: {outcome.error}", style="red", markup=False, highlight=False)
             progress.update(task, completed=len(outcomes))
     outcomes.sort(key=lambda outcome: jobs.index(outcome.job))
-    write_overview(out, outcomes)
+    failed = [outcome.job.out.name for outcome in outcomes if outcome.error]
+    verdict = verdict_on([Run(outcome.job.out) for outcome in outcomes if outcome.summary], failed)
+    write_overview(out, outcomes, verdict)
     if any(outcome.summary for outcome in outcomes):
         write_report(out)
     console.print(_overview_table(outcomes))
     console.print(f"written to {out}", soft_wrap=True, markup=False)
-    return outcomes
+    return print_verdict(verdict, console) or int(bool(failed))
 
 
 def _progress(console: Console) -> Progress:
@@ -79,7 +97,7 @@ def _progress(console: Console) -> Progress:
 
 
 def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:
-    table = Table(title=Text(f"{summary['policy']} on {summary['bag']}"), show_header=False)
+    table = Table(title=Text(f"{name_in(summary)} on {summary['bag']}"), show_header=False)
 
     def add_row(*cells: str) -> None:
         table.add_row(*map(Text, cells))  # a path or a message may contain brackets
@@ -96,7 +114,7 @@ def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:
             words = f"median {seconds['p50'] * 1e3:.1f} ms, p99 {seconds['p99'] * 1e3:.1f} ms"
             add_row(f"{policy}: {stage}", words)
     for metric, values in summary["metrics"].items():
-        add_row(metric, f"mean {values['mean']:.4g}, p95 {values['p95']:.4g}")
+        add_row(METRIC_NAMES[metric], f"mean {with_unit(metric, values['mean'])}, {bad_tail(metric, values)}")
     if recorded := summary.get("recorded"):
         largest = recorded["largest_difference"]
         add_row(
@@ -124,6 +142,6 @@ def _overview_table(outcomes: Sequence[Outcome]) -> Table:
             str(summary["ticks_refused"]),
             str(summary["ring_coverage"]["used"]),
             f"{total['p50'] * 1e3:.1f}" if total else "",
-            Text(summary["bag_damage"]),
+            Text("; ".join(remarks(summary))),
         )
     return table

@@ -13,6 +13,7 @@ from sqap_vla_ros.bags.observations import Extrinsic
 from sqap_vla_ros.bags.reader import BagError
 from sqap_vla_ros.bags.recovery import is_storage, stem, storage_files
 from sqap_vla_ros.config.files import ConfigurationError, named_file
+from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group
 from sqap_vla_ros.core.files import write_whole
@@ -53,6 +54,7 @@ class ReplayJob(Group):
         rate_hz: Largest number of ticks per second of the bag; 0: every image.
         measured_delay: Whether images are lost that arrive during a plan.
         extrinsic: Pose of the camera, if the bag does not have it.
+        noise_floor: Whether the baseline, or the policy if there is none, plans each tick once more with other noise.
     """
 
     bag: Path
@@ -66,6 +68,7 @@ class ReplayJob(Group):
     rate_hz: float = Field(0.0, ge=0, le=1000)
     measured_delay: bool = False
     extrinsic: Extrinsic | None = None
+    noise_floor: bool = False
 
     @model_validator(mode="after")
     def _recorded_ticks_are_given(self) -> "ReplayJob":
@@ -112,6 +115,26 @@ class ReplayJob(Group):
             "bag_files": bag_files,
             "policies": policies,
         }
+
+
+def measures_noise_floor(choice: str, reference: PolicyConfig, has_baseline: bool) -> bool:
+    """Whether a replay measures how far two plans of the reference with other noise are apart.
+
+    Args:
+        choice: "on", "off", or "auto": if there is a baseline, and it can.
+        reference: The baseline, or the policy without one.
+        has_baseline: Whether there is a baseline.
+
+    Raises:
+        ConfigurationError: It was asked for, of a policy that cannot plan one image twice.
+    """
+    remembers = reference.pruning is not None and reference.pruning.method == "vla_cache"
+    if choice == "on" and remembers:
+        raise ConfigurationError(
+            f"--noise-floor on: {reference.name} remembers the image before, so that it cannot plan one twice; give a "
+            "--baseline that does not, as fp16"
+        )
+    return choice == "on" or (choice == "auto" and has_baseline and not remembers)
 
 
 def policy_state(configuration: Configuration) -> PolicyState:

@@ -21,9 +21,11 @@ from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.tools.replay.annotate import write_annotated
 from sqap_vla_ros.tools.replay.jobs import ERROR_FILE, PolicyState, ReplayJob, begin_results, file_states, policy_state
 from sqap_vla_ros.tools.replay.planner import replay
+from sqap_vla_ros.tools.replay.provenance import policy_name, provenance
 from sqap_vla_ros.tools.replay.report.page import write_report
 from sqap_vla_ros.tools.replay.results import ReplayResults
 from sqap_vla_ros.tools.replay.results_reader import Run
+from sqap_vla_ros.tools.replay.verdict import Verdict
 from sqap_vla_ros.tools.replay.video import write_overlay
 
 OnProgress = Callable[[str, float, float], None]
@@ -103,11 +105,15 @@ def replay_bag(
             "measured_delay": job.measured_delay,
             "extrinsic": job.extrinsic.model_dump() if job.extrinsic else None,
             "policy": policy.metadata.policy_id,
+            "policy_name": policy_name(policy.metadata),
+            "baseline_name": policy_name(baseline.metadata) if baseline else "",
             "weights": policy.metadata.weights,
+            "noise_floor_of": ("baseline" if baseline else "policy") if job.noise_floor else "",
             "kept_tokens": policy.metadata.kept_tokens,
             "robot": job.configuration.robot_name,
             "image_topic": topics.image,
             "camera_info_topic": topics.camera_info,
+            **provenance(policy.metadata.device),
         }
         with ReplayResults(job.out, settings) as results:
             damage = replay(
@@ -121,6 +127,7 @@ def replay_bag(
                 rate_hz=job.rate_hz,
                 measured_delay=job.measured_delay,
                 extrinsic=job.extrinsic,
+                noise_floor=job.noise_floor,
                 on_progress=show("replaying"),
             )
         summary = results.write_summary(damage)
@@ -169,10 +176,11 @@ def replay_bags(jobs: Sequence[ReplayJob], *, workers: int, ray_address: str, re
     yield from run_jobs(try_replay_bag, missing, workers=workers, ray_address=ray_address)
 
 
-def write_overview(out: Path, outcomes: Sequence[Outcome]) -> None:
-    """Write `summary.json` of many bags: the summary of each, or the error of those that failed."""
+def write_overview(out: Path, outcomes: Sequence[Outcome], verdict: Verdict | None) -> None:
+    """Write `summary.json` of many bags: the summary of each, or the error of those that failed, and the verdict."""
     content = {
         "bags": {outcome.job.out.name: outcome.summary for outcome in outcomes if outcome.summary},
         "failed": {outcome.job.out.name: outcome.error for outcome in outcomes if outcome.error},
+        "verdict": verdict.as_json() if verdict else None,
     }
     (out / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

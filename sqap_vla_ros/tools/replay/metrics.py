@@ -45,6 +45,11 @@ class Motion:
         return self.poses[:, :3, 3]
 
     @property
+    def rotations_rad(self) -> Array:
+        """Orientations in the base frame at the end of each step, rotation vectors, float64 (horizon, 3)."""
+        return np.stack([vector_from_rotation(T[:3, :3]) for T in self.poses])
+
+    @property
     def from_start_m(self) -> Array:
         """Positions of the tool from `stamp_ns` on, float64 (horizon + 1, 3)."""
         return np.concatenate([self.T_base_tool[None, :3, 3], self.path_m])
@@ -131,8 +136,8 @@ def overlap_m(previous: Motion, motion: Motion) -> float | None:
 
 
 def kept_overlap(kept: TokenSelection, baseline: TokenSelection) -> float:
-    """Token-selection agreement: the share of the kept visual tokens that the baseline keeps, too."""
-    return len(np.intersect1d(kept.indices, baseline.indices)) / len(kept.indices)
+    """Kept tokens in common: the share of the visual tokens that the baseline keeps which the policy keeps, too."""
+    return len(np.intersect1d(kept.indices, baseline.indices)) / len(baseline.indices)
 
 
 def _angle(T_a: Array, T_b: Array) -> float:

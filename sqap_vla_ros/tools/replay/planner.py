@@ -8,7 +8,7 @@ ring of the published chunk, so that the same machine gives the same bits.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from sqap_vla_ros.bags.recorded import RecordedTick, committed_actions, recorded
 from sqap_vla_ros.bags.topics import BagTopics
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.robot import Configuration, Robot
-from sqap_vla_ros.core.action_chunk import CommittedActions
+from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.policy import Policy, PolicyMetadata
 from sqap_vla_ros.tools.replay.metrics import (
@@ -36,6 +36,8 @@ from sqap_vla_ros.tools.replay.truth import Truth
 
 # So many earlier chunks are kept, of which a later one may continue any.
 _OVERLAPPING = 16
+# Noise is seeded by the stamp: this bit, which no stamp before the year 2116 has, gives a plan other noise.
+_OTHER_NOISE = 1 << 62
 
 
 class _Planner:
@@ -47,10 +49,17 @@ class _Planner:
     """
 
     def __init__(
-        self, policy: Policy, baseline: Policy | None, truth: Truth, robot: Robot, results: ReplayResults
+        self,
+        policy: Policy,
+        baseline: Policy | None,
+        truth: Truth,
+        robot: Robot,
+        results: ReplayResults,
+        noise_floor: bool,
     ) -> None:
         self._policy = policy
         self._baseline = baseline
+        self._noise_floor = noise_floor
         self._truth = truth
         self._robot = robot
         self._results = results
@@ -75,6 +84,7 @@ class _Planner:
         try:
             chunk = self._policy.plan(observation, committed)
             baseline = self._baseline.plan(observation, committed) if self._baseline else None
+            again = self._with_other_noise(observation, committed) if self._noise_floor else None
         except ValueError as error:  # samples that are not finite
             self.plan_s = 0.0
             self._results.add_rejection(observation.stamp_ns, str(error))
@@ -85,23 +95,38 @@ class _Planner:
         measured = {
             "path_m": motion.path_m.ravel().tolist(),
             "truth_path_m": truth.path_m.ravel().tolist(),
+            "path_rotations_rad": motion.rotations_rad.ravel().tolist(),
+            "path_gripper": motion.gripper.tolist(),
+            "truth_gripper": truth.gripper.tolist(),
             **_prefixed("truth_", difference(motion, truth)),
             "jerk_m_s3": planned_jerk(motion),
             "overlap_m": overlap_m(self._previous, motion) if self._previous else None,
         }
+        reference = motion
         if baseline:
-            other = planned_motion(baseline, self._robot)
+            reference = other = planned_motion(baseline, self._robot)
             from_truth = difference(other, truth)
             measured |= {
                 "baseline_actions": baseline.actions.ravel().tolist(),
                 "baseline_path_m": other.path_m.ravel().tolist(),
+                "baseline_path_rotations_rad": other.rotations_rad.ravel().tolist(),
+                "baseline_path_gripper": other.gripper.tolist(),
                 **_prefixed("baseline_", difference(motion, other)),
                 "kept_overlap": kept_overlap(chunk.selection, baseline.selection),
                 "baseline_truth_mean_displacement_m": from_truth.mean_displacement_m,
                 "baseline_truth_final_displacement_m": from_truth.final_displacement_m,
             }
+        if again:
+            floor = _prefixed("noise_", difference(reference, planned_motion(again, self._robot)))
+            del floor["noise_direction_cosine"]
+            measured |= floor
         self._results.add_tick(chunk, measured, recorded_actions, baseline)
         self._previous = motion
+
+    def _with_other_noise(self, observation: Observation, committed: CommittedActions | None) -> ActionChunk:
+        """The plan of the baseline, or of the policy if there is none, from the same inputs and another seed."""
+        policy = self._baseline or self._policy
+        return policy.plan(replace(observation, stamp_ns=observation.stamp_ns ^ _OTHER_NOISE), committed)
 
 
 def _prefixed(prefix: str, values: Difference) -> dict[str, float | None]:
@@ -120,6 +145,7 @@ def replay(
     rate_hz: float = 0.0,
     measured_delay: bool = False,
     extrinsic: Extrinsic | None = None,
+    noise_floor: bool = False,
     on_progress: Callable[[int], None],
 ) -> str:
     """Plan every tick of a bag and write the results.
@@ -135,6 +161,7 @@ def replay(
         rate_hz: Largest number of planned images per second of the bag; 0: all. Not for `as_recorded`.
         measured_delay: Whether images are lost that arrive during a plan, measured here. Not for `as_recorded`.
         extrinsic: Pose of the camera, if the bag does not have it.
+        noise_floor: Whether the baseline, or the policy if there is none, plans each tick once more with other noise.
         on_progress: Called with the recording time of each message, nanoseconds.
 
     Raises:
@@ -151,7 +178,7 @@ def replay(
         results.baseline = baseline.metadata.policy_id
     results.configuration = configuration
     truth = Truth(bag, topics, configuration, steps.horizon, steps.time_step_s)
-    planner = _Planner(policy, baseline, truth, configuration, results)
+    planner = _Planner(policy, baseline, truth, configuration, results, noise_floor)
 
     def on_message(recorded_ns: int) -> None:
         planner.recorded_ns = recorded_ns

@@ -204,7 +204,7 @@ class ReplayResults:
 
 
 def _metrics(ticks: Path) -> dict[str, dict[str, float | int]]:
-    """Mean, p50, p95, worst value and stamp of the worst tick of every metric that has finite values."""
+    """Mean, p5, p50, p95, worst value and stamp of the worst tick of every metric that has finite values."""
     metrics: dict[str, dict[str, float | int]] = {}
     for name, more_is_better in METRICS.items():
         table = pq.read_table(ticks, columns=["stamp_ns", name])
@@ -214,8 +214,7 @@ def _metrics(ticks: Path) -> dict[str, dict[str, float | int]]:
             worst = int(values.argmin() if more_is_better else values.argmax())
             metrics[name] = {
                 "mean": float(values.mean()),
-                "p50": float(np.percentile(values, 50)),
-                "p95": float(np.percentile(values, 95)),
+                **{f"p{q}": float(np.percentile(values, q)) for q in (5, 50, 95)},
                 "worst": float(values[worst]),
                 "worst_stamp_ns": table["stamp_ns"][worst].as_py(),
             }

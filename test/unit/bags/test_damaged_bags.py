@@ -11,10 +11,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from replays import CONFIGURATION, Rows, replayed
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from synthetic_bags import HEIGHT, STORE, WIDTH, Entry, T, messages, write_messages
@@ -23,19 +23,13 @@ from sqap_vla_ros import cli
 from sqap_vla_ros.bags.observations import observations
 from sqap_vla_ros.bags.reader import Bag, BagDamage, BagError
 from sqap_vla_ros.bags.topics import find_topics
-from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.testing.stub_policies import SleepingPolicy
 from sqap_vla_ros.tools.replay import many
-from sqap_vla_ros.tools.replay.planner import replay
-from sqap_vla_ros.tools.replay.results import ReplayResults
 
 pytestmark = pytest.mark.slow
 
-CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
 CUT_BYTES = 4096
-Rows = list[dict[str, Any]]
 
 
 def jpeg(message: Any) -> Any:
@@ -67,28 +61,14 @@ def small_files() -> dict[str, bytes]:
     return files
 
 
-def replayed(path: Path, out: Path) -> tuple[Rows, str]:
+def rows_and_damage(path: Path, out: Path) -> tuple[Rows, str]:
     """Rows of a replay, and what it says about damage.
 
     Raises:
         BagError: The bag is refused as a whole.
     """
-    with Bag(path) as bag:
-        topics = find_topics(bag, CONFIGURATION)
-        with ReplayResults(out, {"policy": ""}) as results:
-            damage = replay(
-                bag,
-                topics,
-                SleepingPolicy(0),
-                None,
-                CONFIGURATION,
-                results,
-                as_recorded=False,
-                on_progress=lambda at_ns: None,
-            )
-        summary = results.write_summary(damage)
-    assert summary["bag_damage"] == damage
-    return pq.read_table(out / "ticks.parquet").to_pylist(), damage
+    rows, summary = replayed(path, out)
+    return rows, summary["bag_damage"]
 
 
 def observed(path: Path) -> tuple[dict[int, float], str]:
@@ -211,7 +191,7 @@ def check_replay(entries: list[tuple[int, str, str, bytes]]) -> None:
     """A replay of it ends in rows that are whole, or in one sentence."""
     with TemporaryDirectory() as folder:
         try:
-            rows, _ = replayed(write_raw(Path(folder) / "bag", entries), Path(folder) / "out")
+            rows, _ = rows_and_damage(write_raw(Path(folder) / "bag", entries), Path(folder) / "out")
         except BagError:
             return
         for row in rows:

@@ -17,16 +17,19 @@ from sqap_vla_ros.config.files import flatten
 from sqap_vla_ros.core.reasons import ReasonCounter
 from sqap_vla_ros.tools.replay.annotate import ANNOTATED
 from sqap_vla_ros.tools.replay.columns import AGAINST, with_unit
+from sqap_vla_ros.tools.replay.provenance import name_in
 from sqap_vla_ros.tools.replay.report import svg
-from sqap_vla_ros.tools.replay.report.plots import Plot, plots_of_run, ring_plot
-from sqap_vla_ros.tools.replay.report.tables import bag_table, metric_table, reason_table
+from sqap_vla_ros.tools.replay.report.plots import Plot, motion_of_run, plots_of_run, ring_plot
+from sqap_vla_ros.tools.replay.report.tables import bag_table, metric_table, reason_table, verdict_tables
 from sqap_vla_ros.tools.replay.report.ticks import ticks_to_look_at, worst_ticks
 from sqap_vla_ros.tools.replay.results_reader import Run, find_runs, read_summary
+from sqap_vla_ros.tools.replay.verdict import verdict_on
 from sqap_vla_ros.tools.replay.video import OVERLAY
 
 REPORT = "report.html"  # in the directory of a run
 _NOT_SETTINGS = (
-    "metrics", "seconds", "settings", "refusals", "ring_coverage", "bag_damage", "recorded",
+    "metrics", "seconds", "settings", "refusals", "ring_coverage", "bag_damage", "recorded", "policy_name",
+    "baseline_name", "date", "machine", "device", "version",
 )  # fmt: skip
 
 
@@ -60,13 +63,18 @@ def _of_one(run: Run) -> dict[str, Any]:
     planned = np.flatnonzero(run.planned)
     if not ticks:
         ticks = [int(tick) for tick in planned[np.linspace(0, len(planned) - 1, 4).astype(int)]] if planned.size else []
+    verdict = verdict_on([run])
     with_files = (("overlay video", OVERLAY), ("annotated recording (MCAP)", ANNOTATED))
     return {
-        "title": f"{summary['policy']} on {run.name}",
+        "title": f"{name_in(summary)} on {run.name}",
         "subtitle": _subtitle(summary),
-        "notes": [summary["bag_damage"]] if summary["bag_damage"] else [],
+        "provenance": _provenance(summary),
+        "notes": [*filter(None, [summary["bag_damage"]]), *summary.get("notes", [])],
+        "verdict": verdict,
+        "video": OVERLAY if (run.directory / OVERLAY).exists() else "",
         "links": [(words, name) for words, name in with_files if (run.directory / name).exists()],
         "tiles": _tiles(run),
+        "motion": motion_of_run(run, against),
         "plots": plots_of_run(run, against, chosen),
         "ticks_title": "Worst ticks" if against else "Ticks",
         "path_legend": "The plan leads from yellow to red"
@@ -74,6 +82,7 @@ def _of_one(run: Run) -> dict[str, Any]:
         + ("; violet: the baseline's plan" if "baseline" in against else "")
         + ". Kept patches: orange by attention, green in the ring, blue by farthest points; dark patches are pruned.",
         "ticks": ticks_to_look_at(run, ticks, chosen),
+        "first_tables": verdict_tables(verdict),
         "tables": [
             bag_table([run]),
             *metric_table(run, ticks),
@@ -101,9 +110,12 @@ def _of_several(directory: Path, runs: Sequence[Run]) -> dict[str, Any]:
     damaged = [run.directory.name for run in runs if run.summary["bag_damage"]]
     planned = sum(run.summary["ticks_planned"] for run in runs)
     first = runs[0].summary
+    verdict = verdict_on(runs, list(failed))
     return {
-        "title": f"{first['policy']} on {len(runs)} bags",
+        "title": f"{name_in(first)} on {len(runs)} bags",
         "subtitle": _subtitle(first),
+        "provenance": _provenance(first),
+        "verdict": verdict,
         "notes": [f"damaged, read up to the damage: {', '.join(damaged)}"] if damaged else [],
         "tiles": [
             (str(len(runs)), "bags replayed"),
@@ -112,6 +124,7 @@ def _of_several(directory: Path, runs: Sequence[Run]) -> dict[str, Any]:
             (str(sum(run.summary["ticks_refused"] for run in runs)), "ticks rejected"),
         ],
         "plots": shown,
+        "first_tables": verdict_tables(verdict),
         "tables": [
             bag_table(runs, REPORT),
             *reason_table("Failed bags", ("bag", "error"), failed),
@@ -121,9 +134,15 @@ def _of_several(directory: Path, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _subtitle(summary: Mapping[str, Any]) -> str:
-    baseline = f"compared with {summary['baseline']}" if summary["baseline"] else "no baseline"
-    parts = (baseline, f"weights: {summary.get('weights', '?')}", f"robot: {summary.get('robot', '?')}")
-    return " · ".join(parts)
+    baseline = f"compared with {name_in(summary, 'baseline')}" if summary["baseline"] else "no baseline"
+    return " · ".join((baseline, f"robot: {summary.get('robot', '?')}"))
+
+
+def _provenance(summary: Mapping[str, Any]) -> str:
+    if "date" not in summary:
+        return ""
+    when = summary["date"].replace("T", " ").replace("+00:00", " UTC")
+    return f"{when} · sqap_vla {summary['version']} · {summary['machine']}, on {summary['device']}"
 
 
 def _tiles(run: Run) -> list[tuple[str, str]]:
@@ -136,7 +155,7 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
         if np.isfinite(run.mean(column)):
             tiles.append((with_unit(column, run.mean(column)), f"mean displacement from {words}"))
     if overlap := summary["metrics"].get("kept_overlap"):
-        tiles.append((f"{100 * overlap['mean']:.0f} %", "token-selection agreement with the baseline"))
+        tiles.append((f"{100 * overlap['mean']:.0f} %", "of the baseline's kept tokens, kept by the policy too"))
     seconds = {policy: stages["total"]["p50"] for policy, stages in summary["seconds"].items() if "total" in stages}
     if "policy" in seconds:
         tiles.append((f"{1e3 * seconds['policy']:.0f} ms", "median plan"))

@@ -11,6 +11,7 @@ from sqap_vla_ros.core.token_selection import Reason
 from sqap_vla_ros.reporting.overlay import REASON_NAMES
 from sqap_vla_ros.tools.replay.columns import AGAINST
 from sqap_vla_ros.tools.replay.report import svg
+from sqap_vla_ros.tools.replay.report.motion import motion
 from sqap_vla_ros.tools.replay.report.svg import Values
 from sqap_vla_ros.tools.replay.results_reader import Run
 
@@ -59,6 +60,15 @@ def plots_of_run(run: Run, against: Sequence[str], chosen: Mapping[str, Sequence
         coverage = run.summary["ring_coverage"]
         shown.append(ring_plot(coverage["used"], coverage["reasons"]))
     return shown
+
+
+def motion_of_run(run: Run, against: Sequence[str]) -> list[Plot]:
+    """Draw some plans of a run along the recorded motion, if it has any; arguments as for `plots_of_run`."""
+    if not run.planned.any():
+        return []
+    caption = "Black or white: the recorded motion; blue: plans, each from where the tool was"
+    caption += "; pink: the baseline's plans." if "baseline" in against else "."
+    return [Plot("Plans and recorded motion", Markup(motion("motion", run)), caption)]
 
 
 def ring_plot(used: int, reasons: Mapping[str, int]) -> Plot:

@@ -22,11 +22,12 @@ from sqap_vla_ros.reporting.overlay import REASON_COLOURS, REASON_NAMES
 
 # After Okabe and Ito; distinguishable on white and on black.
 POLICY, BASELINE, GOOD, BAD = "#2E86C8", "#CC79A7", "#009E73", "#D55E00"
-_INK = "#010203"  # placeholder for the page's text colour
-_STYLE: Any = {
+INK = "#010203"  # placeholder for the page's text colour
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sqap_vla",
     "font.size": 9,
+    "figure.constrained_layout.w_pad": 0.09,  # room for a page's font that is larger than the one measured with
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -34,7 +35,7 @@ _STYLE: Any = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     **{
-        name: _INK
+        name: INK
         for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
     },
 }
@@ -48,12 +49,12 @@ def _figure(height_in: float = 2.5) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _svg(figure: Figure, name: str) -> str:
+def as_svg(figure: Figure, name: str) -> str:
     """Write a figure as an `<svg>` element whose ids are unique in a page with several."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # Links to the page's own anchors are kept.
     text = re.sub(r'(\bid="|url\(#|href="#)(?!tick-)', rf"\g<1>{name}-", text)
@@ -89,7 +90,7 @@ def over_time(
         ylabel: Label of the axis, with its unit.
         marks: Time, value and anchor of ticks that link to a place in the page.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure()
         for label, (values, colour) in reversed(list(series.items())):  # the first one is drawn on top
             at_s, median, least, largest = binned(times_s, values)
@@ -104,7 +105,7 @@ def over_time(
         axes.grid(alpha=0.2)
         if len(series) > 1:
             figure.legend(loc="outside upper left", ncols=len(series))
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def per_step(name: str, series: Mapping[str, tuple[Values, str]], step_s: float) -> str:
@@ -115,7 +116,7 @@ def per_step(name: str, series: Mapping[str, tuple[Values, str]], step_s: float)
         series: Values, float64 (ticks, horizon), metres, NaN where unknown, and colour by label.
         step_s: Duration of a step.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure()
         for label, (values, colour) in reversed(list(series.items())):  # the first one is drawn on top
             steps = np.flatnonzero(np.isfinite(values).any(axis=0))
@@ -129,7 +130,7 @@ def per_step(name: str, series: Mapping[str, tuple[Values, str]], step_s: float)
         axes.grid(alpha=0.2)
         if len(series) > 1:
             figure.legend(loc="outside upper left", ncols=len(series))
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def latency(name: str, seconds: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -142,7 +143,7 @@ def latency(name: str, seconds: Mapping[str, Mapping[str, Mapping[str, float]]])
     stages = list(dict.fromkeys(stage for of_policy in seconds.values() for stage in of_policy))
     colours = {"policy": POLICY, "baseline": BASELINE}
     width = 0.8 / max(len(seconds), 1)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(0.9 + 0.3 * len(stages) * max(len(seconds), 1) ** 0.5)
         for index, (policy, of_policy) in enumerate(seconds.items()):
             places = np.array([place for place, stage in enumerate(stages) if stage in of_policy], float)
@@ -150,15 +151,15 @@ def latency(name: str, seconds: Mapping[str, Mapping[str, Mapping[str, float]]])
             found = [of_policy[stage] for stage in stages if stage in of_policy]
             p50, p95, p99 = (1e3 * np.array([values[q] for values in found]) for q in ("p50", "p95", "p99"))
             axes.barh(places, p50, width * 0.9, color=colours[policy], label=policy)
-            axes.hlines(places, p50, p95, color=_INK, linewidth=1)
-            axes.scatter(p99, places, s=9, color=_INK, zorder=3)
+            axes.hlines(places, p50, p95, color=INK, linewidth=1)
+            axes.scatter(p99, places, s=9, color=INK, zorder=3)
         axes.set_yticks(range(len(stages)), stages)
         axes.invert_yaxis()
         axes.set(xlabel="ms per plan (bar: median, line: 95 %, dot: 99 %)", xlim=(0, None))
         axes.grid(axis="x", alpha=0.2)
         if len(seconds) > 1:
             figure.legend(loc="outside upper left", ncols=len(seconds))
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def kept_tokens(name: str, share: Values) -> str:
@@ -168,7 +169,7 @@ def kept_tokens(name: str, share: Values) -> str:
         name: Name of the plot.
         share: float64 (rows, columns), share of the ticks.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(3.4)
         # Cells, not a bitmap, are sharp at every size.
         edges = np.arange(share.shape[1] + 1), np.arange(share.shape[0] + 1)
@@ -177,7 +178,7 @@ def kept_tokens(name: str, share: Values) -> str:
         axes.invert_yaxis()
         axes.set(xticks=(), yticks=(), xlabel="patches of the image")
         figure.colorbar(cells, ax=axes, label="kept in % of the ticks", shrink=0.85)
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def kept_by_reason(name: str, times_s: Values, counts: Mapping[Reason, Values], kept: Values) -> str:
@@ -205,14 +206,14 @@ def ring_coverage(name: str, counts: Mapping[str, int]) -> str:
         counts: Number of ticks by label: "ring used", then the reasons.
     """
     labels = [_wrapped(words) for words in counts]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(0.8 + 0.14 * sum(2 + label.count("\n") for label in labels))
         bars = axes.barh(range(len(labels)), list(counts.values()), color=[GOOD] + [BAD] * (len(labels) - 1))
         axes.bar_label(bars, padding=3)
         axes.set_yticks(range(len(labels)), labels)
         axes.invert_yaxis()
         axes.set(xlabel="ticks", xlim=(0, 1.15 * max(*counts.values(), 1)))
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def per_bag(name: str, names: Sequence[str], values: Values) -> str:
@@ -223,14 +224,14 @@ def per_bag(name: str, names: Sequence[str], values: Values) -> str:
         names: Names of the bags.
         values: float64 (bags,), metres, NaN where there is none.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(0.8 + 0.24 * len(names))
         axes.barh(range(len(names)), 1e3 * np.nan_to_num(values), color=POLICY)
         axes.set_yticks(range(len(names)), [_wrapped(bag, 24) for bag in names])
         axes.invert_yaxis()
         axes.set(xlabel="mean displacement [mm]", xlim=(0, None))
         axes.grid(axis="x", alpha=0.2)
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def _wrapped(words: str, width: int = 30) -> str:

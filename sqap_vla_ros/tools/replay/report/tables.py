@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from sqap_vla_ros.tools.replay.columns import AGAINST, METRIC_NAMES, with_unit
+from sqap_vla_ros.tools.replay.columns import AGAINST, METRIC_NAMES, bad_tail, with_unit
 from sqap_vla_ros.tools.replay.results_reader import Run
+from sqap_vla_ros.tools.replay.verdict import Verdict, verdict_rows
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `words` says that it holds text rather than numbers."""
+    """A table; `words`: it holds text rather than numbers, `remarks`: its last column does."""
 
     title: str
     heading: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     words: bool = False
+    remarks: bool = False
 
 
 def bag_table(runs: Sequence[Run], report: str = "") -> Table:
     """Make a table with one row per bag; each row links to `report` in the bag's directory, if given."""
-    heading = ["bag", "s", "planned", "rejected", "ring used", "from baseline", "from truth", "plan, median", "damage"]
+    heading = [
+        "bag", "length", "planned", "rejected", "ring used", "from baseline", "from truth", "noise floor",
+        "median plan", "remarks",
+    ]  # fmt: skip
+    columns = [*(column for column, _ in AGAINST.values()), "noise_mean_displacement_m"]
     rows = []
     for run in runs:
         summary = run.summary
@@ -38,16 +44,30 @@ def bag_table(runs: Sequence[Run], report: str = "") -> Table:
         rows.append(
             [
                 Cell(run.directory.name, f"{quote(run.directory.name)}/{report}") if report else Cell(run.name),
-                Cell(f"{summary.get('bag_seconds', float('nan')):.1f}"),
+                Cell(f"{summary.get('bag_seconds', float('nan')):.1f} s"),
                 Cell(str(planned)),
                 Cell(str(summary["ticks_refused"])),
                 Cell(f"{100 * summary['ring_coverage']['used'] / planned:.0f} %" if planned else "–"),
-                *(Cell(with_unit(column, run.mean(column))) for column, _ in AGAINST.values()),
+                *(Cell(with_unit(column, run.mean(column))) for column in columns),
                 Cell(f"{1e3 * plan['p50']:.0f} ms" if plan else "–"),
-                Cell("yes" if summary["bag_damage"] else "no"),
+                Cell("; ".join(remarks(summary)) or "–"),
             ]
         )
-    return Table("Bags", heading, rows)
+    return Table("Bags", heading, rows, remarks=True)
+
+
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """What a line about a bag has to add: the damage, and why most of the rejected ticks were rejected."""
+    refusals = [f"{count} rejected: {reason}" for reason, count in summary["refusals"].items()]
+    return [*filter(None, [summary["bag_damage"]]), *refusals[:1]]
+
+
+def verdict_tables(verdict: Verdict | None) -> list[Table]:
+    """Make a table of what was judged, if anything was."""
+    if verdict is None:
+        return []
+    heading, rows = verdict_rows(verdict)
+    return [Table("Verdict", heading, [[Cell(words) for words in row] for row in rows])]
 
 
 def metric_table(run: Run, shown: Sequence[int]) -> list[Table]:
@@ -60,11 +80,13 @@ def metric_table(run: Run, shown: Sequence[int]) -> list[Table]:
         rows.append(
             [
                 Cell(METRIC_NAMES[column]),
-                *(Cell(with_unit(column, values[name])) for name in ("mean", "p50", "p95", "worst")),
+                *(Cell(with_unit(column, values[name])) for name in ("mean", "p50")),
+                Cell(bad_tail(column, values)),
+                Cell(with_unit(column, values["worst"])),
                 Cell(f"{worst_s:.2f} s", "" if tick is None else f"#tick-{tick}"),
             ]
         )
-    return [Table("Metrics", ("", "mean", "median", "95 %", "worst", "at"), rows)] if rows else []
+    return [Table("Metrics", ("", "mean", "median", "bad tail", "worst", "at"), rows)] if rows else []
 
 
 def reason_table(title: str, heading: Sequence[str], reasons: Mapping[str, Any]) -> list[Table]:

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from sqap_vla_ros.tools.replay.results_reader import Run
 
 _WORST_PER_METRIC = 4
 _APART_NS = 10**9  # between two worst ticks: neighbours look the same
+_WORST_SHARE = 0.1  # of the ticks: others are not worth looking at
 _PICTURE_WIDTH, _JPEG_QUALITY = 480, 78
 
 
@@ -31,12 +33,12 @@ class ShownTick:
 
 
 def worst_ticks(run: Run, columns: Iterable[str]) -> dict[str, list[int]]:
-    """Choose the ticks with the largest values of each column, the largest first, no two of them close together."""
+    """Choose ticks of the worst tenth by each column, the largest first, no two of them close together."""
     worst = {}
     for column in columns:
         values = run.column(column)
         ticks: list[int] = []
-        for tick in np.argsort(-values, kind="stable")[: np.isfinite(values).sum()]:
+        for tick in np.argsort(-values, kind="stable")[: ceil(_WORST_SHARE * np.isfinite(values).sum())]:
             if all(abs(run.stamps_ns[tick] - run.stamps_ns[other]) >= _APART_NS for other in ticks):
                 ticks.append(int(tick))
             if len(ticks) == _WORST_PER_METRIC:
@@ -51,15 +53,16 @@ def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequen
     Args:
         run: The results of one bag.
         ticks: Numbers of the ticks.
-        chosen: Result of `worst_ticks`, for their rank.
+        chosen: Result of `worst_ticks`; a rank is given by its columns.
     """
     pictures = _pictures(run, frozenset(ticks))
+    columns = {column: run.column(column) for column in chosen}
     shown = []
     for tick in ticks:
         row = run.row(tick)
         distances = [
             f"{1e3 * row[column]:.1f} mm from {words}"
-            + (f" (number {chosen[column].index(tick) + 1} of the worst)" if tick in chosen.get(column, ()) else "")
+            + (f" ({_rank(columns[column], tick)})" if tick in chosen.get(column, ()) else "")
             for column, words in AGAINST.values()
             if row[column] is not None
         ]
@@ -68,6 +71,11 @@ def ticks_to_look_at(run: Run, ticks: Sequence[int], chosen: Mapping[str, Sequen
         picture = pictures.get(tick, "")
         shown.append(ShownTick(tick, f"{time_s:.2f} s", [line for line in lines if line], picture))
     return shown
+
+
+def _rank(values: NDArray[np.float64], tick: int) -> str:
+    """Place of a tick among all that have a value, the worst being the first."""
+    return f"rank {1 + int((values > values[tick]).sum())} of {int(np.isfinite(values).sum())} from the worst"
 
 
 def _pictures(run: Run, ticks: frozenset[int]) -> dict[int, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from replays import CONFIGURATION, replayed
 from rosbags.rosbag2 import StoragePlugin
 from synthetic_bags import CAMERA_DISTANCE_M, FOCAL_PX, HEIGHT, START_NS, WIDTH, tool_x_m, write_bag
 
@@ -13,38 +14,14 @@ from sqap_vla_ros import cli
 from sqap_vla_ros.bags.observations import observations
 from sqap_vla_ros.bags.reader import Bag, BagError
 from sqap_vla_ros.bags.topics import find_topics
-from sqap_vla_ros.config.robot import Configuration
-from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
-from sqap_vla_ros.testing.stub_policies import SleepingPolicy
-from sqap_vla_ros.tools.replay.planner import replay
 from sqap_vla_ros.tools.replay.results import ReplayResults
-
-CONFIGURATION = validate(Configuration, {"frames.base": "base", "frames.tool": "tool"}, "test")
-
-
-def replayed(bag_path: Path, out: Path) -> list[dict[str, object]]:
-    """Rows of a replay with a policy that takes no time."""
-    with Bag(bag_path) as bag, ReplayResults(out, {}) as results:
-        topics = find_topics(bag, CONFIGURATION)
-        damage = replay(
-            bag,
-            topics,
-            SleepingPolicy(0),
-            None,
-            CONFIGURATION,
-            results,
-            as_recorded=False,
-            on_progress=lambda at_ns: None,
-        )
-    assert damage == ""
-    return pq.read_table(out / "ticks.parquet").to_pylist()
 
 
 @pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3], ids=["mcap", "sqlite3"])
 def test_every_image_of_a_bag_is_one_tick(tmp_path: Path, storage: StoragePlugin) -> None:
-    rows = replayed(write_bag(tmp_path / "bag", storage), tmp_path / "out")
+    rows, _ = replayed(write_bag(tmp_path / "bag", storage), tmp_path / "out")
     assert len(rows) == 10 and all(row["refused"] == "" for row in rows)
     assert [row["stamp_ns"] for row in rows] == [START_NS + (5 + 10 * k) * 10**7 - 3_000_000 for k in range(10)]
 
@@ -53,11 +30,11 @@ def test_every_image_of_a_bag_is_one_tick(tmp_path: Path, storage: StoragePlugin
 def test_a_bare_storage_file_is_a_bag_too(tmp_path: Path, suffix: str) -> None:
     storage = StoragePlugin.MCAP if suffix == ".mcap" else StoragePlugin.SQLITE3
     (file,) = write_bag(tmp_path / "bag", storage).glob(f"*{suffix}")
-    assert len(replayed(file, tmp_path / "out")) == 10
+    assert len(replayed(file, tmp_path / "out")[0]) == 10
 
 
 def test_the_tool_is_projected_at_the_images_own_stamp(tmp_path: Path) -> None:
-    for row in replayed(write_bag(tmp_path / "bag"), tmp_path / "out"):
+    for row in replayed(write_bag(tmp_path / "bag"), tmp_path / "out")[0]:
         stamp_ns = row["stamp_ns"]
         assert isinstance(stamp_ns, int)
         expected_u = WIDTH / 2 + FOCAL_PX * tool_x_m(stamp_ns) / CAMERA_DISTANCE_M
@@ -66,7 +43,7 @@ def test_the_tool_is_projected_at_the_images_own_stamp(tmp_path: Path) -> None:
 
 
 def test_images_that_cannot_be_used_are_rows_with_their_reason(tmp_path: Path) -> None:
-    rows = replayed(write_bag(tmp_path / "bag", image_encoding="32FC1"), tmp_path / "out")
+    rows, _ = replayed(write_bag(tmp_path / "bag", image_encoding="32FC1"), tmp_path / "out")
     assert len(rows) == 10 and all("32FC1" in str(row["refused"]) for row in rows)
 
 
