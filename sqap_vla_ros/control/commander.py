@@ -16,6 +16,7 @@ clock while its speed is scaled down; `control.splicing` says what is sent then.
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sqap_vla_ros.config.robot import Robot
 from sqap_vla_ros.control.active_trajectory import ActiveTrajectory, TimedPoints, going_on
@@ -86,7 +87,7 @@ class Commander:
         self._pace = None if moves_tool else Pace(self._limits.velocity)  # Servo may slow the tool down by itself
         self._pending: _Pending | None = None
         self._followed: Followed | None = None
-        self._asked_ns = 0
+        self._asked_ns = self._sent_ns = 0
         self._clock = JumpDetector(CLOCK_BACK_NS)
         self._follower.warm_up(self._horizon_s, self._limits)
 
@@ -155,7 +156,7 @@ class Commander:
         if not self._active.is_active(now_ns):
             return None
         committed = self._active.branch(now_ns, self._splicing.lead_ns)
-        ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._splicing.limits)
+        ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._limits)
         points = committed.followed_by(ramp, self._spacing_ns)
         command = self._splicing.command(points, len(committed.times_ns), self._asked_ns, None, (), stops=True)
         checks.check_finite(command.trajectory)
@@ -174,11 +175,14 @@ class Commander:
 
         def commit(gripper_reached: bool) -> None:
             self._active.replace(pending.points)
+            self._sent_ns = self._time.at(self._asked_ns)
             self._followed, self._pending = pending.followed, None
             if pending.command.gripper is not None and gripper_reached:
                 self._gripper.sent(pending.command.gripper)
 
-        return PreparedCommand(pending.command, admit, commit)
+        passed_ns = self._time.at(self._asked_ns) - self._sent_ns
+        is_due = pending.command.stops or not 0 <= passed_ns < self._splicing.spaced_by_ns
+        return PreparedCommand(pending.command, admit, commit, is_due)
 
     def forget(self) -> None:
         """Start from rest again: what was published is void (the controller was restarted, the clock was set)."""
@@ -240,9 +244,7 @@ class Commander:
         for slower in SLOWER:
             targets, moved = clipping.clip_targets(poses, limits, inset_m)
             checks.check_first_target(targets[first], T_base_tool, limits)
-            points, unreached = self._follower.follow(
-                targets, due_ns, committed, self._horizon_s, slower, self._splicing.limits
-            )
+            points, unreached = self._follow(targets, due_ns, committed, slower)
             tool_m = self._kinematics.tool_positions(points.positions)
             excess_m = clipping.workspace_excess(tool_m, limits)
             if excess_m == 0:
@@ -260,12 +262,23 @@ class Commander:
         followed = TimedPoses(branch_ns + slower * (due_ns - branch_ns), targets)
         return _Pending(command, points, branch_ns, Followed(followed, plans))
 
+    def _follow(
+        self, targets: Array, due_ns: NDArray[np.int64], committed: TimedPoints, slower: int
+    ) -> tuple[TimedPoints, tuple[str, ...]]:
+        return self._splicing.within_limits(
+            lambda limits: self._follower.follow(targets, due_ns, committed, self._horizon_s, slower, limits)
+        )
+
     def _check_following(self, joint_state: JointState, T_base_tool: Array) -> None:
         """The arm is where the active trajectory has it, and goes as fast."""
         positions, velocities = self._active.desired(joint_state.stamp_ns)
         checks.check_following(self._kinematics.forward(positions), T_base_tool, self._robot.limits)
-        if self._pace is not None and joint_state.pace is not None:
-            self._pace.check(self._asked_ns, self._time.factor * velocities, joint_state.pace)
+        if self._pace is None:
+            return
+        if self._time.is_scaled:
+            self._pace.check_positions(self._asked_ns, positions, joint_state.positions)
+        elif joint_state.pace is not None:
+            self._pace.check(self._asked_ns, velocities, joint_state.pace)
 
     @property
     def _horizon_s(self) -> float:

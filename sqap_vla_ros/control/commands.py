@@ -70,13 +70,18 @@ class PreparedCommand:
         admit: Raises `RejectedError` when it is too late for it at a time (ROS clock, ns), and `ValueError` when it
             was not the last one prepared.
         commit: Takes note that it was sent, and whether the gripper got its part.
+        is_due: Whether it is time for it.
 
     Attributes:
+        is_due: Whether it is time for it: a controller whose speed is scaled down is not sent one with each plan.
         gripper_reached: Whether the gripper got its part; True while there is none, or it was not sent.
     """
 
-    def __init__(self, command: Command, admit: Callable[[int], None], commit: Callable[[bool], None]) -> None:
+    def __init__(
+        self, command: Command, admit: Callable[[int], None], commit: Callable[[bool], None], is_due: bool = True
+    ) -> None:
         self.command = command
+        self.is_due = is_due
         self.gripper_reached = True
         self._admit = admit
         self._commit = commit

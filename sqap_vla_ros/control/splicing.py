@@ -6,22 +6,29 @@ the clock when it takes a message. Then the message begins at the branch, and th
 the position and velocity that it wanted last, wherever that was.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from sqap_vla_ros.control.active_trajectory import TimedPoints
 from sqap_vla_ros.control.commands import Command
 from sqap_vla_ros.control.controller_time import ControllerTime
 from sqap_vla_ros.control.latency import LeadEstimate
-from sqap_vla_ros.control.trajectory import JointLimits
+from sqap_vla_ros.control.trajectory import JointLimits, TrajectoryError
 
 # The cubic takes at least this long, in the controller's time. What the controller's time and the one assumed here
 # differ by when a message arrives is made up for on the way [ns].
 SPLICE_NS = 150_000_000
-# Such a cubic accelerates up to 5/3 as hard as the path that it stands for, and in the cycle in which the controller
-# takes a message it goes on by up to two cycles: so half of the limits is planned with.
-SPLICED_SHARE = 0.5
+# Such a cubic accelerates harder than the path that it stands for, up to 5/3 as hard; and in the cycle in which the
+# controller takes a message it goes on by up to two cycles, with twice the change of velocity. So much is planned with.
+SHARE_OF_VELOCITY, SHARE_OF_ACCELERATION = 0.45, 0.2
+# So much of the controller's time passes from one command to the next at least: at a tenth of the speed, many commands
+# would move the arm more by their joins than it goes in between [ns].
+SPACED_BY_NS = 100_000_000
 # Below full speed a trajectory covers less of its own time in the same time of the clock, but this at least [s].
 SHORTEST_HORIZON_S = 0.1
+
+Planned = TypeVar("Planned")
 
 
 class Splicing:
@@ -40,7 +47,9 @@ class Splicing:
         self._spacing_ns = spacing_ns
         self._whole_limits = limits
         self._share_of_limits = replace(
-            limits, velocity=SPLICED_SHARE * limits.velocity, acceleration=SPLICED_SHARE * limits.acceleration
+            limits,
+            velocity=SHARE_OF_VELOCITY * limits.velocity,
+            acceleration=SHARE_OF_ACCELERATION * limits.acceleration,
         )
 
     @property
@@ -54,9 +63,27 @@ class Splicing:
         return self._lead.lead_ns + self.splice_ns
 
     @property
+    def spaced_by_ns(self) -> int:
+        """How much of the controller's time passes from one command to the next, at least."""
+        return SPACED_BY_NS if self._time.is_scaled else 0
+
+    @property
     def limits(self) -> JointLimits:
         """Limits that leave what the splice needs."""
         return self._share_of_limits if self._time.is_scaled else self._whole_limits
+
+    def within_limits(self, plan: Callable[[JointLimits], Planned]) -> Planned:
+        """Plan with the limits that leave what the splice needs; from a motion that is faster already, with all.
+
+        Raises:
+            TrajectoryError: There is no trajectory within the limits.
+        """
+        try:
+            return plan(self.limits)
+        except TrajectoryError:
+            if self.limits is self._whole_limits:
+                raise
+            return plan(self._whole_limits)
 
     def horizon_s(self, full_speed_s: float) -> float:
         """How long targets are followed, in the controller's time: as long on the clock at any speed."""

@@ -151,7 +151,7 @@ class ControlLoop:
         return answer
 
     def _publish(self, prepared: PreparedCommand, moment: _Moment) -> None:
-        if self.supervisor.is_dry_run:
+        if self.supervisor.is_dry_run or not prepared.is_due:
             return
         late = self.supervisor.sender.send(prepared, moment.now_ns, moment.steady_ns)
         if late is not None:

@@ -30,6 +30,7 @@ from sqap_vla_ros.testing.synthetic_robot import SyntheticRobot, parameters
 
 GOOD = "go round"
 IMAGE_AGE_S, TRANSFORM_AGE_S, JOINT_STATES_AGE_S, PLAN_TIMEOUT_S, ENABLE_AGE_S = 0.45, 0.2, 0.2, 0.8, 0.3
+SPEED_SCALING_AGE_S = 0.4
 FROZEN_MOTION_M = 0.02
 HORIZON_S = 1.0
 SETTINGS: dict[str, object] = {
@@ -40,6 +41,7 @@ SETTINGS: dict[str, object] = {
     "freshness.joint_states": JOINT_STATES_AGE_S,
     "freshness.enable": ENABLE_AGE_S,
     "freshness.frozen_motion": FROZEN_MOTION_M,
+    "freshness.speed_scaling": SPEED_SCALING_AGE_S,
     "limits.tool_to_target": 0.06,
     "command.horizon": HORIZON_S,
     "plan_timeout": PLAN_TIMEOUT_S,

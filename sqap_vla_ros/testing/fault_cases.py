@@ -1,15 +1,12 @@
 """The faults: how each is brought about and undone, when it could be known, and what must come of it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 import numpy as np
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import String
 
 from sqap_vla_ros.core.rejection import Cause
+from sqap_vla_ros.testing.fault import Fault
 from sqap_vla_ros.testing.fault_actions import (
-    Action,
     die_once,
     flood,
     freeze,
@@ -39,36 +36,8 @@ from sqap_vla_ros.testing.fault_moments import (
     when_planning_takes_too_long,
     when_transforms_are_old,
 )
+from sqap_vla_ros.testing.motion_faults import MOTION_FAULTS
 from sqap_vla_ros.testing.synthetic_robot import COMMANDS, TOOL, arm_urdf
-
-Moment = Callable[[FaultBench, float], float | None]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault.
-
-    Attributes:
-        name: Of the fault.
-        inject: Brings it about.
-        clear: Undoes it.
-        causes: The node's status must report one of these, as its cause or as that of the last rejection; empty: the
-            arm goes on, and nothing need be reported.
-        detectable: When it could be known, on the monotonic clock, given when it was injected.
-        response: What follows, for the table.
-        lasts_s: How long it is watched.
-        settings: Of the node, in addition to the usual ones.
-    """
-
-    name: str
-    inject: Action
-    clear: Action
-    causes: tuple[Cause, ...]
-    detectable: Moment
-    response: str = "hold"
-    lasts_s: float = 1.2
-    settings: dict[str, object] = field(default_factory=dict)
-
 
 _T_JUMP = np.eye(4)
 _T_JUMP[1, 3] = 0.5
@@ -228,6 +197,7 @@ FAULTS = (
         at_once,
     ),
     Fault("~/stop is called", FaultBench.stop, FaultBench.resume, (Cause.STOPPED_BY_USER,), at_once, "stop"),
+    *MOTION_FAULTS,
     Fault(
         "clock set ahead by 10 s",
         set_clock(10.0),

@@ -23,7 +23,7 @@ PULL = 0.02
 
 
 class FaultInjectingPolicy(SleepingPolicy):
-    """Moves the tool in a circle, unless the instruction is one of "hang", "raise", "die", "nan" and "inf"."""
+    """Moves the tool in a circle, unless the instruction is one of "hang", "raise", "die", "nan", "inf" and "still"."""
 
     def __init__(self) -> None:
         super().__init__(PLAN_S)
@@ -48,6 +48,8 @@ class FaultInjectingPolicy(SleepingPolicy):
         actions[:, 1] = RADIUS_M * TURNS_RAD_S * TIME_STEP_S * np.cos(angle)
         actions[:, 2] = RADIUS_M * TURNS_RAD_S * TIME_STEP_S * np.sin(angle)
         actions[:, :3] += PULL * (self._middle - tool_m)
+        if fault == "still":
+            actions[:] = 0.0
         actions[5, 2] = {"nan": np.nan, "inf": np.inf}.get(fault, actions[5, 2])
         return replace(chunk, actions=actions)
 

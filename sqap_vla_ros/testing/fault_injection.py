@@ -3,8 +3,8 @@
 import signal
 import time
 
+from sqap_vla_ros.testing.fault import Fault
 from sqap_vla_ros.testing.fault_bench import FaultBench, Reaction
-from sqap_vla_ros.testing.fault_cases import Fault
 
 # A node that is killed leaves the arm to its trajectory: the horizon, and a ramp.
 _REST_DEADLINE_S = 3.0
@@ -12,6 +12,7 @@ _REST_DEADLINE_S = 3.0
 
 def meet(bench: FaultBench, fault: Fault) -> Reaction:
     """One fault, from a moving arm to a moving arm."""
+    fault.prepare(bench)
     bench.start_node(**fault.settings)
     begin_s = time.monotonic()
     reaction = bench.meet(

@@ -4,6 +4,7 @@ from sqap_vla_ros.testing.fault_bench import (
     IMAGE_AGE_S,
     JOINT_STATES_AGE_S,
     PLAN_TIMEOUT_S,
+    SPEED_SCALING_AGE_S,
     TRANSFORM_AGE_S,
     FaultBench,
 )
@@ -32,6 +33,11 @@ def when_transforms_are_old(bench: FaultBench, injected_s: float) -> float:
 def when_joint_states_are_old(bench: FaultBench, _: float) -> float:
     """The age limit of the last joint states with numbers has passed."""
     return bench.robot.position_times_s[-1] + JOINT_STATES_AGE_S
+
+
+def when_speed_scaling_is_old(bench: FaultBench, _: float) -> float:
+    """The age limit of the last report of the speed scaling has passed."""
+    return bench.robot.speed_scaling_times_s[-1] + SPEED_SCALING_AGE_S
 
 
 def when_planned(bench: FaultBench, injected_s: float) -> float | None:

@@ -57,16 +57,22 @@ class IdealController:
 
         Call it after `receive` was called for all commands that were received by now.
         """
-        while self._sampled_ns < now_ns:
-            period_ns = _PERIOD_NS if self.factor_at is None else _SCALED_PERIOD_NS
-            self._sampled_ns = min(self._sampled_ns + period_ns, now_ns)
-            self._controller.factor = 1.0 if self.factor_at is None else self.factor_at(self._sampled_ns)
+        while (at_ns := self._next_ns(now_ns)) is not None:
+            self._sampled_ns = at_ns
+            self._controller.factor = 1.0 if self.factor_at is None else self.factor_at(at_ns)
             while self._waiting and self._waiting[0][0] <= self._sampled_ns:
-                at_ns, message = self._waiting.pop(0)
-                if rejection := self._controller.accept(message, at_ns * 1e-9):
+                received_ns, message = self._waiting.pop(0)
+                if rejection := self._controller.accept(message, received_ns * 1e-9):
                     self.rejections.append(rejection)
             self._state = self._controller.desired(self._sampled_ns * 1e-9)
         return self._state
+
+    def _next_ns(self, now_ns: int) -> int | None:
+        """The next cycle; None when it is still to come. The rule of speed scaling needs cycles of one length."""
+        if self.factor_at is not None:
+            at_ns = self._sampled_ns + _SCALED_PERIOD_NS
+            return at_ns if at_ns <= now_ns else None
+        return min(self._sampled_ns + _PERIOD_NS, now_ns) if self._sampled_ns < now_ns else None
 
     def _begin(self, position: NDArray[Any], now_ns: int) -> None:
         self._controller = JointTrajectoryController(self._joints, position, self._limits, looks_ahead=True)

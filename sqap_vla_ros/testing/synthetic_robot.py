@@ -20,12 +20,13 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float64, String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory
 
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.trajectory import JointLimits
+from sqap_vla_ros.ros.speed_scaling import BROADCASTER
 from sqap_vla_ros.ros.subscriptions import take_waiting
 from sqap_vla_ros.simulation.joint_trajectory_controller import State
 from sqap_vla_ros.simulation.messages import camera_info_message, image_message, joint_state_message, transform_message
@@ -89,6 +90,8 @@ class SyntheticRobot(Node):
         tool_frame: Under which the tool's transform is sent.
         reports_positions: False sends NaN instead of the joints' positions.
         is_blocked: True keeps the measured arm where it is.
+        pace: Share of the wanted speed with which the measured arm goes.
+        reports_speed_scaling: True publishes the factor of the controller's speed scaling, as UR's broadcaster does.
         image: uint8 (height, width, 3), what the camera sees.
         images: Publisher of the images.
         camera_info: Published instead of the right one.
@@ -98,6 +101,7 @@ class SyntheticRobot(Node):
         image_times_s: When images were sent, monotonic clock.
         transform_times_s: When transforms were sent, monotonic clock.
         position_times_s: When positions of the joints were sent, monotonic clock.
+        speed_scaling_times_s: When the speed scaling was reported, monotonic clock.
         controller: The arm's controller; its `violations` tell what a real arm would not have survived.
     """
 
@@ -112,6 +116,8 @@ class SyntheticRobot(Node):
         self.tool_frame = TOOL
         self.reports_positions = True
         self.is_blocked = False
+        self.pace = 1.0
+        self.reports_speed_scaling = False
         self.image = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
         self.camera_info: CameraInfo | None = None
         self.reported_velocity: list[float] | None = None
@@ -120,8 +126,11 @@ class SyntheticRobot(Node):
         self.image_times_s: deque[float] = deque(maxlen=1000)
         self.transform_times_s: deque[float] = deque(maxlen=1000)
         self.position_times_s: deque[float] = deque(maxlen=1000)
+        self.speed_scaling_times_s: deque[float] = deque(maxlen=1000)
+        self._slider = np.zeros(1), np.ones(1)  # times (ns, ROS clock) and factors; straight lines in between
         self._kinematics = Kinematics(arm_urdf(), JOINTS, BASE, TOOL)
         self._measured = HOME, np.zeros(len(JOINTS))
+        self._wanted = HOME
         shape = np.ones(len(JOINTS))
         bounds = (LIMITS[name][0] * shape for name in ("joint_velocity", "joint_acceleration", "joint_jerk"))
         limits = JointLimits(self._kinematics.lower, self._kinematics.upper, *bounds)
@@ -132,6 +141,7 @@ class SyntheticRobot(Node):
         self.joint_states = self.create_publisher(JointState, "/joint_states", 10)
         self.transforms = self.create_publisher(TFMessage, "/tf", 100)
         self.static_transforms = self.create_publisher(TFMessage, "/tf_static", LATCHED)
+        self._speed_scaling = self.create_publisher(Float64, BROADCASTER, 10)
         self.description = self.create_publisher(String, "/robot_description", LATCHED)
         self.description.publish(String(data=arm_urdf()))
         self.connect(COMMANDS)
@@ -167,6 +177,21 @@ class SyntheticRobot(Node):
         self.disconnect()
         self.controller.restart(self._now_ns(), self._measured[0])
 
+    def move_slider(self, *steps: tuple[float, float]) -> None:
+        """Move the slider of the controller's speed scaling steadily from where it is to each place in turn.
+
+        Args:
+            *steps: Seconds from now, and share of full speed.
+        """
+        now_ns = self._now_ns()
+        places = [(now_ns, self.factor_at(now_ns)), *((now_ns + at_s * 1e9, factor) for at_s, factor in steps)]
+        self._slider = np.array([at for at, _ in places]), np.array([factor for _, factor in places])
+        self.controller.factor_at = self.factor_at
+
+    def factor_at(self, at_ns: int) -> float:
+        """The factor of the controller's speed scaling at a moment of the ROS clock."""
+        return float(np.interp(at_ns, *self._slider))
+
     @property
     def tool_m(self) -> NDArray[np.float64]:
         """Where the tool is, float64 (3,), in the base frame [m]."""
@@ -198,7 +223,13 @@ class SyntheticRobot(Node):
         desired = self._desired()
         now_ns = self._now_ns()
         if not self.is_blocked:
-            self._measured = desired[:2]
+            lags = self.pace < 1.0
+            moved = desired[0] - self._wanted
+            self._measured = self._measured[0] + self.pace * moved if lags else desired[0], self.pace * desired[1]
+        self._wanted = desired[0]
+        if self.reports_speed_scaling:
+            self._speed_scaling.publish(Float64(data=100.0 * self.factor_at(now_ns)))
+            self.speed_scaling_times_s.append(time.monotonic())
         q, v = self._measured
         velocity = v.tolist() if self.reported_velocity is None else self.reported_velocity
         position = q if self.reports_positions else np.full(len(q), np.nan)

@@ -80,7 +80,8 @@ class Arm:
         answer = self.prepare(chunk)
         if isinstance(answer, Rejection):
             return answer
-        self.publish(answer, transport_ns)
+        if answer.is_due:
+            self.publish(answer, transport_ns)
         return answer.command
 
     def publish(self, prepared: PreparedCommand, transport_ns: int = 2 * MS) -> None:

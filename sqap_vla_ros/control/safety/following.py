@@ -30,11 +30,29 @@ class Pace:
 
     def __init__(self, velocity_limits: Array) -> None:
         self._limits = velocity_limits
+        self._before: tuple[int, Array, Array] | None = None
         self._looks: deque[tuple[int, float, float]] = deque(maxlen=_WINDOW)  # when, along the command, commanded
 
     def forget(self) -> None:
         """Begin anew: the arm comes to rest, or does something else."""
         self._looks.clear()
+        self._before = None
+
+    def check_positions(self, now_ns: int, wanted: Array, measured: Array) -> None:
+        """Look at the arm once more, where each command joins its motion wherever it is.
+
+        Args:
+            now_ns: ROS clock.
+            wanted: float64 (joints,), positions that its controller should have [rad or m].
+            measured: float64 (joints,), its positions.
+
+        Raises:
+            RejectedError: It lags.
+        """
+        before, self._before = self._before, (now_ns, wanted, measured)
+        if before is not None and now_ns > before[0]:
+            passed_s = (now_ns - before[0]) * 1e-9
+            self.check(now_ns, (wanted - before[1]) / passed_s, (measured - before[2]) / passed_s)
 
     def check(self, now_ns: int, commanded: Array, measured: Array) -> None:
         """Look at the arm once more.

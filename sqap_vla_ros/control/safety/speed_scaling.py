@@ -27,7 +27,7 @@ class SpeedScaling:
         self._has_broadcaster = bool(self._topic)
         self._factor: float | None = None
         self._reported_ns = 0
-        # Where a topic is named the factor may change at any moment, before anybody can tell.
+        # An arm with a slider: the factor may change at any moment, before anybody can tell.
         self.time.is_scaled = bool(self._topic)
 
     def take(self, now_ns: int, factor: float, is_of_broadcaster: bool) -> None:
@@ -41,6 +41,7 @@ class SpeedScaling:
         if self._has_broadcaster and not is_of_broadcaster:
             return
         self._has_broadcaster = is_of_broadcaster
+        self.time.is_scaled = self.time.is_scaled or is_of_broadcaster
         self._factor, self._reported_ns = factor, now_ns
         self.time.report(now_ns, factor)
 
