@@ -1,8 +1,16 @@
-"""Where a command writes: results that are there are never overwritten."""
+"""Where a command writes: results that are there are never overwritten, and what stays after an end is said."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqap_vla_ros.config.files import ConfigurationError
+from sqap_vla_ros.core.files import disk_problem
+from sqap_vla_ros.core.run_directory import DirectoryInUse, RunDirectory
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def result_directory(given: Path | None, name: str, advice: str = "") -> Path:
@@ -23,6 +31,48 @@ def result_directory(given: Path | None, name: str, advice: str = "") -> Path:
     if given.is_dir() and not _is_empty(given):
         raise ConfigurationError(f"{given}: is not empty; give another directory, or remove it{advice}")
     return given
+
+
+@contextmanager
+def used_by_one(directory: Path) -> Iterator[None]:
+    """Keep other commands out of a directory for results while the block runs; one that stays empty is removed.
+
+    Raises:
+        ConfigurationError: It cannot be created.
+        DirectoryInUse: Another command works in it.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        advice = disk_problem(error) or f"{directory}: {error.strerror}; give a directory that can be written"
+        raise ConfigurationError(f"--out {advice}") from None
+    try:
+        with RunDirectory(directory, resumed=not _is_empty(directory)).lock():
+            yield
+    except DirectoryInUse as error:
+        raise DirectoryInUse(f"--out {error}") from None
+    finally:
+        if _is_empty(directory):
+            directory.rmdir()
+
+
+@contextmanager
+def what_stays(console: "Console", words: Callable[[], str]) -> Iterator[None]:
+    """Say what stays and how to go on if the block ends early: by Ctrl-C, by SIGTERM, or because of the disk.
+
+    Args:
+        console: Where it is printed.
+        words: Makes the sentence, as "nothing is written yet; give the same command again".
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"stopped; {words()}", soft_wrap=True)
+        raise
+    except Exception as error:
+        if problem := disk_problem(error):
+            raise ConfigurationError(f"{problem}. {words()[:1].upper()}{words()[1:]}") from error
+        raise
 
 
 def _is_empty(path: Path) -> bool:

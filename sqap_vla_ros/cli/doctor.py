@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from sqap_vla_ros.cli.console import progress_bar
-from sqap_vla_ros.cli.directories import result_directory
+from sqap_vla_ros.cli.directories import result_directory, used_by_one, what_stays
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sqap_vla_ros.config.robot import Configuration
+    from sqap_vla_ros.tools.doctor.evidence import Evidence
     from sqap_vla_ros.tools.doctor.findings import Finding
 
 
@@ -76,12 +78,9 @@ class Doctor:
             sys.exit(1)
 
     def _examine(self, console: "Console") -> "tuple[list[Finding], Path]":
-        from sqap_vla_ros.bags.observations import read_extrinsic
-        from sqap_vla_ros.bags.reader import Bag
         from sqap_vla_ros.config.files import ConfigurationError
         from sqap_vla_ros.config.policy import read_policy
         from sqap_vla_ros.config.robot import load_configuration
-        from sqap_vla_ros.tools.doctor.examine import examine, read_bag
 
         if self.live == (self.bag is not None):
             raise ConfigurationError("give a bag to examine, or --live to listen to a running robot")
@@ -97,6 +96,15 @@ class Doctor:
         for policy in self.policies:
             read_policy(policy)  # so that a mistake in a name costs no time
         out = result_directory(self.out, "doctor")
+        with used_by_one(out), what_stays(console, lambda: "nothing is kept; give the same command again"):
+            return self._judge(self._listen(configuration, console), out, console), out
+
+    def _listen(self, configuration: "Configuration", console: "Console") -> "Evidence":
+        """Collect the evidence of the bag or of the live topics."""
+        from sqap_vla_ros.bags.observations import read_extrinsic
+        from sqap_vla_ros.bags.reader import Bag
+        from sqap_vla_ros.tools.doctor.examine import read_bag
+
         with progress_bar(console) as progress:
             if self.bag is None:
                 from sqap_vla_ros.tools.doctor.live_topics import read_live
@@ -121,6 +129,12 @@ class Doctor:
                         read_extrinsic(self.extrinsic) if self.extrinsic else None,
                         lambda at_ns: progress.update(task, completed=round((at_ns - start_ns) * 1e-9, 1)),
                     )
+        return evidence
+
+    def _judge(self, evidence: "Evidence", out: Path, console: "Console") -> "list[Finding]":
+        """Examine the evidence, and write the findings."""
+        from sqap_vla_ros.tools.doctor.examine import examine
+
         with console.status("judging") as status:
             source = "live" if self.bag is None else str(self.bag)
-            return examine(evidence, self.policies, out, source, status.update), out
+            return examine(evidence, self.policies, out, source, status.update)

@@ -2,6 +2,7 @@
 
 import inspect
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import tyro
 
 from sqap_vla_ros.cli.console import make_console, print_error
 from sqap_vla_ros.core.errors import is_ours
+from sqap_vla_ros.core.files import disk_problem
 
 _READABLE_WIDTH = 100
 
@@ -26,16 +28,29 @@ def run(program: str, command: type[Any], words: Sequence[str]) -> None:
     _shorten_hints(command)
     config = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
     options = tyro.cli(command, prog=program, description=description(command), args=words, config=config)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         options.run(make_console())
     except Exception as error:
-        # The project's own errors are sentences for the user; anything else is a defect and keeps its traceback.
-        if not is_ours(error):
+        # The project's own errors are sentences for the user, and so is what a disk lacks; anything else is a defect
+        # and keeps its traceback.
+        sentence = str(error) if is_ours(error) else "" if isinstance(error, BrokenPipeError) else disk_problem(error)
+        if not sentence:
             raise
-        print_error(f"sqap-vla: {error}")
+        print_error(f"sqap-vla: {sentence}")
         sys.exit(2)
+    except Terminated:
+        sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what is under way ends as after Ctrl-C."""
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise Terminated
 
 
 def description(command: type[Any]) -> str:

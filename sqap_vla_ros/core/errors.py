@@ -1,5 +1,7 @@
 """The GPU's end, and any error in one line for the user."""
 
+from sqap_vla_ros.core.files import disk_problem
+
 
 class GpuLost(RuntimeError):
     """The GPU answers this process no more, whatever it is asked: only a new process can go on."""
@@ -10,6 +12,8 @@ def in_one_line(error: BaseException) -> str:
 
     The project's own errors are sentences for the user; of any other the type is half of the message.
     """
+    if problem := disk_problem(error):
+        return problem
     words = " ".join(str(error).split())
     return words if is_ours(error) else f"{type(error).__name__}: {words}"
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqap_vla_ros.core.files import write_whole
+from sqap_vla_ros.core.files import disk_problem, write_whole
 
 Entry = TypeVar("Entry")
 _WHAT_TO_DO = "choose another directory, or remove this one"
@@ -113,6 +113,7 @@ def reserve(
     file: str = "run.json",
     growing: Sequence[str] = (),
     results: Sequence[str] = (),
+    made_before: Sequence[str] = (),
 ) -> RunDirectory:
     """Reserve a directory for a run, or resume the run that reserved it before.
 
@@ -124,9 +125,10 @@ def reserve(
             must be the same.
         results: Patterns of the files that a run makes. Where one of them exists without an identity, nobody knows
             what it was made from.
+        made_before: Names of what the run makes in the directory before it reserves it.
 
     Raises:
-        RunDirectoryError: The directory holds another run or cannot be used.
+        RunDirectoryError: The directory holds other files, or another run or cannot be used.
         DirectoryInUse: Another process works in it.
     """
     now: dict[str, Any] = json.loads(json.dumps(identity))
@@ -136,6 +138,7 @@ def reserve(
             before = _read_identity(path / file)
             if before is None:
                 _refuse_unknown_results(path, file, results)
+                _refuse_other_files(path, made_before)
             elif found := difference(before, now, growing):
                 raise RunDirectoryError(f"{path}: holds a run with another {found}; {_WHAT_TO_DO}")
             else:
@@ -143,7 +146,8 @@ def reserve(
             if before != now:
                 write_whole(path / file, (json.dumps(now, indent=1) + "\n").encode())
     except OSError as error:
-        raise RunDirectoryError(f"{path}: cannot be used as a directory for results ({error.strerror})") from None
+        reason = disk_problem(error) or error.strerror
+        raise RunDirectoryError(f"{path}: cannot be used as a directory for results ({reason})") from None
     return RunDirectory(path, resumed=before is not None)
 
 
@@ -206,6 +210,13 @@ def _refuse_unknown_results(path: Path, file: str, results: Sequence[str]) -> No
                 f"{path}: holds {found.relative_to(path)}, but {file}, which says what it was made from, is missing; "
                 f"{_WHAT_TO_DO}"
             )
+
+
+def _refuse_other_files(path: Path, expected: Sequence[str]) -> None:
+    """Refuse a directory in which something is that another program, or a person, put there."""
+    names = (entry.name for entry in sorted(path.iterdir()))
+    if found := next((name for name in names if name not in expected and not name.startswith(".")), None):
+        raise RunDirectoryError(f"{path}: is not empty (it holds {found}), and no run began there; {_WHAT_TO_DO}")
 
 
 def _shown(value: Any) -> str:

@@ -3,13 +3,16 @@
 It plans in milliseconds. Its actions are moderate and mean nothing: the arm wanders.
 """
 
+import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sqap_vla_ros.config.files import ConfigurationError
+from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.testing.networks import ATTENTION_HEADS, SMALL, random_parts
 from sqap_vla_ros.testing.small_tokenizer import write_small_tokenizer
 from sqap_vla_ros.vlm.checkpoint import BASE_VLM
@@ -46,18 +49,31 @@ def write_random_checkpoint(directory: Path, size: str = "small", seed: int = 0)
 
     Raises:
         ConfigurationError: The directory holds something else.
+        OSError: It cannot be written.
     """
     _refuse_other_use(directory)
-    weights = directory / "checkpoints" / "random-cogact.pt"
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": random_parts(SMALL[size], seed)}, weights)
-    heads = dict.fromkeys(("dino_heads", "siglip_heads", "llm_heads", "llm_kv_heads", "dit_heads"), ATTENTION_HEADS)
-    write_run_files(directory, f"{_RUN_ID}{size}", heads, seed)
+    try:
+        _write(directory, size, seed)
+    except OSError:
+        if not (directory / "config.json").exists():  # nothing incomplete is left
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
     return directory
 
 
+def _write(directory: Path, size: str, seed: int) -> None:
+    weights = directory / "checkpoints" / "random-cogact.pt"
+    content = io.BytesIO()
+    torch.save({"model": random_parts(SMALL[size], seed)}, content)
+    directory.mkdir(parents=True, exist_ok=True)
+    weights.parent.mkdir(exist_ok=True)
+    write_whole(weights, content.getvalue())
+    heads = dict.fromkeys(("dino_heads", "siglip_heads", "llm_heads", "llm_kv_heads", "dit_heads"), ATTENTION_HEADS)
+    write_run_files(directory, f"{_RUN_ID}{size}", heads, seed)
+
+
 def write_run_files(directory: Path, kind: str, heads: dict[str, int], seed: int = 0) -> None:
-    """Write the companion files of the weights: configuration, statistics and tokenizer.
+    """Write the companion files of the weights: tokenizer, statistics, and last the configuration.
 
     Args:
         directory: The run directory.
@@ -75,11 +91,11 @@ def write_run_files(directory: Path, kind: str, heads: dict[str, int], seed: int
         "action_dim": 7,
         "architecture": heads,
     }
-    _write_json(directory / "config.json", config)
     limit = [_STEP_M] * 3 + [_STEP_RAD] * 3
     action = {"q01": [*(-value for value in limit), 0.0], "q99": [*limit, 1.0], "mask": [True] * 6 + [False]}
     _write_json(directory / STATISTICS_FILE, {STATISTICS_KEY: {"action": action}})
     write_small_tokenizer(directory, _INSTRUCTIONS)
+    _write_json(directory / "config.json", config)  # last: without it nothing takes the directory for a checkpoint
 
 
 def _refuse_other_use(directory: Path) -> None:
@@ -94,4 +110,4 @@ def _refuse_other_use(directory: Path) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())

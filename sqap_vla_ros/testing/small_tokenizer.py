@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.vlm.tokenizer import BLANK_ID, TOKENIZER_FILE, prompt
 
 _VOCABULARY = 32000
@@ -40,4 +41,4 @@ def write_small_tokenizer(directory: Path, instructions: Iterable[str]) -> None:
     names += [f"<unused_{number}>" for number in range(len(names), _VOCABULARY)]
     names[BLANK_ID] = _BLANK
     content["model"]["vocab"] = {name: number for number, name in enumerate(names)}
-    (directory / TOKENIZER_FILE).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    write_whole(directory / TOKENIZER_FILE, json.dumps(content, ensure_ascii=False).encode())

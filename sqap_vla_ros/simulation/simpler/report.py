@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.reporting.statistics import Estimate, success_rate
 from sqap_vla_ros.reporting.tables import markdown_table
 from sqap_vla_ros.simulation.simpler.episode import TASKS
@@ -78,8 +79,8 @@ def write_report(results: Sequence[EpisodeResult], out: Path) -> str:
     """
     rows = summarise(results)
     text = markdown(rows)
-    (out / "results.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
-    (out / "results.md").write_text(text, encoding="utf-8")
+    write_whole(out / "results.json", (json.dumps([asdict(row) for row in rows], indent=2) + "\n").encode())
+    write_whole(out / "results.md", text.encode())
     return text
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sqap_vla_ros.core.files import whole_file
 from sqap_vla_ros.tools.benchmark.cost import STAGES
 from sqap_vla_ros.tools.benchmark.rows import ROWS
 
@@ -38,5 +39,6 @@ def plot(content: dict[str, Any], path: Path) -> None:
     axes.set_xlabel(f"time per plan [ms], medians, {content['device']}, depth {content['depth']}")
     axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.45, 1.0), frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=110, format="png")
     plt.close(figure)

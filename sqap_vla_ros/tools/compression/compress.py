@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sqap_vla_ros.config.recipe import Recipe
-from sqap_vla_ros.core.files import write_whole
+from sqap_vla_ros.core.files import disk_problem, is_full, write_whole
 from sqap_vla_ros.core.run_directory import RunDirectory, difference
 from sqap_vla_ros.policies.cogact.checkpoint import read_parts
 from sqap_vla_ros.policies.cogact.store import Manifest, Shapes, read_manifest, read_shapes
@@ -87,6 +87,9 @@ def compress(
             run = Compression(parts, checkpoint.weights, directory, manifest, torch.device(device), on_step)
             return run.run(frames)
     except OSError as error:
+        if not is_full(error):
+            problem = disk_problem(error) or f"{directory}: {error}"
+            raise CompressionError(f"{problem}. What is done stays: run the same command again then") from None
         raise CompressionError(
             f"{error} ({_free_gib(directory):.2f} GiB free in {directory}). What is done stays: make room if that "
             "is what is missing, and run the same command again"

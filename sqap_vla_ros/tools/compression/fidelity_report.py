@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
+from sqap_vla_ros.core.files import whole_file, write_whole
 from sqap_vla_ros.tools.compression.agreement import TOP_K
 from sqap_vla_ros.tools.compression.fidelity import FidelityReport
 
@@ -37,7 +38,7 @@ def fidelity_table(report: FidelityReport) -> Table:
 
 def write_json(report: FidelityReport, path: Path) -> None:
     """Write all figures and the error of each layer."""
-    path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(asdict(report), indent=2) + "\n").encode())
 
 
 def write_plot(report: FidelityReport, path: Path) -> None:
@@ -64,7 +65,8 @@ def write_plot(report: FidelityReport, path: Path) -> None:
     layers.set(title="output error by rounded weights", xlabel="decoder layer", ylim=(0, None))
     layers.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(*overlaps.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
-    figure.savefig(path, dpi=70)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=70, format="png")
 
 
 def _by_depth(errors: Mapping[str, float]) -> dict[int, float]:

@@ -11,6 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from sqap_vla_ros.core.files import write_whole
+
 
 class Level(StrEnum):
     """How much a finding matters."""
@@ -69,4 +71,4 @@ def write_findings(path: Path, settings: Mapping[str, Any], findings: Sequence[F
     """Write the findings as JSON, with a description of what was examined."""
     content = {**settings, "verdict": verdict(findings), "findings": [asdict(finding) for finding in findings]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

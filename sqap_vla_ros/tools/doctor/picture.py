@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.core.token_selection import Reason
 from sqap_vla_ros.perception.camera import CameraModel
 from sqap_vla_ros.perception.conventions import tool_policy_transform
@@ -54,7 +55,9 @@ def write_picture(evidence: Evidence, ring_radius: int | None, path: Path) -> bo
         *([f"no ring: {observation.no_ring_reason}"] if observation.no_ring_reason else ["square: the ring"]),
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), cv2.cvtColor(add_caption(picture, lines, reasons=False), cv2.COLOR_RGB2BGR))
+    shown = cv2.cvtColor(add_caption(picture, lines, reasons=False), cv2.COLOR_RGB2BGR)
+    # OpenCV itself says nothing of a disk that is full.
+    write_whole(path, cv2.imencode(path.suffix, shown)[1].tobytes())
     return True
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from sqap_vla_ros.core.files import whole_file
 from sqap_vla_ros.reporting.statistics import Estimate
 from sqap_vla_ros.tools.evaluation.report import Row
 from sqap_vla_ros.tools.evaluation.variants import DISTURBANCES
@@ -48,7 +49,8 @@ def plot_success(bars: Sequence[Bar], path: Path) -> None:
     axes.set(xlabel="success, % (bar: all tasks, 95 % interval; number of episodes)", xlim=(0, 102))
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=min(len(tasks), 6), fontsize="small")
-    figure.savefig(path, dpi=80)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=80, format="png")
 
 
 def plot_robustness(rows: Sequence[Row], path: Path) -> None:
@@ -70,7 +72,8 @@ def plot_robustness(rows: Sequence[Row], path: Path) -> None:
         panel.grid(alpha=0.3)
     figure.axes[0].set_ylabel("success, %")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
-    figure.savefig(path, dpi=80)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=80, format="png")
 
 
 def _whiskers(estimates: Sequence[Estimate]) -> np.ndarray:

@@ -50,7 +50,12 @@ class Records:
 
     def __init__(self, directory: Path, identity: Identity) -> None:
         self._run = reserve(
-            directory, asdict(identity), file=IDENTITY_FILE, growing=("tasks", "policies"), results=(EPISODES_FILE,)
+            directory,
+            asdict(identity),
+            file=IDENTITY_FILE,
+            growing=("tasks", "policies"),
+            results=(EPISODES_FILE,),
+            made_before=("checkpoints", "calibration"),
         )
         self._record = self._run.record(EPISODES_FILE)
         self._results = {result.key: result for result in self._record.read(lambda entry: EpisodeResult(**entry))}

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
 
+from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.reporting.statistics import Estimate, paired_difference, success_rate
 from sqap_vla_ros.reporting.tables import markdown_table
 from sqap_vla_ros.tools.evaluation.episodes import EpisodeResult
@@ -97,8 +98,8 @@ def _row(
 def write_report(rows: Sequence[Row], tasks: Sequence[str], directory: Path, command: str) -> None:
     """Write `results.json` and `results.md`."""
     content = {"command": command, "tasks": list(tasks), "rows": [asdict(row) for row in rows]}
-    (directory / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (directory / "results.md").write_text(markdown(rows, tasks, command), encoding="utf-8")
+    write_whole(directory / "results.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(directory / "results.md", markdown(rows, tasks, command).encode())
 
 
 def markdown(rows: Sequence[Row], tasks: Sequence[str], command: str) -> str:

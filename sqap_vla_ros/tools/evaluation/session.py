@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.core.worker_pool import run_jobs
 from sqap_vla_ros.tools.compression.run import Step
 from sqap_vla_ros.tools.evaluation.plots import Bar, plot_robustness, plot_success
@@ -126,4 +127,4 @@ def _film(prepared: Prepared, videos: int, console: Console) -> None:
             total=len(jobs),
             description="filming failures",
         ):
-            (folder / made.name).write_bytes(made.mp4)
+            write_whole(folder / made.name, made.mp4)

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from sqap_vla_ros.bags.demonstrations import POINTS
+from sqap_vla_ros.core.files import whole_file
 from sqap_vla_ros.tools.training.export import write_json
 from sqap_vla_ros.tools.training.held_out import HeldOutErrors
 
@@ -59,4 +60,5 @@ def write_curve(directory: Path, curve: Sequence[CurvePoint]) -> None:
         axes.legend(fontsize="small")
     for axes in (pixels, places, gripper):
         axes.set_xlabel("thousand samples")
-    figure.savefig(directory / "curve.png", dpi=80)
+    with whole_file(directory / "curve.png") as part:
+        figure.savefig(part, dpi=80, format="png")

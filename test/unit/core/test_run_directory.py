@@ -52,6 +52,14 @@ def test_results_without_an_identity_are_not_added_to(tmp_path: Path) -> None:
         reserve(tmp_path, IDENTITY, results=("*.jsonl",))
 
 
+def test_what_others_put_into_a_directory_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "dataset_statistics.json").touch()
+    with pytest.raises(RunDirectoryError, match=r"is not empty \(it holds dataset_statistics.json\)"):
+        reserve(tmp_path, IDENTITY)
+    assert [file.name for file in tmp_path.iterdir()] == ["dataset_statistics.json"]
+    reserve(tmp_path, IDENTITY, made_before=("dataset_statistics.json",))
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]"])
 def test_an_identity_that_cannot_be_read_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
