@@ -101,6 +101,9 @@ def test_transforms_that_end_before_the_image_lead_to_nothing(make_cell: MakeCel
     refused = cell.status.commands_refused
     cell.spin_until(lambda: cell.status.commands_refused > refused + 3)
     assert cell.status.last_rejection_cause == Cause.TRANSFORM_MISSING
+    # The arm was brought to rest before it said that it waits; one more status, and that command has arrived.
+    cell.spin_until(lambda: cell.status.state == PolicyStatus.WAITING)
+    cell.spin_for_statuses(1)
     assert_alive_and_silent(cell)
 
 
