@@ -7,6 +7,8 @@ recorded /tf or /joint_states must not reach an arm. For evaluation without ROS,
 use `sqap-vla replay`.
 """
 
+from pathlib import Path
+
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
@@ -14,16 +16,15 @@ from launch.actions import (
     ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
-    RegisterEventHandler,
     SetEnvironmentVariable,
 )
-from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
-from sqap_vla_ros.config.files import flatten, named_file, robot_parameters
+from sqap_vla_ros.config.files import flatten, robot_file, robot_parameters
+from sqap_vla_ros.config.names import absolute_name
 
 ARGUMENTS = [
     DeclareLaunchArgument("bag", description="rosbag2 directory to play"),
@@ -35,6 +36,9 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "instruction", default_value="", description="What to do, as a sentence; empty: the bag's own instruction"
     ),
+    DeclareLaunchArgument(
+        "namespace", default_value="", description="Namespace in which the node was recorded, and runs here"
+    ),
     DeclareLaunchArgument("rate", default_value="1.0", description="Speed of the playback"),
     DeclareLaunchArgument(
         "delay", default_value="2.0", description="Seconds from the loaded policy to the beginning of the bag"
@@ -43,19 +47,35 @@ ARGUMENTS = [
 ]
 # The inputs that the node subscribes to, besides transforms and its instruction, with their default topics.
 INPUTS = {
-    "image": "/camera/color/image_raw",
-    "camera_info": "/camera/color/camera_info",
-    "joint_states": "/joint_states",
-    "robot_description": "/robot_description",
+    "image": "camera/color/image_raw",
+    "camera_info": "camera/color/camera_info",
+    "joint_states": "joint_states",
+    "robot_description": "robot_description",
+    "enable": "",
 }
-# The node is inactive once its policy is loaded.
-UNTIL_LOADED = "until ros2 lifecycle get /sqap_vla 2>/dev/null | grep -q active; do sleep 1; done; sleep "
+# The node is inactive once its policy is loaded. The trap: without it, bash would go on after an interrupt.
+UNTIL_LOADED = (
+    "trap 'exit 0' INT TERM; "
+    'until ros2 lifecycle get --no-daemon "$0" 2>/dev/null | grep -q active; do sleep 1; done; sleep "$1"'
+)
 
 
-def played_topics(robot):
+def played_topics(robot, namespace):
     """The topics of the node's inputs, by a robot's file."""
-    settings = flatten(robot_parameters(named_file("robots", robot)))
-    return [settings.get(f"topics.{name}", default) for name, default in INPUTS.items()]
+    settings = flatten(robot_parameters(robot_file(robot)))
+    names = [settings.get(f"topics.{name}", default) for name, default in INPUTS.items()]
+    return [absolute_name(name, namespace) for name in names if name]
+
+
+def number(name, text, lowest):
+    """The value of an argument that is a number, and not below the lowest."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not lowest <= value < float("inf"):
+        raise ValueError(f"{name}:={text}: expected a number, at least {lowest:g}")
+    return value
 
 
 def play_bag(context):
@@ -64,16 +84,29 @@ def play_bag(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
-    instruction = [] if value("instruction") else ["/sqap_vla/instruction"]
+    bag, namespace = Path(value("bag")).expanduser(), value("namespace")
+    if not bag.exists():
+        raise FileNotFoundError(f"bag:={bag}: no bag there")
+    rate, delay = number("rate", value("rate"), 0.01), number("delay", value("delay"), 0.0)
+    topics = ["/tf", "/tf_static", *played_topics(value("robot"), namespace)]
+    if not value("instruction"):
+        topics.append(absolute_name("~/instruction", namespace))
+
+    def begin(event, context):
+        return None if context.is_shutdown else [play]
+
+    def end(event, context):
+        if event.returncode and not context.is_shutdown:
+            raise RuntimeError(f"the player of {bag} ended with {event.returncode}: its last lines say why")
+        return [EmitEvent(event=Shutdown(reason="the bag has ended"))]
+
     play = ExecuteProcess(
-        cmd=["ros2", "bag", "play", value("bag"), "--clock", "100", "--rate", value("rate")]
-        + ["--topics", "/tf", "/tf_static", *instruction, *played_topics(value("robot"))],
+        cmd=["ros2", "bag", "play", str(bag), "--clock", "100", "--rate", f"{rate:g}", "--topics", *topics],
         output="screen",
+        on_exit=end,
     )
-    wait = ExecuteProcess(cmd=["bash", "-c", f"{UNTIL_LOADED}{float(value('delay'))}"])
-    begin = OnProcessExit(target_action=wait, on_exit=[play])
-    end = OnProcessExit(target_action=play, on_exit=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
-    return [RegisterEventHandler(begin), RegisterEventHandler(end), wait]
+    node = absolute_name("~", namespace)
+    return [ExecuteProcess(cmd=["bash", "-c", UNTIL_LOADED, node, f"{delay:g}"], on_exit=begin)]
 
 
 def generate_launch_description():
@@ -87,8 +120,10 @@ def generate_launch_description():
             "policy": LaunchConfiguration("policy"),
             "checkpoint": LaunchConfiguration("checkpoint"),
             "instruction": LaunchConfiguration("instruction"),
+            "namespace": LaunchConfiguration("namespace"),
             "use_sim_time": "true",
             "dry_run": "true",
+            "exit_on_failure": "true",
         }.items(),
     )
     return LaunchDescription(
@@ -96,7 +131,7 @@ def generate_launch_description():
             *ARGUMENTS,
             SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"),
             SetEnvironmentVariable("ROS_DOMAIN_ID", LaunchConfiguration("domain_id")),
-            node,
             OpaqueFunction(function=play_bag),
+            node,
         ]
     )

@@ -6,7 +6,8 @@ On this machine and in a ROS domain of its own: the simulated arm's commands mus
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, EmitEvent, IncludeLaunchDescription, SetEnvironmentVariable
+from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -24,6 +25,13 @@ ARGUMENTS = [
 ]
 
 
+def end(event, context):
+    """The launch ends with the cell: with an error where the cell has failed."""
+    if event.returncode and not context.is_shutdown:
+        raise RuntimeError(f"the simulated cell ended with {event.returncode}: its last lines say why")
+    return [EmitEvent(event=Shutdown(reason="the episode has ended"))]
+
+
 def generate_launch_description():
     """Launch description of the simulated cell with the policy."""
     cell = Node(
@@ -38,6 +46,7 @@ def generate_launch_description():
                 "publish_clock": True,
             }
         ],
+        on_exit=end,
     )
     policy = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(
@@ -48,6 +57,7 @@ def generate_launch_description():
             "policy": LaunchConfiguration("policy"),
             "checkpoint": LaunchConfiguration("checkpoint"),
             "use_sim_time": "true",
+            "exit_on_failure": "true",
         }.items(),
     )
     return LaunchDescription(

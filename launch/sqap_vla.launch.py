@@ -8,7 +8,7 @@ from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from sqap_vla_ros.config.files import named_file
+from sqap_vla_ros.config.files import named_file, read_yaml, robot_file
 
 ARGUMENTS = [
     DeclareLaunchArgument("robot", description="Name of a file in config/robots, or a path to one"),
@@ -38,9 +38,19 @@ ARGUMENTS = [
         description="false: leave configuring and activating to a lifecycle manager",
     ),
     DeclareLaunchArgument(
+        "exit_on_failure",
+        default_value="false",
+        choices=["true", "false"],
+        description="true: a node that cannot be started, or dies, ends the whole launch with an error",
+    ),
+    DeclareLaunchArgument(
         "use_sim_time", default_value="false", choices=["true", "false"], description="Take the time from /clock"
     ),
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
+    DeclareLaunchArgument(
+        "namespace",
+        default_value="",
+        description="Namespace of the node, and of the topics in the robot's file that do not begin with /",
+    ),
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error"),
 ]
 
@@ -51,11 +61,22 @@ def policy_node(context):
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
+    # A wrong file ends the launch here: ROS would start the node on defaults.
+    settings = robot_file(value("robot"))
+    read_yaml(named_file("policies", value("policy") or "sqap"))
     texts = {
         name: value(name) for name in ("policy", "checkpoint", "tokenizer", "instruction", "device") if value(name)
     }
-    flags = {name: value(name) == "true" for name in ("dry_run", "autostart", "use_sim_time") if value(name)}
-    settings = named_file("robots", value("robot"))
+    flags = {
+        name: value(name) == "true"
+        for name in ("dry_run", "autostart", "exit_on_failure", "use_sim_time")
+        if value(name)
+    }
+
+    def end(event, context):
+        if flags["exit_on_failure"] and event.returncode and not context.is_shutdown:
+            raise RuntimeError(f"{event.process_name} ended with {event.returncode}: its last lines say why")
+
     return [
         LogInfo(msg=f"settings of the robot: {settings}"),
         Node(
@@ -70,6 +91,7 @@ def policy_node(context):
             # The node ramps the arm to rest before it ends.
             sigterm_timeout="5",
             sigkill_timeout="5",
+            on_exit=end,
         ),
     ]
 

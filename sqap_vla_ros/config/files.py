@@ -23,6 +23,8 @@ def named_file(kind: str, name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")):
         return expand_home(name)
+    if "/" in name:
+        raise ConfigurationError(f"{name}: expected a name in config/{kind}, or a path that ends in .yaml")
     folder = config_directory() / kind
     path = folder / f"{name}.yaml"
     if not path.is_file():
@@ -113,6 +115,26 @@ def robot_parameters(path: Path) -> dict[str, Any]:
     if not isinstance(parameters, dict):
         raise ConfigurationError(f"{path}: expected '/**: ros__parameters: ...' at the top, found {sorted(content)}")
     return parameters
+
+
+def robot_file(name: str) -> Path:
+    """Find a robot file that ROS itself can read: where it cannot, a launched node would start on defaults, or die.
+
+    Raises:
+        ConfigurationError: There is no such file, or it is not a ROS parameter file.
+    """
+    path = named_file("robots", name)
+    for setting, value in flatten(robot_parameters(path)).items():
+        if value is None:
+            raise ConfigurationError(f"{path}: {setting} has no value; give one, '' for an empty text, or leave it out")
+        if isinstance(value, list) and (len({type(item) for item in value}) != 1 or isinstance(value[0], list | dict)):
+            raise ConfigurationError(
+                f"{path}: {setting} = {value}: ROS reads lists of one or more values of one type only; among numbers "
+                "with a point write 0.0 for 0"
+            )
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_text(encoding="utf-8"))):
+        raise ConfigurationError(f"{path}: ROS reads no YAML aliases (*name); write the values out")
+    return path
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from sqap_vla_ros.config.files import flatten, named_file, robot_parameters
+from sqap_vla_ros.config.names import NODE, absolute_name
 from sqap_vla_ros.config.settings import Group, Point, Positive, validate
 
 # Longer than any spoken instruction; every published chunk carries the instruction.
@@ -45,22 +46,22 @@ class Frames(Group):
 
 
 class Topics(Group):
-    """Topics that the node subscribes to and publishes on."""
+    """Topics that the node subscribes to and publishes on; names without a leading / are in the node's namespace."""
 
-    image: TopicName = Field("/camera/color/image_raw", description="Images: sensor_msgs/Image or CompressedImage")
+    image: TopicName = Field("camera/color/image_raw", description="Images: sensor_msgs/Image or CompressedImage")
     camera_info: TopicName = Field(
-        "/camera/color/camera_info", description="Calibration of the camera: sensor_msgs/CameraInfo"
+        "camera/color/camera_info", description="Calibration of the camera: sensor_msgs/CameraInfo"
     )
-    joint_states: TopicName = Field("/joint_states", description="Measured joints: sensor_msgs/JointState")
+    joint_states: TopicName = Field("joint_states", description="Measured joints: sensor_msgs/JointState")
     robot_description: TopicName = Field(
-        "/robot_description", description="URDF of the arm: std_msgs/String, transient local"
+        "robot_description", description="URDF of the arm: std_msgs/String, transient local"
     )
     enable: OptionalTopicName = Field(
         "",
         description="Enabling switch (dead-man), std_msgs/Bool: the arm moves only while it is true. Empty: no switch",
     )
     command: TopicName = Field(
-        "/joint_trajectory_controller/joint_trajectory",
+        "joint_trajectory_controller/joint_trajectory",
         description="Input of the arm's controller: trajectory_msgs/JointTrajectory, or what command.output selects",
     )
     speed_scaling: OptionalTopicName = Field(
@@ -72,6 +73,10 @@ class Topics(Group):
     gripper_command: OptionalTopicName = Field(
         "", description="Topic or action of the gripper's controller. Empty: no gripper"
     )
+
+    def in_namespace(self, namespace: str, node: str = NODE) -> "Topics":
+        """The same topics with absolute names, as the node resolves them in a namespace."""
+        return self.model_copy(update={name: absolute_name(topic, namespace, node) for name, topic in self})
 
 
 class ActionConvention(Group):
@@ -260,16 +265,21 @@ class Configuration(Robot):
         True, description="Plan and publish everything except commands: the arm moves only when this is false"
     )
 
+    def in_namespace(self, namespace: str, node: str = NODE) -> "Configuration":
+        """The same settings for a node in a namespace: all topics have absolute names."""
+        return self.model_copy(update={"topics": self.topics.in_namespace(namespace, node)})
 
-def load_configuration(robot: str, **overrides: Any) -> Configuration:
-    """Read the settings of a robot YAML, without ROS.
+
+def load_configuration(robot: str, namespace: str = "", **overrides: Any) -> Configuration:
+    """Read the settings of a robot YAML, without ROS; all topics have absolute names.
 
     Args:
         robot: Name of a file in `config/robots`, or a path to one.
+        namespace: Of the node.
         **overrides: Settings that replace those of the file.
 
     Raises:
         ConfigurationError: There is no such file, or a setting in it cannot be used.
     """
     path = named_file("robots", robot)
-    return validate(Configuration, {**flatten(robot_parameters(path)), **overrides}, str(path))
+    return validate(Configuration, {**flatten(robot_parameters(path)), **overrides}, str(path)).in_namespace(namespace)

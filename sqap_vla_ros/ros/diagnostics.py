@@ -3,6 +3,7 @@
 import math
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 from sqap_vla.msg import PolicyStatus
 from std_msgs.msg import Header
 
@@ -74,8 +75,13 @@ def status_message(loop: ControlLoop, metadata: PolicyMetadata, clock: Clock) ->
     return status
 
 
-def diagnostics_message(status: PolicyStatus, node_name: str) -> DiagnosticArray:
-    """The same state as a diagnostic: the level, one sentence, and the cause and the figures as keys and values."""
+def diagnostics_message(status: PolicyStatus, node: Node) -> DiagnosticArray:
+    """The same state as a diagnostic: the level, one sentence, and the cause and the figures as keys and values.
+
+    Args:
+        status: The state.
+        node: It names itself and, by the parameter robot_name, the hardware.
+    """
     state = MotionState(status.state)
     failed = state is MotionState.UNCONFIGURED and status.cause
     stands_still = state is MotionState.RUNNING and status.cause
@@ -88,5 +94,11 @@ def diagnostics_message(status: PolicyStatus, node_name: str) -> DiagnosticArray
     ]
     name = state.name.lower()
     message = f"{name}: {status.detail}" if status.detail else name
-    diagnostic = DiagnosticStatus(level=level, name=f"{node_name}: policy", message=message, values=values)
+    diagnostic = DiagnosticStatus(
+        level=level,
+        name=f"{node.get_fully_qualified_name()}: policy",
+        message=message,
+        hardware_id=node.get_parameter("robot_name").value,
+        values=values,
+    )
     return DiagnosticArray(header=Header(stamp=status.stamp), status=[diagnostic])

@@ -8,6 +8,7 @@ import gc
 import signal
 import sys
 
+from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros.policy_messages import PolicyFactory
 
@@ -26,14 +27,20 @@ def run(policy_factory: PolicyFactory) -> None:
         policy_factory: Builds the policy in its process.
     """
     import rclpy
+    from rclpy.exceptions import NameValidationException, ParameterException
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
 
     from sqap_vla_ros.ros.node import PolicyNode
 
     # rclpy's own handlers shut the context down first, and then nothing can be published: the arm must stop first.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = PolicyNode(policy_factory)
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        node = PolicyNode(policy_factory)
+        flags = {name: node.declare_parameter(name, False).value for name in ("autostart", "exit_on_failure")}
+    except (RuntimeError, NameValidationException, ParameterException) as error:  # of what follows --ros-args
+        reason = in_one_line(error).partition(", at /")[0]  # without the places in rcl's sources
+        sys.exit(f"sqap_vla_node: not started: {reason}")
 
     # What is loaded now stays: without it, the collector's rounds are short enough for a tick.
     gc.collect()
@@ -46,13 +53,12 @@ def run(policy_factory: PolicyFactory) -> None:
     signal.signal(signal.SIGTERM, end)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    exits_on_failure = node.declare_parameter("exit_on_failure", False).value
-    starting = executor.create_task(node.start) if node.declare_parameter("autostart", False).value else None
+    starting = executor.create_task(node.start) if flags["autostart"] else None
     has_failed = False
     try:
         while not (node.interrupted or has_failed):
             executor.spin_once(timeout_sec=0.1)
-            has_failed = exits_on_failure and starting is not None and starting.done() and not starting.result()
+            has_failed = flags["exit_on_failure"] and starting is not None and starting.done() and not starting.result()
     finally:
         node.close()
         executor.shutdown()

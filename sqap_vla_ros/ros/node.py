@@ -296,4 +296,4 @@ class PolicyNode(LifecycleNode):
             )
         self._had_fault = has_fault
         self._status_publisher.publish(status)
-        self._diagnostics.publish(diagnostics.diagnostics_message(status, self.get_fully_qualified_name()))
+        self._diagnostics.publish(diagnostics.diagnostics_message(status, self))

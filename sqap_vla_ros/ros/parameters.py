@@ -20,6 +20,12 @@ from sqap_vla_ros.config.settings import flat_fields, shown, unknown_name, valid
 
 # Parameters that rclpy or the launch system own, not this node.
 _FOREIGN = ("use_sim_time", "autostart", "exit_on_failure", "start_type_description_service")
+# Which inputs may be queued, lost or latched is part of how the node stays safe, and what it asks for matches any
+# publisher but of latched topics: there is nothing to gain by an override.
+_NO_QOS_OVERRIDES = (
+    "the node has no overrides of quality of service; its own match those of every publisher (but a latched topic must "
+    "be latched): remove it, or override that of the other node"
+)
 _ALWAYS_SETTABLE = frozenset({"instruction", "dry_run"})
 
 
@@ -39,9 +45,7 @@ class NodeParameters:
         # rclpy has no public way to see overrides of parameters that are not declared (checked with 7.1.6 of Jazzy).
         overrides = {name: parameter.value for name, parameter in node._parameter_overrides.items()}
         known = dict(flat_fields(Configuration))
-        self._unknown = [
-            name for name in overrides if name not in known and not name.startswith(("qos_overrides.", *_FOREIGN))
-        ]
+        self._unknown = [name for name in overrides if name not in known and name not in _FOREIGN]
         for name, field in known.items():
             value = field.default
             if name in overrides:
@@ -55,15 +59,20 @@ class NodeParameters:
         node.add_on_set_parameters_callback(self._set)
 
     def configuration(self) -> Configuration:
-        """The settings as they stand.
+        """The settings as they stand; all topics have absolute names.
 
         Raises:
             ConfigurationError: A name that is no setting, a wrong type, a value out of range: one sentence each.
         """
         if self._unknown:
-            known = [name for name, _ in flat_fields(Configuration)]
-            raise ConfigurationError("parameters: " + "; ".join(unknown_name(name, known) for name in self._unknown))
-        return validate(Configuration, self._values, "parameters")
+            known = [*_FOREIGN, *(name for name, _ in flat_fields(Configuration))]
+            sentences = (
+                f"'{name}': {_NO_QOS_OVERRIDES}" if name.startswith("qos_overrides.") else unknown_name(name, known)
+                for name in self._unknown
+            )
+            raise ConfigurationError("parameters: " + "; ".join(sentences))
+        configuration = validate(Configuration, self._values, "parameters")
+        return configuration.in_namespace(self._node.get_namespace(), self._node.get_name())
 
     def _set(self, parameters: list[Parameter]) -> SetParametersResult:
         known = dict(flat_fields(Configuration))

@@ -63,7 +63,8 @@ def assembler(
 ):
     """Everything but the tool's transforms and an image."""
     frames = {"base": "base", "tool": "tool"} | frames
-    made = ObservationAssembler(Configuration(frames=frames, freshness=dict(freshness)))
+    configuration = Configuration(frames=frames, freshness=dict(freshness)).in_namespace("")
+    made = ObservationAssembler(configuration)
     made.set_instruction(instruction)
     if calibrated:
         made.set_camera_info(camera_info())

@@ -21,7 +21,8 @@ def untouched(message: Any) -> None:
 
 def configuration(**settings: Any) -> Configuration:
     """Of the synthetic set-up, with other values where given (dots written as __)."""
-    return validate(Configuration, SETTINGS | {name.replace("__", "."): v for name, v in settings.items()}, "test")
+    values = SETTINGS | {name.replace("__", "."): v for name, v in settings.items()}
+    return validate(Configuration, values, "test").in_namespace("")
 
 
 def evidence(

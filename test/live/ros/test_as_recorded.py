@@ -28,7 +28,7 @@ def test_a_recording_replayed_as_recorded_gives_the_published_chunks_bit_for_bit
 ) -> None:
     run = write_random_checkpoint(tmp_path / "run", size="tiny")
     cell = make_cell(load_policy, policy=policy, checkpoint=str(run), **{"command.blending": blending})
-    recorder = Recorder(tmp_path / "bag", cell_topics(Topics(gripper_command="/gripper")))
+    recorder = Recorder(tmp_path / "bag", cell_topics(Topics(gripper_command="/gripper").in_namespace("")))
     cell.executor.add_node(recorder)
     cell.start()
     cell.spin_for_chunks(CHUNKS)

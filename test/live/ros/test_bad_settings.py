@@ -26,6 +26,8 @@ MakeCell = Callable[..., Cell]
         ({"topics.command": "/arm controller/x"}, "topics.command = '/arm controller/x'"),
         ({"instruction": "go " * 1000}, "...: String should have at most 1000 characters"),
         ({"action.increment": "commanded"}, "overshoots"),
+        ({"qos_overrides./tf.subscription.depth": 10}, "the node has no overrides of quality of service"),
+        ({"autostarts": True}, "'autostarts' is not a setting; did you mean 'autostart'?"),
     ],
     ids=[
         "typo",
@@ -36,6 +38,8 @@ MakeCell = Callable[..., Cell]
         "topic name",
         "long instruction",
         "overshoot",
+        "quality of service",
+        "typo of a launch argument",
     ],
 )
 def test_a_bad_parameter_fails_configure_with_a_sentence_that_names_it(

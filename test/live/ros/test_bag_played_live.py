@@ -110,7 +110,7 @@ def test_a_bag_played_live_twice_gives_the_chunks_of_its_replay_bit_for_bit(
     cell = make_cell(load_policy, policy=policy, checkpoint=str(run), use_sim_time=True, dry_run=True, **SETTINGS)
     cell.robot.publishes_images = cell.robot.publishes_transforms = False
     player = Player(bag, cell)
-    recorder = Recorder(tmp_path / "recording", cell_topics(Topics(gripper_command="/gripper")))
+    recorder = Recorder(tmp_path / "recording", cell_topics(Topics(gripper_command="/gripper").in_namespace("")))
     cell.executor.add_node(player)
     cell.executor.add_node(recorder)
     cell.start()

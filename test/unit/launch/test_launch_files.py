@@ -15,7 +15,7 @@ from sqap_vla_ros.config.robot import Configuration, Topics
 from sqap_vla_ros.config.settings import flat_fields
 
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
-NODE_ARGUMENTS = {"use_sim_time", "autostart"}  # of rclpy and of the executable, beside the settings
+NODE_ARGUMENTS = {"use_sim_time", "autostart", "exit_on_failure"}  # of rclpy and of the executable, beside the settings
 
 has_launch = pytest.mark.skipif(
     importlib.util.find_spec("launch_ros") is None, reason="launch_ros comes with ROS, not from pip"
