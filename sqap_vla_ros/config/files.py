@@ -23,8 +23,6 @@ def named_file(kind: str, name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")):
         return expand_home(name)
-    if "/" in name:
-        raise ConfigurationError(f"{name}: expected a name in config/{kind}, or a path that ends in .yaml")
     folder = config_directory() / kind
     path = folder / f"{name}.yaml"
     if not path.is_file():

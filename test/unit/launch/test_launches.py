@@ -59,8 +59,8 @@ def test_a_file_that_is_no_robots_parameter_file_ends_the_launch(
     [
         ("robot", "/typo.yaml", "/typo.yaml: no such file"),
         ("robot", "ur5", "no ur5.yaml in .*, ur5e, "),
-        ("robot", "config/robots/ur5e", "expected a name in config/robots, or a path that ends in .yaml"),
-        ("robot", "/", "expected a name in config/robots"),
+        ("robot", "config/robots/ur5e", "expected the path of a file that ends in .yaml"),
+        ("robot", "/", "expected the path of a file"),
         ("policy", "/typo.yaml", "/typo.yaml: no such file"),
         ("policy", "sqapp", "no sqapp.yaml in"),
     ],
