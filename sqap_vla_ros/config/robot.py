@@ -270,7 +270,7 @@ class Configuration(Robot):
         return self.model_copy(update={"topics": self.topics.in_namespace(namespace, node)})
 
 
-def load_configuration(robot: str, namespace: str = "", **overrides: Any) -> Configuration:
+def load_configuration(robot: str, namespace: str = "", /, **overrides: Any) -> Configuration:
     """Read the settings of a robot YAML, without ROS; all topics have absolute names.
 
     Args:

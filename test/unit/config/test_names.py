@@ -25,7 +25,7 @@ def test_no_name_stays_none() -> None:
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_two_arms_with_the_same_file_share_no_topic(robot: str) -> None:
-    left, right = (load_configuration(robot, namespace=name).topics.model_dump() for name in ("left", "right"))
+    left, right = (load_configuration(robot, name).topics.model_dump() for name in ("left", "right"))
     assert all(name.startswith("/left/") for name in left.values() if name)
     assert not {name for name in left.values() if name} & set(right.values())
 
