@@ -36,6 +36,7 @@ from sqap_vla_ros.testing.fault_moments import (
     when_planning_takes_too_long,
     when_transforms_are_old,
 )
+from sqap_vla_ros.testing.graph_faults import GRAPH_FAULTS
 from sqap_vla_ros.testing.motion_faults import MOTION_FAULTS
 from sqap_vla_ros.testing.synthetic_robot import COMMANDS, TOOL, arm_urdf
 
@@ -197,6 +198,7 @@ FAULTS = (
         at_once,
     ),
     Fault("~/stop is called", FaultBench.stop, FaultBench.resume, (Cause.STOPPED_BY_USER,), at_once, "stop"),
+    *GRAPH_FAULTS,
     *MOTION_FAULTS,
     Fault(
         "clock set ahead by 10 s",

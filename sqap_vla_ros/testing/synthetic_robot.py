@@ -83,6 +83,7 @@ class SyntheticRobot(Node):
     Attributes:
         publishes_images: False stops the camera.
         publishes_transforms: False stops /tf.
+        publishes_joint_states: False stops /joint_states.
         is_frozen: True sends the same image again and again, with fresh stamps.
         image_age_s: How old the images are when they are sent.
         transform_age_s: How old the tool's transforms are when they are sent.
@@ -108,7 +109,7 @@ class SyntheticRobot(Node):
     def __init__(self, width: int = 640, height: int = 480, rate_hz: float = 20.0) -> None:
         super().__init__("synthetic_robot")
         self.publishes_images = True
-        self.publishes_transforms = True
+        self.publishes_transforms = self.publishes_joint_states = True
         self.is_frozen = False
         self.image_age_s = 0.0
         self.transform_age_s = 0.0
@@ -233,8 +234,9 @@ class SyntheticRobot(Node):
         q, v = self._measured
         velocity = v.tolist() if self.reported_velocity is None else self.reported_velocity
         position = q if self.reports_positions else np.full(len(q), np.nan)
-        self.joint_states.publish(joint_state_message(JOINTS, position.tolist(), velocity, now_ns))
-        if self.reports_positions:
+        if self.publishes_joint_states:
+            self.joint_states.publish(joint_state_message(JOINTS, position.tolist(), velocity, now_ns))
+        if self.reports_positions and self.publishes_joint_states:
             self.position_times_s.append(time.monotonic())
         if self.publishes_transforms:
             T_base_tool = self.T_error @ self._kinematics.forward(q)

@@ -125,6 +125,8 @@ def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:
         )
     if summary["bag_damage"]:
         add_row("bag damaged", summary["bag_damage"])
+    for note in summary.get("notes", []):
+        add_row("note", note)
     add_row("written to", str(job.out))
     return table
 

@@ -22,6 +22,7 @@ from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.core.reasons import ReasonCounter
 from sqap_vla_ros.core.token_selection import Reason
 from sqap_vla_ros.tools.replay.columns import METRICS, TICKS, TIMINGS
+from sqap_vla_ros.tools.replay.standstill import StandingPlans
 
 ROWS_PER_GROUP = 256
 
@@ -79,6 +80,7 @@ class ReplayResults:
         self._no_tool = ReasonCounter()
         self._stages: dict[str, list[str]] = {}
         self._planned = 0
+        self._standing = StandingPlans()
         self._in_image_without_ring = 0
         self._compared = 0
         self._identical = 0
@@ -112,6 +114,7 @@ class ReplayResults:
             baseline: The baseline's chunk, if any.
         """
         self._planned += 1
+        self._standing.count(chunk, self.configuration)
         if chunk.tool_px is None:
             self._no_tool.add(chunk.no_ring_reason)
         elif not (chunk.selection.reasons & Reason.RING).any():
@@ -166,6 +169,7 @@ class ReplayResults:
                 for policy, stages in self._stages.items()
             },
         }
+        summary["notes"] = [*summary.get("notes", []), *self._standing.notes]
         if self.configuration:
             summary["settings"] = self.configuration.model_dump(mode="json")
         if self._settings.get("as_recorded"):

@@ -29,7 +29,7 @@ from sqap_vla_ros.tools.replay.video import OVERLAY
 REPORT = "report.html"  # in the directory of a run
 _NOT_SETTINGS = (
     "metrics", "seconds", "settings", "refusals", "ring_coverage", "bag_damage", "recorded", "policy_name",
-    "baseline_name", "date", "machine", "device", "version",
+    "baseline_name", "date", "machine", "device", "version", "notes",
 )  # fmt: skip
 
 
