@@ -184,6 +184,10 @@ class Commander:
         is_due = pending.command.stops or not 0 <= passed_ns < self._splicing.spaced_by_ns
         return PreparedCommand(pending.command, admit, commit, is_due)
 
+    def is_moving(self, now_ns: int) -> bool:
+        """Whether the trajectory published last has not ended yet."""
+        return self._active.is_active(self._time.at(now_ns))
+
     def forget(self) -> None:
         """Start from rest again: what was published is void (the controller was restarted, the clock was set)."""
         self._active.forget()

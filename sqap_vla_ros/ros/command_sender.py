@@ -64,6 +64,12 @@ class CommandSender:
         """Whether a command is being streamed at this moment."""
         return self._is_streaming
 
+    @property
+    def is_commanding(self) -> bool:
+        """Whether the command that was sent last has not ended yet."""
+        is_moving = self.commander is not None and self.commander.is_moving(self._clock.now_ns())
+        return is_moving or self._is_streaming
+
     def send(self, prepared: PreparedCommand, now_ns: int, steady_ns: int) -> Rejection | None:
         """Send a command: the arm moves. Returns why it was not sent; None: it was.
 

@@ -7,10 +7,19 @@ that the policy's process, which has no use for it, does not load it.
 import gc
 import signal
 import sys
+import time
+from typing import TYPE_CHECKING
 
 from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros.policy_messages import PolicyFactory
+
+if TYPE_CHECKING:
+    from rclpy.executors import SingleThreadedExecutor
+
+    from sqap_vla_ros.ros.node import PolicyNode
+
+DELIVERY_S = 0.5
 
 
 def main() -> None:
@@ -61,11 +70,19 @@ def run(policy_factory: PolicyFactory) -> None:
             has_failed = flags["exit_on_failure"] and starting is not None and starting.done() and not starting.result()
     finally:
         node.close()
+        _deliver_results(node, executor)
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown()
     if has_failed:
         sys.exit(1)
+
+
+def _deliver_results(node: "PolicyNode", executor: "SingleThreadedExecutor") -> None:
+    """Let those who wait for a goal know how it ended: rclpy answers them in several rounds of the executor."""
+    end_s = time.monotonic() + (DELIVERY_S if node.has_undelivered_results else 0.0)
+    while time.monotonic() < end_s:
+        executor.spin_once(timeout_sec=0.02)
 
 
 if __name__ == "__main__":

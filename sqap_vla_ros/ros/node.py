@@ -13,7 +13,6 @@ from rclpy.clock import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sqap_vla.msg import PolicyMetadata as PolicyMetadataMessage
 from sqap_vla.msg import PolicyStatus
-from std_srvs.srv import Trigger
 
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.robot import LONGEST_INSTRUCTION, Configuration
@@ -27,6 +26,7 @@ from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros import conversions, diagnostics
 from sqap_vla_ros.ros.arm_publishers import check_gripper
 from sqap_vla_ros.ros.control_loop import ControlLoop
+from sqap_vla_ros.ros.execute_action import ExecuteAction
 from sqap_vla_ros.ros.parameters import NodeParameters
 from sqap_vla_ros.ros.policy_messages import Failed, PolicyFactory, Progress, Ready
 from sqap_vla_ros.ros.policy_process import PolicyProcess
@@ -34,6 +34,7 @@ from sqap_vla_ros.ros.policy_runner import PolicyRunner
 from sqap_vla_ros.ros.publishers import UNWATCHED, Publishers
 from sqap_vla_ros.ros.ros_clock import RosClock
 from sqap_vla_ros.ros.statistics import TickStatistics
+from sqap_vla_ros.ros.stop_services import StopServices
 from sqap_vla_ros.ros.subscriptions import LATCHED, Subscriptions
 
 STATUS_PERIOD_S = 0.2
@@ -62,7 +63,6 @@ class PolicyNode(LifecycleNode):
         self._topic_outputs: Publishers | None = None
         self._metadata: PolicyMetadata | None = None
         self._stream_timer: Any = None
-        self._stopped: Rejection | None = None  # a stop outlives the configuration that it came in
         self._had_fault = False
         self._problem: Rejection | None = None
         self._progress = ""
@@ -73,12 +73,17 @@ class PolicyNode(LifecycleNode):
         self._metadata_publisher = self.create_publisher(
             PolicyMetadataMessage, "~/metadata", LATCHED, event_callbacks=UNWATCHED
         )
-        self.create_service(Trigger, "~/stop", self._handle_stop)
-        self.create_service(Trigger, "~/resume", self._handle_resume)
+        self._execute = ExecuteAction(self, lambda: self._loop, self._clocks)
+        self._stopping = StopServices(self, lambda: self._loop, self._clocks, on_stop=self._execute.watch)
         # Steady time: the status must go on, and waiting must end, also while a simulated clock stands still.
         steady = rclpy.clock.Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(STATUS_PERIOD_S, self._report_status, clock=steady)
         self.create_timer(POLL_PERIOD_S, self._poll, clock=steady)
+
+    @property
+    def has_undelivered_results(self) -> bool:
+        """Whether goals have ended whose results the executor has not taken yet."""
+        return self._execute.has_undelivered_results
 
     @property
     def statistics(self) -> TickStatistics | None:
@@ -116,8 +121,8 @@ class PolicyNode(LifecycleNode):
         publishers = self._topic_outputs = Publishers(self, configuration, output, metadata.policy_id)
         log = self.get_logger()
         loop = self._loop = ControlLoop(configuration, tool_space, self._policy, publishers, self._clocks, log)
-        if self._stopped is not None:
-            loop.supervisor.stop(self._stopped)
+        if self._stopping.stopped is not None:
+            loop.supervisor.stop(self._stopping.stopped)
         if output.streams:
             # Steady time: a clock that is set back would silence the timer, and with it leave the last twist in force.
             simulated = self.get_parameter("use_sim_time").value
@@ -190,14 +195,21 @@ class PolicyNode(LifecycleNode):
         self._halt()
         self._release()
 
+    def destroy_node(self) -> None:
+        """End what the node's own destruction leaves."""
+        self._execute.destroy()
+        super().destroy_node()
+
     def _halt(self) -> None:
         """No new plans first, whatever follows; then the ramp."""
         if self._topic_inputs is not None:
             self._topic_inputs.ignore_images()
         if self._loop is not None:
             self._loop.supervisor.deactivate()
+            self._execute.abort("the node was deactivated or shut down")
 
     def _release(self) -> None:
+        self._execute.finish()
         if self._topic_inputs is not None:
             self._topic_inputs.destroy()
             self._topic_inputs = None
@@ -208,7 +220,7 @@ class PolicyNode(LifecycleNode):
             self.destroy_timer(self._stream_timer)
             self._stream_timer = None
         if self._loop is not None:
-            self._stopped = self._loop.supervisor.gate.stopped
+            self._stopping.stopped = self._loop.supervisor.gate.stopped
             self._loop = None
         if self._policy is not None:
             self._policy.close()
@@ -239,6 +251,7 @@ class PolicyNode(LifecycleNode):
                 throttle_duration_sec=1.0,
             )
         elif self._loop is not None and self._loop.supervisor.set_instruction(text):
+            self._execute.preempt(text)
             self.get_logger().info(f"instruction: {text!r}", throttle_duration_sec=0.1)
 
     def _parameter_changed(self, name: str, value: Any) -> None:
@@ -247,33 +260,12 @@ class PolicyNode(LifecycleNode):
         elif name == "dry_run" and self._loop is not None:
             self._loop.supervisor.set_dry_run(value)
 
-    def _handle_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Nothing moves from now on; also before the node is active, or configured."""
-        self._stopped = Rejection(Cause.STOPPED_BY_USER, Response.STOP, "stopped by ~/stop")
-        if self._loop is not None:
-            self._loop.supervisor.stop(self._stopped)
-        response.success, response.message = True, f"{self._stopped.sentence}; call ~/resume to go on"
-        return response
-
-    def _handle_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Undo a stop; the answer says what else keeps the arm from moving."""
-        loop, waiting = self._loop, None
-        if loop is None:
-            response.success = self._stopped is not None
-        else:
-            response.success, waiting = loop.supervisor.resume(), loop.supervisor.inhibit(self._clocks.now_ns())
-        self._stopped = None
-        response.message = "resumed" if response.success else "it was not stopped"
-        if waiting is not None:
-            response.message += f"; waiting: {waiting.sentence}"
-        self.get_logger().info(f"~/resume: {response.message}")
-        return response
-
     # Callbacks of timers and of the policy's process
 
     def _poll(self) -> None:
         if self._loop is not None:
             self._loop.supervisor.watch()
+            self._execute.watch()
             self._loop.begin_tick()
 
     def _handle_reports(self) -> None:

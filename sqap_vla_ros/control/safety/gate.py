@@ -125,7 +125,8 @@ class MotionGate:
             return _hold(Cause.NO_TIME, "no time: use_sim_time is set and nothing is received on /clock")
         if not inputs.instruction:
             return _hold(
-                Cause.NO_INSTRUCTION, "no instruction: publish one on ~/instruction or set the parameter instruction"
+                Cause.NO_INSTRUCTION,
+                "no instruction: send a goal to ~/execute, publish on ~/instruction or set the parameter instruction",
             )
         rejection = (
             inputs.robot_model
