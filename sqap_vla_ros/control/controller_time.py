@@ -28,12 +28,15 @@ class ControllerTime:
         factor: As reported last.
         is_scaled: Whether the factor was ever reported as other than one: then it may change again at any moment, and
             trajectories are joined in a way that bears it.
+        replaces: Whether the controller keeps the old trajectory up to the stamp of a new one, and takes a stamp that
+            is past for now (ros2_controllers' `allow_trajectory_replacement`).
     """
 
     def __init__(self) -> None:
         """Start at a factor of one, with nothing reported."""
         self.factor = 1.0
         self.is_scaled = False
+        self.replaces = False
         self._since_ns = [0]
         self._moments = [(0.0, 1.0)]  # difference [ns] and factor from each of these times on
 
@@ -58,6 +61,11 @@ class ControllerTime:
     def at(self, now_ns: int) -> int:
         """Controller time at a moment of the ROS clock, which may lie a little ahead."""
         return now_ns - self.difference_ns(now_ns)
+
+    @property
+    def splices(self) -> bool:
+        """Whether a message must begin at the branch: repeating what is under way would not leave it as it is."""
+        return self.is_scaled or self.replaces
 
     def difference_ns(self, now_ns: int) -> int:
         """How far controller time is behind the ROS clock at a moment."""

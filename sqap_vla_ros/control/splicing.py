@@ -55,7 +55,7 @@ class Splicing:
     @property
     def splice_ns(self) -> int:
         """How long the controller has, before the branch, for getting there from wherever it is."""
-        return SPLICE_NS if self._time.is_scaled else 0
+        return SPLICE_NS if self._time.splices else 0
 
     @property
     def lead_ns(self) -> int:
@@ -70,7 +70,7 @@ class Splicing:
     @property
     def limits(self) -> JointLimits:
         """Limits that leave what the splice needs."""
-        return self._share_of_limits if self._time.is_scaled else self._whole_limits
+        return self._share_of_limits if self._time.splices else self._whole_limits
 
     def within_limits(self, plan: Callable[[JointLimits], Planned]) -> Planned:
         """Plan with the limits that leave what the splice needs; from a motion that is faster already, with all.
@@ -108,8 +108,12 @@ class Splicing:
             clipped: Likewise.
             stops: Likewise.
         """
-        sent = points.part(slice(committed - 1, None)) if self._time.is_scaled else points
-        behind_ns = self._time.difference_ns(now_ns + self._lead.lead_ns // 2)
+        branch_ns = int(points.times_ns[committed - 1])
+        taken_ns = now_ns + self._lead.lead_ns // 2  # about when the controller takes the message
+        behind_ns = self._time.difference_ns(taken_ns)
+        sent = points.part(slice(committed - 1, None)) if self._time.splices else points
         start_ns = int(sent.times_ns[0]) - self._spacing_ns  # the first `time_from_start` must not be 0
-        branch_ns = int(points.times_ns[committed - 1]) + behind_ns
-        return Command(sent.from_start(start_ns), start_ns + behind_ns, branch_ns, gripper, clipped, stops)
+        stamp_ns = start_ns + behind_ns
+        if self._time.replaces:  # a stamp that is past counts as the moment when the message is taken
+            start_ns, stamp_ns = self._time.at(taken_ns), now_ns
+        return Command(sent.from_start(start_ns), stamp_ns, branch_ns + behind_ns, gripper, clipped, stops)

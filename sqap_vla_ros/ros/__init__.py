@@ -16,6 +16,7 @@ In the order of the data's way:
     command_sender    sends a command, or the ramp to rest                             publish
     arm_publishers    commands as messages for arm and gripper
     controller_watch      whether the controller itself listens to them, and which node it is
+    replacement_question  how the controller joins trajectories, asked before the arm moves
     controller_identity   what tells it from a recorder
     publishers        what is published about a tick: chunk, token mask, markers       record
     conversions       the project's data as messages

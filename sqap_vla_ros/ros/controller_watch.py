@@ -112,7 +112,12 @@ class ControllerWatch:
         return self._presence.audience.no_controller
 
     @property
-    def controllers(self) -> str:
+    def controllers(self) -> tuple[Listener, ...]:
+        """The controller's subscriptions, as `has_lost` saw them last."""
+        return self._presence.audience.controllers
+
+    @property
+    def names(self) -> str:
         """Names of the controller's node; of all that may be one where it is not known; empty: there is none."""
         return self._presence.audience.names
 

@@ -17,6 +17,7 @@ from sqap_vla_ros.core.rejection import Rejection
 from sqap_vla_ros.ros import conversions, markers
 from sqap_vla_ros.ros.arm_publishers import ArmPublisher, destroy, gripper_of
 from sqap_vla_ros.ros.latest_inputs import LatestInputs
+from sqap_vla_ros.ros.replacement_question import ReplacementQuestion
 
 # Every watched event makes each of the executor's rounds longer; for what only people look at, that is not worth it.
 UNWATCHED = PublisherEventCallbacks(use_default_callbacks=False)
@@ -50,6 +51,7 @@ class Publishers:
         self._markers = unwatched(MarkerArray, "~/markers")
         self._gripper = gripper_of(node, configuration)
         self._arm = ArmPublisher(node, configuration)
+        self._question = None if configuration.command.moves_tool else ReplacementQuestion(node)
 
     def restart_count(self) -> None:
         """Number chunks from one again."""
@@ -96,22 +98,33 @@ class Publishers:
 
     def lost_listener(self) -> bool:
         """Whether the arm's controller has gone since the last call, or was started again."""
-        return self._arm.watch.has_lost()
+        has_lost = self._arm.watch.has_lost()
+        if self._question is not None:
+            self._question.ask(self._arm.watch.controllers)
+        return has_lost
 
     @property
     def no_controller(self) -> Rejection | None:
         """Why commands reach no controller; None when they do."""
-        return self._arm.watch.no_controller
+        waiting = None if self._question is None else self._question.waiting
+        return self._arm.watch.no_controller or waiting
+
+    @property
+    def replaces_trajectories(self) -> bool:
+        """Whether the arm's controller keeps an old trajectory up to the stamp of a new one."""
+        return self._question is not None and self._question.replaces
 
     @property
     def controller(self) -> str:
         """Name of the node that takes the arm's commands; empty: none does."""
-        return self._arm.watch.controllers
+        return self._arm.watch.names
 
     def destroy(self) -> None:
         """End all publishers."""
         for publisher in (self._chunk, self._mask, self._markers, self._arm.publisher):
             destroy(self._node, publisher)
+        if self._question is not None:
+            self._question.destroy()
         if self._gripper is not None:
             self._gripper.destroy()
 

@@ -40,6 +40,10 @@ class SupervisedOutput(ArmOutput, Protocol):
     def controller(self) -> str:
         """Name of the node that takes the arm's commands; empty: none does."""
 
+    @property
+    def replaces_trajectories(self) -> bool:
+        """Whether the arm's controller keeps an old trajectory up to the stamp of a new one."""
+
 
 class Supervisor:
     """Keeps an arm at rest that may not move.
@@ -121,6 +125,7 @@ class Supervisor:
         if self._output.lost_listener() and self.sender.commander is not None:
             self.sender.hold(Cause.CONTROLLER_LOST, "the arm's controller has gone, or was started again")
             self.sender.commander.forget()
+        self._inputs.speed_scaling.time.replaces = self._output.replaces_trajectories
         self._controller = None if self._is_dry_run else self._output.no_controller
         fault = self._policy.fault()
         self.hold_if_inhibited()

@@ -10,6 +10,9 @@ Speed scaling: in each cycle the trajectory's time advances by the factor times 
 the clock, so that what it had fallen behind is gone. In releases with speed scaling, and in UR's controller, a command
 is what the trajectory has one cycle later, and yet is remembered with the cycle's begin as its time: a new trajectory
 whose first point is still to come is entered one cycle too far (`looks_ahead`).
+
+Releases from July 2026 on keep the old trajectory up to the new one's stamp (`replaces`, their
+`allow_trajectory_replacement`): a stamp that is past counts as now, and one that is to come is a time on the clock.
 """
 
 from dataclasses import dataclass
@@ -20,9 +23,7 @@ import numpy as np
 from sqap_vla_ros.config.robot import Limits
 from sqap_vla_ros.control.trajectory import JointLimits
 from sqap_vla_ros.core.types import Array
-
-# Positions, velocities and accelerations, float64 (joints,) each.
-State = tuple[Array, Array, Array]
+from sqap_vla_ros.simulation.polynomials import State, evaluate, polynomial
 
 # The real controller's tolerance on the velocity of the last point.
 _FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
@@ -77,7 +78,12 @@ class JointTrajectoryController:
     """
 
     def __init__(
-        self, joints: tuple[str, ...], position: Array, limits: JointLimits | None = None, looks_ahead: bool = False
+        self,
+        joints: tuple[str, ...],
+        position: Array,
+        limits: JointLimits | None = None,
+        looks_ahead: bool = False,
+        replaces: bool = False,
     ) -> None:
         """Hold a position.
 
@@ -86,10 +92,13 @@ class JointTrajectoryController:
             position: float64 (joints,) [rad or m].
             limits: Limits for `violations`; the real controller knows none.
             looks_ahead: Whether commands are remembered with the time of a cycle before they are reached.
+            replaces: Whether the old trajectory goes on up to the stamp of a new one.
         """
         self.factor = 1.0
         self.violations: list[Violation] = []
         self._looks_ahead = looks_ahead
+        self._replaces = replaces
+        self._cursor_s = 0.0  # the trajectory's time in the last cycle
         self._behind_s = 0.0  # the trajectory's time, behind the clock
         self._joints = joints
         self._limits = limits
@@ -128,9 +137,13 @@ class JointTrajectoryController:
         cycle_s = 0.0 if self._last_s is None else now_s - self._last_s
         if self._pending is not None:
             before_s = now_s - cycle_s - (cycle_s if self._looks_ahead else 0.0)
-            self._running = _Running(self._pending, before_s, self._last, now_s)
+            points = self._pending
+            if self._replaces and self._running is not None:
+                points = self._running.replaced_by(points, self._cursor_s, now_s, self.factor)
+            self._running = _Running(points, before_s, self._last, now_s)
             self._pending, self._behind_s = None, 0.0
-        state = self._last if self._running is None else self._running.sample(now_s - self._behind_s)
+        self._cursor_s = now_s - self._behind_s
+        state = self._last if self._running is None else self._running.sample(self._cursor_s)
         self._behind_s += (1.0 - self.factor) * cycle_s
         self._last = state
         position, velocity, acceleration = state
@@ -233,42 +246,24 @@ class _Running:
             start_s, start = self._times_s[following - 1], self._at(following - 1)
         duration = self._times_s[following] - start_s
         if following != self._segment:
-            self._coefficients = _polynomial(start, self._at(following), duration, self._points.order)
+            self._coefficients = polynomial(start, self._at(following), duration, self._points.order)
             self._segment = following
-        return _evaluate(self._coefficients, duration, now_s - start_s)
+        return evaluate(self._coefficients, duration, now_s - start_s)
+
+    def replaced_by(self, points: _Points, cursor_s: float, now_s: float, factor: float) -> _Points:
+        """A new trajectory after what is left of this one, counted from its time in the last cycle."""
+        begin_s = cursor_s + max(points.start_s - now_s, 0.0) * factor
+        kept = (self._times_s > cursor_s) & (self._times_s < begin_s)
+        times_s = np.concatenate([self._times_s[kept], [begin_s], begin_s + points.time_from_start]) - cursor_s
+        states = [
+            np.concatenate([old[kept], bridge[None], new])
+            for old, bridge, new in zip(self._points.states, self.sample(begin_s), points.states, strict=True)
+        ]
+        return _Points(now_s, times_s, (states[0], states[1], states[2]), points.order)
 
     def _at(self, point: int) -> State:
         positions, velocities, accelerations = self._points.states
         return positions[point], velocities[point], accelerations[point]
-
-
-_POWERS = np.arange(6)
-# Factors of the powers in the value and in both derivatives.
-_DERIVATIVES = np.array([np.ones(6), _POWERS, _POWERS * (_POWERS - 1)])
-_TAYLOR = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0.5]])
-
-
-def _polynomial(start: State, end: State, duration: float, order: int) -> Array:
-    """Coefficients (6, joints) of the polynomials on the unit interval that agree with both states.
-
-    They agree in the first 1, 2 or 3 quantities.
-    """
-    known = (order + 1) // 2
-    # The start's motion, continued, and powers from `known` on for what is left at the end.
-    scaled = [np.stack([state[n] * duration**n for n in range(known)]) for state in (start, end)]
-    coefficients = np.zeros((6, len(start[0])))
-    coefficients[:known] = _TAYLOR[:known, :known] @ scaled[0]
-    left = scaled[1] - _DERIVATIVES[:known] @ coefficients
-    coefficients[known : 2 * known] = np.linalg.solve(_DERIVATIVES[:known, known : 2 * known], left)
-    return coefficients
-
-
-def _evaluate(coefficients: Array, duration: float, elapsed: float) -> State:
-    """The state at a share of the interval."""
-    s = elapsed / duration
-    factors = [s ** np.maximum(_POWERS - n, 0) * _DERIVATIVES[n] for n in range(3)]
-    position, velocity, acceleration = (factors[n] @ coefficients / duration**n for n in range(3))
-    return position, velocity, acceleration
 
 
 def _seconds(time: Any) -> float:

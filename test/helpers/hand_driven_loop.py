@@ -92,6 +92,7 @@ class HandDrivenOutput:
         self.no_controller: Rejection | None = None
         self.has_lost_listener = False
         self.controller = "/arm_controller"
+        self.replaces_trajectories = False
 
     def publish_command(self, command: Command) -> bool:
         self.commands.append(command)

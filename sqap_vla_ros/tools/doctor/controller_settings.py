@@ -70,13 +70,14 @@ def _trajectories(facts: ControllerFacts) -> Iterator[Finding]:
     replaces = facts.is_set("allow_trajectory_replacement")
     if replaces is not None:
         meaning = (
-            "allow_trajectory_replacement is on: a stamp in the past counts as now, so what the node sends of the "
-            "motion under way would be gone through again, late"
+            "allow_trajectory_replacement is on: the node sends each trajectory from a point ahead on, planned with a "
+            "part of the limits, because a stamp in the past counts as now"
             if replaces
-            else "allow_trajectory_replacement is off: points are taken at the times that they are stamped with"
+            else "allow_trajectory_replacement is off: the node sends what is under way with each trajectory, and it "
+            "goes on exactly so"
         )
-        advice = f"ros2 param set {facts.node} allow_trajectory_replacement false, and in its parameter file"
-        yield _finding(not replaces, meaning, advice, Level.PROBLEM)
+        advice = f"to use all of the limits: ros2 param set {facts.node} allow_trajectory_replacement false"
+        yield Finding(Level.OK, _ABOUT, meaning, advice if replaces else "")
     if facts.is_set("positions_upsampling.enable"):
         what = "positions_upsampling is on: nothing changes, the node's points have velocities and pass through"
         yield Finding(Level.OK, _ABOUT, what)

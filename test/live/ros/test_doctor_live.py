@@ -85,7 +85,7 @@ def test_a_controller_is_asked_for_its_state_and_settings(
     assert "/synthetic_robot only listens" in found["controllers"]
     assert f"is inactive, of type {kind}" in found["controller state"]
     assert "has no joint6 and rejects every command" in found["controller joints"]
-    assert found["controller settings"].startswith("problem: allow_trajectory_replacement is on")
+    assert found["controller settings"].startswith("ok: allow_trajectory_replacement is on")
 
 
 def test_what_a_cell_lacks_is_found(robot: SyntheticRobot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

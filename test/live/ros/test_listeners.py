@@ -100,3 +100,13 @@ def test_only_the_controller_that_the_robot_file_names_counts(make_cell: MakeCel
     cell.spin_until(lambda: cell.reports(PolicyStatus.WAITING, Cause.NO_CONTROLLER))
     assert "listens only /synthetic_robot, and /arm_driver does not" in cell.status.detail
     assert cell.robot.commands == []
+
+
+def test_a_controller_is_asked_how_it_joins_trajectories_before_the_arm_moves(make_cell: MakeCell) -> None:
+    cell = make_cell()
+    cell.robot.declare_parameter("allow_trajectory_replacement", True)
+    cell.start()
+    cell.spin_until(lambda: len(cell.robot.commands) >= 3)
+    assert cell.node._loop is not None and cell.node._loop.inputs.speed_scaling.time.replaces
+    # It has time to get to the first point, from wherever it is.
+    assert all(command.points[0].time_from_start.nanosec * 1e-9 > 0.1 for command in cell.robot.commands)

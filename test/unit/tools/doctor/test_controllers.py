@@ -114,8 +114,8 @@ def test_joints_are_compared(theirs: list[str], partial: bool, level: Level, par
     [
         ({"interpolate_from_desired_state": False}, "warning", "the motion jerks with every plan"),
         ({"interpolate_from_desired_state": False, "open_loop_control": True}, "ok", "goes on from what was commanded"),
-        ({"allow_trajectory_replacement": True}, "problem", "a stamp in the past counts as now"),
-        ({"allow_trajectory_replacement": False}, "ok", "points are taken at the times that they are stamped with"),
+        ({"allow_trajectory_replacement": True}, "ok", "a stamp in the past counts as now"),
+        ({"allow_trajectory_replacement": False}, "ok", "sends what is under way with each trajectory"),
         ({"positions_upsampling__enable": True}, "ok", "the node's points have velocities and pass through"),
         ({"interpolation_method": "none"}, "problem", "the arm jumps from point to point"),
         ({"command_interfaces": ["effort"]}, "warning", "it commands effort, no position"),
