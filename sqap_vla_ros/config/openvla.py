@@ -28,7 +28,7 @@ class OpenVlaConfig(Group):
     )
     actions: Literal["tool_deltas", "osc_inputs", "joint_deltas", "joint_positions"] = Field(
         description="tool_deltas: metres and radians; osc_inputs: LIBERO's inputs, -1 to 1, of an operational-space "
-        "controller; joint_deltas, joint_positions: radians"
+        "controller, from which the motion follows that they lead to; joint_deltas, joint_positions: radians"
     )
     grippers: tuple[int, ...] = Field(
         (6,), min_length=1, description="Which numbers of an action are grippers (ALOHA: 6 and 13)"

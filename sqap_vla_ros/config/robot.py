@@ -197,6 +197,10 @@ class Command(Group):
         "", description="Node of the gripper's controller, for gripper_output = trajectory. Empty: as for controller"
     )
     gripper_joint: str = Field("", description="Joint of the gripper's controller. Empty: no gripper")
+    moves_grippers: bool = Field(
+        False,
+        description="Whether `joints` has the grippers too, where a policy of joint positions has them (two arms)",
+    )
     gripper_open: float = Field(0.04, description="Position of the gripper joint when open [m or rad]")
     gripper_closed: float = Field(0.0, description="Position of the gripper joint when closed [m or rad]")
     gripper_effort: float = Field(

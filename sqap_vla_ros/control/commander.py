@@ -30,13 +30,13 @@ from sqap_vla_ros.control.path_follower import PathFollower
 from sqap_vla_ros.control.safety import checks, clipping
 from sqap_vla_ros.control.safety.following import Pace
 from sqap_vla_ros.control.splicing import Splicing
+from sqap_vla_ros.control.targets import Targets, ToolTargets, own_gripper, targets_of
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.control.trajectory import TrajectoryError, stop_trajectory
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.clock import CLOCK_BACK_NS, JumpDetector
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.core.types import Array
-from sqap_vla_ros.perception.conventions import integrate
 
 # A trajectory that swings out of the workspace is planned again, slower by these factors and with targets further
 # inside: slowly, the joints follow the targets as closely as inverse kinematics does.
@@ -110,6 +110,7 @@ class Commander:
         self._watch_clock(now_ns)
         try:
             checks.check_chunk(chunk)
+            checks.check_action_space(chunk.space, self._robot.command)
             checks.check_joint_state(joint_state.positions, joint_state.velocities, self._kinematics.joints)
             self._delay.add(chunk.stamp_ns, now_ns)
             checks.check_freshness(
@@ -221,22 +222,15 @@ class Commander:
 
         before = () if self._followed is None else self._followed.overlapping(chunk)
         blends = robot.command.blending
-        mixed = ensemble([*(old for old, _ in before), chunk]) if blends == "ensemble" else chunk.actions
-        actions, clipped = clipping.clip_actions(mixed, limits)
-        anchor = self._anchor(chunk, now_ns)
-        poses = np.concatenate([anchor[None], integrate(actions, anchor, robot.action, robot.frames)])
+        actions = ensemble([*(old for old, _ in before), chunk]) if blends == "ensemble" else chunk.actions
+        start = self._active.desired(chunk.stamp_ns)[0] if self._active.is_active(now_ns) else joint_state.positions
+        path, clipped = targets_of(actions, chunk.space, self._anchor(chunk, now_ns), start, robot)
+        poses = path.poses(self._kinematics)
         due_ns = chunk.stamp_ns + round(chunk.time_step_s * 1e9) * np.arange(len(poses))
         plans = (*before, (chunk, TimedPoses(due_ns, poses)))
         if blends == "temporal" and before:
-            poses = average([path for _, path in plans])
-        first = max(1, int(np.searchsorted(due_ns, now_ns, side="right")))
-        if first == len(poses):
-            late_s = (now_ns - due_ns[-1]) * 1e-9
-            raise RejectedError(
-                Cause.CHUNK_OUTDATED,
-                Response.DROP,
-                f"all poses of the chunk lie in the past; the last was scheduled {late_s:.3f} s ago",
-            )
+            path = ToolTargets(average([timed for _, timed in plans]))
+        first = checks.first_due(due_ns, now_ns)
 
         if moved_by_others:  # since the image, they may have moved it elsewhere
             committed = going_on(joint_state, now_ns + self._splicing.lead_ns, self._limits)
@@ -246,28 +240,29 @@ class Commander:
             committed = self._active.start(now_ns, self._splicing.lead_ns, joint_state, self._splicing.limits, names)
         inset_m = clipping.WORKSPACE_INSET_M
         for slower in SLOWER:
-            targets, moved = clipping.clip_targets(poses, limits, inset_m)
-            checks.check_first_target(targets[first], T_base_tool, limits)
+            targets, moved = path.clipped(limits, self._limits, inset_m)
+            target_poses = targets.poses(self._kinematics)
+            checks.check_first_target(target_poses[first], T_base_tool, limits)
             points, unreached = self._follow(targets, due_ns, committed, slower)
             tool_m = self._kinematics.tool_positions(points.positions)
             excess_m = clipping.workspace_excess(tool_m, limits)
             if excess_m == 0:
                 break
             inset_m += 1.5 * excess_m
-        checks.check_trajectory(
-            points.from_start(int(points.times_ns[0]) - self._spacing_ns), tool_m, self._limits, limits
-        )
+        trajectory = points.from_start(int(points.times_ns[0]) - self._spacing_ns)
+        checks.check_trajectory(trajectory, tool_m, self._limits, limits)
 
-        gripper = self._gripper.command(float(actions[first - 1, 6]))
+        number = own_gripper(chunk.space, robot.command)
+        gripper = None if number is None else self._gripper.command(float(actions[first - 1, number]))
         slowed = (f"speed, to 1/{slower}, to stay in the workspace",) if slower > 1 else ()
         branch_ns = int(committed.times_ns[-1])
         clips = clipped + moved + unreached + slowed
         command = self._splicing.command(points, len(committed.times_ns), self._asked_ns, gripper, clips)
-        followed = TimedPoses(branch_ns + slower * (due_ns - branch_ns), targets)
+        followed = TimedPoses(branch_ns + slower * (due_ns - branch_ns), target_poses)
         return _Pending(command, points, branch_ns, Followed(followed, plans))
 
     def _follow(
-        self, targets: Array, due_ns: NDArray[np.int64], committed: TimedPoints, slower: int
+        self, targets: Targets, due_ns: NDArray[np.int64], committed: TimedPoints, slower: int
     ) -> tuple[TimedPoints, tuple[str, ...]]:
         return self._splicing.within_limits(
             lambda limits: self._follower.follow(targets, due_ns, committed, self._horizon_s, slower, limits)

@@ -1,4 +1,4 @@
-"""From timed tool poses to the points of a trajectory that goes on from what is committed."""
+"""From timed targets to the points of a trajectory that goes on from what is committed."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from sqap_vla_ros.control.active_trajectory import TimedPoints
 from sqap_vla_ros.control.kinematics import Kinematics
 from sqap_vla_ros.control.latency import TRANSPORT_NS
+from sqap_vla_ros.control.targets import Targets, ToolTargets
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.control.trajectory import JointLimits, plan_trajectory
-from sqap_vla_ros.core.types import Array
 
 # Inverse kinematics that ends further than this from a target is reported as clipping.
 UNREACHED_M = 0.005
@@ -16,7 +16,7 @@ UNREACHED_RAD = 0.05
 
 
 class PathFollower:
-    """Branches off what is committed, and follows tool poses within the limits.
+    """Branches off what is committed, and follows targets within the limits.
 
     Args:
         kinematics: What is commanded: joints, or the tool itself.
@@ -30,7 +30,7 @@ class PathFollower:
 
     def follow(
         self,
-        targets: Array,
+        targets: Targets,
         due_ns: NDArray[np.int64],
         committed: TimedPoints,
         horizon_s: float,
@@ -40,8 +40,8 @@ class PathFollower:
         """Branch off the last committed point and follow the targets for the horizon.
 
         Args:
-            targets: float64 (poses, 4, 4), T_base_tool.
-            due_ns: int64 (poses,), evenly spaced.
+            targets: What is followed.
+            due_ns: int64 (targets,), evenly spaced.
             committed: What stays as published.
             horizon_s: How long targets are followed, before the ramp to rest.
             slower: Factor on the time that the targets take from there on.
@@ -57,7 +57,7 @@ class PathFollower:
         begin = max(int(np.searchsorted(due_ns, branch_ns, side="right")) - 1, 0)
         end = int(np.searchsorted(due_ns, branch_ns + round(horizon_s / slower * 1e9))) + 1
         step_s = slower * float(due_ns[1] - due_ns[0]) * 1e-9
-        solution = self._kinematics.inverse(targets[begin:end], committed.positions[-1], limits, step_s)
+        solution = targets.solve(slice(begin, end), self._kinematics, committed.positions[-1], limits, step_s)
         planned = plan_trajectory(
             solution.q,
             slower * (due_ns[begin:end] - branch_ns).astype(np.float64) * 1e-9,
@@ -80,4 +80,4 @@ class PathFollower:
         pose = self._kinematics.forward(rest.positions[0])
         away = pose.copy()
         away[2, 3] -= 0.01
-        self.follow(np.stack([pose, away]), np.array([0, 10**9]), rest, horizon_s, 1, limits)
+        self.follow(ToolTargets(np.stack([pose, away])), np.array([0, 10**9]), rest, horizon_s, 1, limits)

@@ -15,13 +15,13 @@ class ActionSpace:
     """What the numbers of an action are.
 
     Attributes:
-        kind: Changes of the tool pose (translation, three numbers of a rotation); inputs, −1 to 1, of robosuite's
-            operational-space controller, which ask for such changes; changes of joint positions; or joint positions.
+        kind: Changes of the tool pose (translation, three numbers of a rotation); changes of joint positions; or joint
+            positions.
         size: Numbers per action.
         grippers: Which of them are grippers, ascending; the others are the tool's or the joints', in order.
     """
 
-    kind: Literal["tool_deltas", "osc_inputs", "joint_deltas", "joint_positions"] = "tool_deltas"
+    kind: Literal["tool_deltas", "joint_deltas", "joint_positions"] = "tool_deltas"
     size: int = 7
     grippers: tuple[int, ...] = (6,)
 

@@ -29,6 +29,10 @@ def duration_message(seconds: float) -> Duration:
     return Duration(sec=total_ns // 10**9, nanosec=total_ns % 10**9)
 
 
+_ACTION_SPACES = {"tool_deltas": 0, "joint_deltas": 1, "joint_positions": 2}
+"""The constants ACTION_SPACE_… of the message."""
+
+
 def pose_message(T: NDArray[np.float64]) -> Pose:
     """A pose message from a float64 (4, 4) transform."""
     x, y, z = (float(value) for value in T[:3, 3])
@@ -42,7 +46,7 @@ def chunk_message(chunk: ActionChunk, base_frame: str, epoch: int, sequence: int
         header=Header(stamp=time_message(chunk.stamp_ns), frame_id=base_frame),
         epoch=epoch,
         sequence=sequence,
-        action_space=ActionChunkMessage.ACTION_SPACE_TOOL_DELTA,
+        action_space=_ACTION_SPACES[chunk.space.kind],
         time_step=chunk.time_step_s,
         horizon=len(chunk.actions),
         data=array("d", chunk.actions.astype(np.float64).tobytes()),

@@ -28,8 +28,10 @@ def marker_array(robot: Robot, chunk: ActionChunk, camera_frame: str, ring_m: Ar
         camera_frame: Frame of `ring_m`.
         ring_m: float64 (points, 3), from `ring_outline` [m]; without points the ring's marker is taken away.
     """
-    poses = integrate(chunk.actions, chunk.T_base_tool, robot.action, robot.frames)
-    way_m = np.concatenate([chunk.T_base_tool[None], poses])[:, :3, 3]
+    way_m = chunk.T_base_tool[None, :3, 3]
+    if not chunk.space.of_joints:  # where joints lead is drawn by who shows the command
+        poses = integrate(chunk.actions, chunk.T_base_tool, robot.action, robot.frames)
+        way_m = np.concatenate([way_m, poses[:, :3, 3]])
     base = robot.frames.base
     return MarkerArray(
         markers=[

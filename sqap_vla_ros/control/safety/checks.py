@@ -8,11 +8,12 @@ tool that is where it cannot be, does.
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sqap_vla_ros.config.robot import Freshness, Limits
+from sqap_vla_ros.config.robot import Command, Freshness, Limits
 from sqap_vla_ros.control.safety.clipping import outside, workspace_excess
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
-from sqap_vla_ros.core.action_chunk import TOOL_DELTAS, ActionChunk
+from sqap_vla_ros.core.action_chunk import ActionChunk, ActionSpace
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.transforms import inverse, vector_from_rotation
@@ -29,12 +30,10 @@ def check_chunk(chunk: ActionChunk) -> None:
     """The chunk can be used at all.
 
     Raises:
-        RejectedError: Its actions are not of the tool, its shape or time step is wrong, or a number is not finite.
+        RejectedError: Its shape or its time step is wrong, or a number in it is not finite.
     """
-    if chunk.space != TOOL_DELTAS:
-        raise _invalid(f"actions are {chunk.space.kind}; only changes of the tool pose can be commanded")
-    if chunk.actions.ndim != 2 or chunk.actions.shape[1] != 7 or len(chunk.actions) == 0:
-        raise _invalid(f"actions have shape {chunk.actions.shape}; expected (horizon, 7)")
+    if chunk.actions.ndim != 2 or chunk.actions.shape[1] != chunk.space.size or len(chunk.actions) == 0:
+        raise _invalid(f"actions have shape {chunk.actions.shape}; expected (horizon, {chunk.space.size})")
     if not np.isfinite(chunk.actions).all():
         rows = np.flatnonzero(~np.isfinite(chunk.actions).all(axis=1))
         raise _invalid(f"actions {rows.tolist()} of the chunk are not finite")
@@ -42,6 +41,35 @@ def check_chunk(chunk: ActionChunk) -> None:
         raise _invalid("the tool pose of the chunk is not finite")
     if not (np.isfinite(chunk.time_step_s) and chunk.time_step_s > 0):
         raise _invalid(f"the time step of the chunk is {chunk.time_step_s} s; expected more than 0")
+
+
+def check_action_space(space: ActionSpace, command: Command) -> None:
+    """What the actions move is what this robot's controller moves.
+
+    Raises:
+        RejectedError: It is not; the sentence says which setting decides.
+    """
+    if not space.of_joints:
+        if len(space.grippers) != 1:
+            raise _invalid(f"actions of one tool have {len(space.grippers)} grippers; expected one")
+        return
+    joints, moving, grippers = len(command.joints), len(space.moving), len(space.grippers)
+    if command.moves_tool:
+        raise _invalid(f"actions are {space.kind}, but command.output = {command.output} moves the tool")
+    if command.blending not in ("none", "ensemble"):
+        raise _invalid(
+            f"command.blending = {command.blending} blends tool poses, and actions are {space.kind}; use none"
+        )
+    if joints != (expected := space.size if command.moves_grippers else moving):
+        raise _invalid(
+            f"actions have {moving} joints and {grippers} grippers; command.joints has {joints}, expected {expected} "
+            f"with command.moves_grippers = {str(command.moves_grippers).lower()}"
+        )
+    if grippers > 1 and not command.moves_grippers:
+        raise _invalid(
+            f"actions have {grippers} grippers, and one can be commanded on its own; name the grippers' joints in "
+            "command.joints and set command.moves_grippers, if the controller moves them too"
+        )
 
 
 def _invalid(sentence: str) -> RejectedError:
@@ -124,6 +152,26 @@ def check_joint_state(positions: Array, velocities: Array, joints: tuple[str, ..
                 Response.HOLD,
                 f"joint states: {name} of {', '.join(bad)} are not finite",
             )
+
+
+def first_due(due_ns: NDArray[np.int64], now_ns: int) -> int:
+    """The first target behind the start that is due from now on.
+
+    Args:
+        due_ns: int64 (targets,), when each is due, the start first.
+        now_ns: In the same time.
+
+    Raises:
+        RejectedError: All lie in the past.
+    """
+    first = max(1, int(np.searchsorted(due_ns, now_ns, side="right")))
+    if first == len(due_ns):
+        raise RejectedError(
+            Cause.CHUNK_OUTDATED,
+            Response.DROP,
+            f"all poses of the chunk lie in the past; the last was scheduled {(now_ns - due_ns[-1]) * 1e-9:.3f} s ago",
+        )
+    return first
 
 
 def check_first_target(T_base_target: Array, T_base_tool: Array, limits: Limits) -> None:

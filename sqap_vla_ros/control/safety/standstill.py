@@ -16,6 +16,10 @@ REPORTED_AFTER_S, REPORTED_AFTER = 5.0, 5
 
 def moves_tool(chunk: ActionChunk) -> bool:
     """Whether a chunk's actions move the tool at all."""
+    if chunk.space.of_joints:
+        moving = chunk.actions[:, list(chunk.space.moving)]
+        reached = moving - moving[0] if chunk.space.kind == "joint_positions" else np.cumsum(moving, axis=0)
+        return bool(np.abs(reached).max() > STILL_RAD)
     reached = np.cumsum(chunk.actions[:, :6], axis=0)
     far, turned = np.linalg.norm(reached[:, :3], axis=1), np.linalg.norm(reached[:, 3:], axis=1)
     return bool(far.max() > STILL_M or turned.max() > STILL_RAD)

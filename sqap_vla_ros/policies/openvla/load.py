@@ -6,13 +6,14 @@ from pathlib import Path
 from sqap_vla_ros.config.files import ConfigurationError, expand_home
 from sqap_vla_ros.config.openvla import OpenVlaConfig
 from sqap_vla_ros.config.policy import PolicyConfig
-from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.robot import ActionConvention, Configuration
 from sqap_vla_ros.core.action_chunk import ActionSpace
 from sqap_vla_ros.core.policy import PolicyMetadata, PolicyNeeds
 from sqap_vla_ros.policies.openvla.build import find_decoding, load_openvla
 from sqap_vla_ros.policies.openvla.checkpoint import OpenVlaCheckpoint, open_openvla
 from sqap_vla_ros.policies.openvla.components import PROPRIO
 from sqap_vla_ros.policies.openvla.model import OpenVla
+from sqap_vla_ros.policies.openvla.osc import RATE_HZ
 from sqap_vla_ros.policies.openvla.policy import OpenVlaPolicy
 from sqap_vla_ros.policies.openvla.statistics import Bounds, DatasetStatistics
 from sqap_vla_ros.policies.placement import load_where_it_runs, number_format
@@ -40,6 +41,7 @@ def load_openvla_policy(
     statistics = _choose(checkpoint, configuration.statistics_key)
     decoding = find_decoding(checkpoint, trained.decoding)
     _check(config, trained, checkpoint, autoregressive=decoding == "autoregressive")
+    _check_convention(config, trained, configuration.action)
     actions = statistics.bounds("action", trained.normalisation)
     state = statistics.bounds("proprio", trained.normalisation) if PROPRIO in checkpoint.components else None
     tokenizer = load_tokenizer(directory, expand_home(configuration.tokenizer) if configuration.tokenizer else None)
@@ -105,6 +107,19 @@ def _check(
         )
 
 
+def _check_convention(config: PolicyConfig, trained: OpenVlaConfig, convention: ActionConvention) -> None:
+    """Compare what the actions are with how the robot file says they are meant."""
+    if trained.actions != "osc_inputs":
+        return
+    meant = {"increment": "achieved", "rotation": "axis_angle", "frame": "base", "rate_hz": RATE_HZ}
+    for name, value in meant.items():
+        if (found := getattr(convention, name)) != value:
+            raise ConfigurationError(
+                f"policy {config.name}: openvla.actions = osc_inputs become motions with action.{name} = {value}, but "
+                f"the robot file has {found}; set it, as in libero_panda"
+            )
+
+
 def _check_sizes(
     trained: OpenVlaConfig, checkpoint: OpenVlaCheckpoint, model: OpenVla, actions: Bounds, state: Bounds | None
 ) -> None:
@@ -124,8 +139,9 @@ def _check_sizes(
 
 
 def _action_space(trained: OpenVlaConfig, size: int) -> ActionSpace:
+    kind = "tool_deltas" if trained.actions == "osc_inputs" else trained.actions
     try:
-        return ActionSpace(trained.actions, size, trained.grippers)
+        return ActionSpace(kind, size, trained.grippers)
     except ValueError as error:
         raise ConfigurationError(f"openvla.actions = {trained.actions}: {error}; set openvla.grippers") from None
 

@@ -14,6 +14,7 @@ from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.policies.openvla.denoising import Denoising
 from sqap_vla_ros.policies.openvla.images import as_in_training, center_crop
 from sqap_vla_ros.policies.openvla.model import Inputs, OpenVla
+from sqap_vla_ros.policies.openvla.osc import reached_changes
 from sqap_vla_ros.policies.openvla.statistics import GUARD, Bounds, denormalise, normalise_state
 from sqap_vla_ros.vlm.preprocessing import resize
 from sqap_vla_ros.vlm.stopwatch import Stopwatch
@@ -81,7 +82,7 @@ class OpenVlaPolicy:
         watch.stage("language")
         return ActionChunk(
             stamp_ns=observation.stamp_ns,
-            actions=denormalise(normalised, self._actions, self._guard),
+            actions=self._in_units(normalised),
             time_step_s=self.metadata.time_step_s,
             T_base_tool=observation.T_base_tool,
             instruction=observation.instruction,
@@ -122,6 +123,10 @@ class OpenVlaPolicy:
         if not np.isfinite(observation.state).all():
             raise ValueError("the state is not finite")
         return normalise_state(observation.state, self._state)
+
+    def _in_units(self, normalised: NDArray[np.floating]) -> Array:
+        actions = denormalise(normalised, self._actions, self._guard)
+        return reached_changes(actions) if self._config.actions == "osc_inputs" else actions
 
     def _token_ids(self, instruction: str) -> torch.Tensor:
         if self._text is None or self._text[0] != instruction:

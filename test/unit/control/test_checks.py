@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sqap_vla_ros.config.robot import Freshness, Limits
+from sqap_vla_ros.config.robot import Command, Freshness, Limits
 from sqap_vla_ros.control.safety import checks, clipping
 from sqap_vla_ros.control.trajectory import JointLimits, Trajectory
 from sqap_vla_ros.core.action_chunk import ActionChunk, ActionSpace
@@ -66,10 +66,40 @@ def test_actions_of_another_shape_are_rejected(shape: tuple[int, ...]) -> None:
         checks.check_chunk(chunk(np.zeros(shape)))
 
 
-@pytest.mark.parametrize("space", [ActionSpace("osc_inputs"), ActionSpace("joint_positions", 7, (6,))])
-def test_actions_that_are_no_changes_of_the_tool_pose_are_rejected(space: ActionSpace) -> None:
-    with rejected(Cause.CHUNK_INVALID, f"actions are {space.kind}"):
-        checks.check_chunk(chunk(space=space))
+@pytest.mark.parametrize(
+    ("space", "command", "sentence"),
+    [
+        (ActionSpace("tool_deltas", 8, (6, 7)), {}, "2 grippers; expected one"),
+        (
+            ActionSpace("joint_positions", 8, (7,)),
+            {"output": "servo_twist"},
+            "command.output = servo_twist moves the tool",
+        ),
+        (
+            ActionSpace("joint_positions", 8, (7,)),
+            {"blending": "temporal"},
+            "command.blending = temporal blends tool poses",
+        ),
+        (ActionSpace("joint_deltas", 7, (6,)), {}, "actions have 6 joints and 1 grippers; command.joints has 7"),
+        (ActionSpace("joint_positions", 9, (3, 8)), {}, "name the grippers' joints"),
+    ],
+)
+def test_actions_that_this_robot_s_controller_cannot_move_are_rejected(
+    space: ActionSpace, command: dict[str, Any], sentence: str
+) -> None:
+    joints = tuple(f"joint{number}" for number in range(7))
+    with rejected(Cause.CHUNK_INVALID, sentence):
+        checks.check_action_space(space, Command(joints=joints, **command))
+    checks.check_action_space(ActionSpace("joint_positions", 8, (7,)), Command(joints=joints))
+    checks.check_action_space(ActionSpace("joint_positions", 7, (6,)), Command(joints=joints, moves_grippers=True))
+    checks.check_action_space(ActionSpace(), Command(joints=joints))
+
+
+def test_actions_have_as_many_numbers_as_their_space_says() -> None:
+    space = ActionSpace("joint_positions", 14, (6, 13))
+    checks.check_chunk(chunk(np.zeros((25, 14)), space=space))
+    with rejected(Cause.CHUNK_INVALID, "(horizon, 14)"):
+        checks.check_chunk(chunk(np.zeros((25, 7)), space=space))
 
 
 @pytest.mark.parametrize("step", [0.0, -0.2, np.nan])

@@ -12,16 +12,18 @@ from openvla_data import HEADS, close, picture
 from sqap_vla_ros.config.files import ConfigurationError, config_directory
 from sqap_vla_ros.config.openvla import OpenVlaConfig
 from sqap_vla_ros.config.policy import read_policy
-from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.robot import ActionConvention, Configuration
 from sqap_vla_ros.core.action_chunk import ActionSpace, CommittedActions
 from sqap_vla_ros.core.observation import Observation, View
 from sqap_vla_ros.core.policy import PolicyMetadata, PolicyNeeds
+from sqap_vla_ros.policies.openvla.osc import controller_inputs, reached_changes
 from sqap_vla_ros.policies.openvla.policy import OpenVlaPolicy, token_ids
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.testing.small_tokenizer import write_small_tokenizer
 from sqap_vla_ros.vlm.tokenizer import BLANK_ID, load_tokenizer
 from sqap_vla_ros.vlm.weights import CheckpointError
 
+AT_20_HZ = ActionConvention(rate_hz=20.0)
 LIBERO = "libero_spatial_no_noops"
 ALOHA = "aloha1_put_X_into_pot_300_demos"
 
@@ -54,7 +56,12 @@ def run_of(directory_of, tmp_path_factory):
 
 def load(run, policy, key="", **settings):
     configuration = Configuration(
-        checkpoint=str(run), policy=str(policy), statistics_key=key, device="cpu", torch_threads=1, **settings
+        checkpoint=str(run),
+        policy=str(policy),
+        statistics_key=key,
+        device="cpu",
+        torch_threads=1,
+        **{"action": AT_20_HZ, **settings},
     )
     return load_policy(configuration, lambda words: None)
 
@@ -85,13 +92,16 @@ def test_upright_images_and_a_state_give_the_reference_s_actions(case_of, name):
     policy = OpenVlaPolicy(config, case.network, Recorded(case.inputs.input_ids), *bounds, metadata)
     upright = [np.ascontiguousarray(picture(view)[::-1]) for view in case.about["images"]]
     seen = Observation(9, upright[0], "x", np.eye(4), further={"wrist": View(9, upright[1])}, state=case.array("state"))
-    close(policy.plan(seen).actions, case.array("actions"), 2e-5)
+    actions = case.array("actions")
+    close(policy.plan(seen).actions, reached_changes(actions), 2e-5)
+    within = np.abs(actions) <= 1
+    close(controller_inputs(policy.plan(seen).actions)[within], actions[within], 2e-5)
 
 
 @pytest.mark.parametrize(
     ("run", "policy", "key", "needs", "shape"),
     [
-        ("libero_l1", "openvla-oft-libero", LIBERO, PolicyNeeds(2, "tool", 8, ActionSpace("osc_inputs")), (8, 7)),
+        ("libero_l1", "openvla-oft-libero", LIBERO, PolicyNeeds(2, "tool", 8), (8, 7)),
         (
             "aloha_film",
             "openvla-oft-aloha",
@@ -101,7 +111,7 @@ def test_upright_images_and_a_state_give_the_reference_s_actions(case_of, name):
         ),
         ("discrete", "openvla-oft-bridge", "", PolicyNeeds(), (5, 7)),
         ("openvla", "openvla-bridge", "bridge_orig", PolicyNeeds(), (1, 7)),
-        ("openvla", "openvla-libero", "bridge_orig", PolicyNeeds(actions=ActionSpace("osc_inputs")), (1, 7)),
+        ("openvla", "openvla-libero", "bridge_orig", PolicyNeeds(), (1, 7)),
     ],
 )
 def test_shipped_policies_run_the_published_kinds(run_of, run, policy, key, needs, shape):
@@ -157,6 +167,16 @@ def test_contradictions_end_in_a_sentence(run_of, tmp_path, run, base, key, chan
     with pytest.raises(ConfigurationError, match=sentence) as caught:
         load(run_of(run), policy_file(tmp_path / "p.yaml", base, **changes), key)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rate_hz", 5.0), ("rotation", "euler_difference"), ("frame", "tool")],
+)
+def test_inputs_of_libero_s_controller_need_its_convention(run_of, name, value):
+    convention = AT_20_HZ.model_copy(update={name: value})
+    with pytest.raises(ConfigurationError, match=f"become motions with action.{name} = .* has {value}"):
+        load(run_of("libero_l1"), "openvla-oft-libero", LIBERO, action=convention)
 
 
 def test_statistics_without_the_named_bounds_are_refused(run_of, tmp_path):
