@@ -5,9 +5,8 @@ with. A plain `colcon build` then makes executables that run its interpreter.
 """
 
 import argparse
-import importlib.metadata
-import importlib.util
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,23 +38,56 @@ DONE = """set-up: {venv} is ready for ROS 2 {distro}: torch {torch}, NumPy {nump
   ros2 launch sqap_vla sqap_vla.launch.py --show-args"""
 
 
-def check_ros(environment: Mapping[str, str]) -> None:
-    """Check that a ROS is sourced and that this interpreter is the one of ROS.
+# Messages with fixed arrays are NumPy's: with another NumPy than the one that ROS was built with, they fail or crash.
+USE_OF_ROS = """
+import numpy, rclpy
+from geometry_msgs.msg import PoseWithCovariance
+from rclpy.serialization import serialize_message
+serialize_message(PoseWithCovariance(covariance=numpy.ones(36)))
+print(numpy.__version__)
+"""
+
+
+def check_ros(environment: Mapping[str, str], interpreter: str) -> str:
+    """Use the ROS that is sourced, with the interpreter that the executables will run, before anything is downloaded.
+
+    Args:
+        environment: Variables of the shell.
+        interpreter: Python that the virtual environment is made of.
+
+    Returns:
+        The version of its NumPy.
 
     Raises:
-        SetUpError: One of them is not so.
+        SetUpError: No ROS is sourced, or it does not work with this interpreter.
     """
     if not environment.get("ROS_DISTRO") or not environment.get("AMENT_PREFIX_PATH"):
         raise SetUpError(
             "no ROS is sourced (ROS_DISTRO and AMENT_PREFIX_PATH are not both set).\n"
             "First, for example: source /opt/ros/jazzy/setup.bash\nOn a machine without ROS: make demo"
         )
-    for module, package in (("rclpy", f"ros-{environment['ROS_DISTRO']}-rclpy"), ("numpy", "python3-numpy")):
-        if importlib.util.find_spec(module) is None:
-            raise SetUpError(
-                f"{sys.executable} does not find {module}. Is it the Python of ROS, or one of conda or pyenv?\n"
-                f"Try: make workstation PYTHON=/usr/bin/python3; if it is: sudo apt-get install {package}"
-            )
+    if sys.version_info < (3, 11):  # noqa: UP036 (an older ROS's Python may run this)
+        raise SetUpError(
+            f"{interpreter} is Python {sys.version_info[0]}.{sys.version_info[1]}; ROS 2 Jazzy or a later one, with "
+            "Python 3.11 or later, is needed"
+        )
+    without_user = {**environment, "PYTHONNOUSERSITE": "1"}
+    result, clean = (
+        subprocess.run([interpreter, "-c", USE_OF_ROS], env=dict(variables), capture_output=True, text=True)
+        for variables in (environment, without_user)
+    )
+    if result.returncode == 0:
+        return result.stdout.split()[-1]
+    cause = (result.stderr.strip() or f"it ended with {result.returncode}").splitlines()[-1]
+    raise SetUpError(
+        f"{interpreter} cannot use the ROS {environment['ROS_DISTRO']} that is sourced: {cause}\n"
+        + (
+            "It can without the packages in ~/.local: remove those that hide ROS's (pip uninstall numpy)."
+            if clean.returncode == 0
+            else "Is it the Python of ROS, or one of conda or pyenv? Try: make workstation PYTHON=/usr/bin/python3\n"
+            f"If it is: sudo apt-get install ros-{environment['ROS_DISTRO']}-ros-base python3-numpy"
+        )
+    )
 
 
 def constraints_for(numpy_version: str) -> str:
@@ -81,17 +113,17 @@ def main() -> None:
     parser.add_argument("--torch", default="auto", help="auto, cpu, or a CUDA version as PyTorch names it (cu130)")
     arguments = parser.parse_args()
 
-    check_ros(os.environ)
-    system_packages.require(system_packages.ENVIRONMENT)
     environment = {name: value for name, value in os.environ.items() if name not in NOT_OF_ROS}
+    interpreter: str = getattr(sys, "_base_executable", sys.executable)  # venv takes it, also when run in another venv
+    numpy_version = check_ros(environment, interpreter)
+    system_packages.require(system_packages.ENVIRONMENT)
     steps = Steps(VENV / ".set-up")
     python = VENV / "bin" / "python"
-    numpy_version = importlib.metadata.version("numpy")
     pins = constraints_for(numpy_version)
     constraints = VENV / ".set-up" / "constraints.txt"
 
     def make_venv() -> None:
-        command: list[str | Path] = [sys.executable, "-m", "venv", "--clear", "--system-site-packages", VENV]
+        command: list[str | Path] = [interpreter, "-m", "venv", "--clear", "--system-site-packages", VENV]
         steps.run(command, environment, f"Remove {VENV} and run this again.")
 
     def install() -> None:
@@ -101,11 +133,11 @@ def main() -> None:
         steps.run([*pip, "--editable", f"{ROOT}[ik]"], environment, ADVICE)
 
     with one_at_a_time(ROOT):
-        interpreter = fingerprint(sys.version, sys.base_prefix, str(VENV), os.environ["ROS_DISTRO"])
+        of_python = fingerprint(sys.version, sys.base_prefix, str(VENV), os.environ["ROS_DISTRO"])
         scripts = [HERE / name for name in ("workstation.py", "steps.py", "torch_build.py")]
-        packages = fingerprint(interpreter, arguments.torch, pins, *scripts, package_metadata())
+        packages = fingerprint(of_python, arguments.torch, pins, *scripts, package_metadata())
         steps.step(
-            "venv", f"virtual environment {VENV.name} over ROS 2 {os.environ['ROS_DISTRO']}", interpreter, make_venv
+            "venv", f"virtual environment {VENV.name} over ROS 2 {os.environ['ROS_DISTRO']}", of_python, make_venv
         )
         steps.step("packages", f"Python packages of {VENV.name} (minutes)", packages, install)
 

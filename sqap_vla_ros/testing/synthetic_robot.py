@@ -35,22 +35,22 @@ from sqap_vla_ros.testing.ideal_controller import IdealController
 BASE, TOOL, CAMERA = "base", "tool", "camera_optical"
 JOINTS = tuple(f"joint{number}" for number in range(1, 7))
 HOME = np.array([0.0, -0.6, 1.2, 0.0, 0.9, 0.0])
-COMMAND_TOPIC = "/joint_trajectory_controller/joint_trajectory"
+COMMAND_TOPIC = "joint_trajectory_controller/joint_trajectory"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # A real controller takes each command as it comes. This one may be kept from running, and must then not lose any.
 COMMANDS = QoSProfile(depth=100)
 LIMITS = {"joint_velocity": [2.0], "joint_acceleration": [8.0], "joint_jerk": [200.0]}
 
 
-def arm_urdf() -> str:
-    """A six-joint arm of about human reach, as URDF text."""
+def arm_urdf(prefix: str = "") -> str:
+    """A six-joint arm of about human reach, as URDF text; names of its links and joints begin with the prefix."""
     axes = ("0 0 1", "0 1 0", "0 1 0", "1 0 0", "0 1 0", "1 0 0")
     offsets = ("0 0 0.2", "0 0 0.1", "0 0 0.35", "0.1 0 0", "0.25 0 0", "0.1 0 0")
-    links = [BASE, *(f"link{number}" for number in range(1, 6)), TOOL]
+    links = [prefix + name for name in (BASE, *(f"link{number}" for number in range(1, 6)), TOOL)]
     parts = [f'<link name="{link}"/>' for link in links]
     for number, (axis, offset) in enumerate(zip(axes, offsets, strict=True)):
         parts.append(
-            f'<joint name="{JOINTS[number]}" type="revolute"><parent link="{links[number]}"/>'
+            f'<joint name="{prefix}{JOINTS[number]}" type="revolute"><parent link="{links[number]}"/>'
             f'<child link="{links[number + 1]}"/><origin xyz="{offset}"/><axis xyz="{axis}"/>'
             '<limit lower="-2.9" upper="2.9" velocity="3.0" effort="50"/></joint>'
         )
@@ -79,6 +79,8 @@ class SyntheticRobot(Node):
         width: Image width (px).
         height: Image height (px).
         rate_hz: Images per second.
+        prefix: Of its frames and joints: two arms share /tf.
+        **node_arguments: For rclpy's node, as namespace.
 
     Attributes:
         publishes_images: False stops the camera.
@@ -106,15 +108,19 @@ class SyntheticRobot(Node):
         controller: The arm's controller; its `violations` tell what a real arm would not have survived.
     """
 
-    def __init__(self, width: int = 640, height: int = 480, rate_hz: float = 20.0) -> None:
-        super().__init__("synthetic_robot")
+    def __init__(
+        self, width: int = 640, height: int = 480, rate_hz: float = 20.0, prefix: str = "", **node_arguments: Any
+    ) -> None:
+        super().__init__("synthetic_robot", **node_arguments)
+        self._prefix = prefix
+        self._joints = tuple(prefix + joint for joint in JOINTS)
         self.publishes_images = True
         self.publishes_transforms = self.publishes_joint_states = True
         self.is_frozen = False
         self.image_age_s = 0.0
         self.transform_age_s = 0.0
         self.T_error = np.eye(4)
-        self.tool_frame = TOOL
+        self.tool_frame = prefix + TOOL
         self.reports_positions = True
         self.is_blocked = False
         self.pace = 1.0
@@ -129,22 +135,22 @@ class SyntheticRobot(Node):
         self.position_times_s: deque[float] = deque(maxlen=1000)
         self.speed_scaling_times_s: deque[float] = deque(maxlen=1000)
         self._slider = np.zeros(1), np.ones(1)  # times (ns, ROS clock) and factors; straight lines in between
-        self._kinematics = Kinematics(arm_urdf(), JOINTS, BASE, TOOL)
+        self._kinematics = Kinematics(arm_urdf(prefix), self._joints, prefix + BASE, prefix + TOOL)
         self._measured = HOME, np.zeros(len(JOINTS))
         self._wanted = HOME
         shape = np.ones(len(JOINTS))
         bounds = (LIMITS[name][0] * shape for name in ("joint_velocity", "joint_acceleration", "joint_jerk"))
         limits = JointLimits(self._kinematics.lower, self._kinematics.upper, *bounds)
-        self.controller = IdealController(JOINTS, HOME, limits, self._now_ns())
+        self.controller = IdealController(self._joints, HOME, limits, self._now_ns())
         sensors = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self.images = self.create_publisher(Image, "/camera/color/image_raw", sensors)
-        self._camera_infos = self.create_publisher(CameraInfo, "/camera/color/camera_info", sensors)
-        self.joint_states = self.create_publisher(JointState, "/joint_states", 10)
+        self.images = self.create_publisher(Image, "camera/color/image_raw", sensors)
+        self._camera_infos = self.create_publisher(CameraInfo, "camera/color/camera_info", sensors)
+        self.joint_states = self.create_publisher(JointState, "joint_states", 10)
         self.transforms = self.create_publisher(TFMessage, "/tf", 100)
         self.static_transforms = self.create_publisher(TFMessage, "/tf_static", LATCHED)
         self._speed_scaling = self.create_publisher(Float64, BROADCASTER, 10)
-        self.description = self.create_publisher(String, "/robot_description", LATCHED)
-        self.description.publish(String(data=arm_urdf()))
+        self.description = self.create_publisher(String, "robot_description", LATCHED)
+        self.description.publish(String(data=arm_urdf(prefix)))
         self.connect(COMMANDS)
         focal = 0.8 * width
         self._camera_matrix = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
@@ -157,7 +163,9 @@ class SyntheticRobot(Node):
         T_base_camera = np.eye(4)
         T_base_camera[:3, :3] = np.array([[0, 0, -1], [1, 0, 0], [0, -1, 0]])
         T_base_camera[:3, 3] = 1.8, 0.0, 0.5
-        message = TFMessage(transforms=[transform_message(T_base_camera, BASE, CAMERA, self._now_ns())])
+        message = TFMessage(
+            transforms=[transform_message(T_base_camera, self._prefix + BASE, self._prefix + CAMERA, self._now_ns())]
+        )
         self.static_transforms.publish(message)
 
     def connect(self, qos: QoSProfile) -> None:
@@ -235,13 +243,13 @@ class SyntheticRobot(Node):
         velocity = v.tolist() if self.reported_velocity is None else self.reported_velocity
         position = q if self.reports_positions else np.full(len(q), np.nan)
         if self.publishes_joint_states:
-            self.joint_states.publish(joint_state_message(JOINTS, position.tolist(), velocity, now_ns))
+            self.joint_states.publish(joint_state_message(self._joints, position.tolist(), velocity, now_ns))
         if self.reports_positions and self.publishes_joint_states:
             self.position_times_s.append(time.monotonic())
         if self.publishes_transforms:
             T_base_tool = self.T_error @ self._kinematics.forward(q)
             transform = transform_message(
-                T_base_tool, BASE, self.tool_frame, now_ns - round(self.transform_age_s * 1e9)
+                T_base_tool, self._prefix + BASE, self.tool_frame, now_ns - round(self.transform_age_s * 1e9)
             )
             self.transforms.publish(TFMessage(transforms=[transform]))
             self.transform_times_s.append(time.monotonic())
@@ -254,9 +262,11 @@ class SyntheticRobot(Node):
         if not self.is_frozen:
             self.image[0, 0] += 1  # as noise does: no two images are the same
         now_ns = self._now_ns() - round(self.image_age_s * 1e9)
-        info = self.camera_info or camera_info_message(self._camera_matrix, width, height, CAMERA, now_ns)
+        info = self.camera_info or camera_info_message(
+            self._camera_matrix, width, height, self._prefix + CAMERA, now_ns
+        )
         self._camera_infos.publish(info)
-        self.images.publish(image_message(self.image, CAMERA, now_ns))
+        self.images.publish(image_message(self.image, self._prefix + CAMERA, now_ns))
         self.image_times_s.append(time.monotonic())
 
     def _desired(self) -> State:

@@ -1,6 +1,7 @@
 """The built messages, and a plain `colcon build` over a ROS in a prefix of its own, as apt installs it."""
 
 import ast
+import importlib.metadata
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from apt_layout import PYTHON_DIRECTORY, make_apt_layout
 from paths import ROOT
+from workstation import check_ros
 
 pytestmark = pytest.mark.timeout(600)  # the messages are compiled
 VENV = Path(sys.prefix)
@@ -100,6 +102,10 @@ def test_the_installed_module_and_messages_work_next_to_torch(workspace):
     horizon, module = workspace.run(workspace.python, "-c", USE).split()
     assert horizon == "16"
     assert Path(module).is_relative_to(workspace.installed)
+
+
+def test_the_set_up_uses_the_ros_that_is_sourced_with_its_python(workspace):
+    assert check_ros(workspace.sourced, workspace.system_python) == importlib.metadata.version("numpy")
 
 
 def test_the_installed_command_line_starts(workspace):

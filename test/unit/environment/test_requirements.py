@@ -4,6 +4,7 @@ import importlib.metadata
 import itertools
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -68,7 +69,7 @@ def test_a_newer_ros_keeps_its_numpy_and_gets_the_pinned_opencv():
 
 def test_without_a_sourced_ros_the_error_says_what_to_source():
     with pytest.raises(SetUpError, match=r"source /opt/ros/jazzy/setup.bash"):
-        workstation.check_ros({"PATH": "/usr/bin"})
+        workstation.check_ros({"PATH": "/usr/bin"}, sys.executable)
 
 
 def test_wheel_paths_become_those_of_this_interpreter(tmp_path):

@@ -51,9 +51,9 @@ def keyword_strings(file: Path, name: str) -> set[str]:
     }
 
 
-def test_the_three_uses_have_a_launch_file() -> None:
+def test_every_use_has_a_launch_file() -> None:
     names = {file.name for file in LAUNCH_FILES}
-    assert names == {"sqap_vla.launch.py", "replay.launch.py", "simulation.launch.py"}
+    assert names == {"sqap_vla.launch.py", "two_arms.launch.py", "replay.launch.py", "simulation.launch.py"}
 
 
 @pytest.mark.parametrize("file", LAUNCH_FILES, ids=lambda file: file.name)

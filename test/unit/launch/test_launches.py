@@ -9,7 +9,7 @@ from recorded_launch import Context, ProcessEnd, Recorded, context_of, load
 
 from sqap_vla_ros.config.files import ConfigurationError
 
-FILES = {name: ROOT / "launch" / f"{name}.launch.py" for name in ("sqap_vla", "replay", "simulation")}
+FILES = {name: ROOT / "launch" / f"{name}.launch.py" for name in ("sqap_vla", "two_arms", "replay", "simulation")}
 REAL = {"robot": "libero_panda", "checkpoint": "libero_small"}
 
 # As a file, each of these leaves a launched node on its defaults, or without parameters that ROS could read.
@@ -168,3 +168,18 @@ def test_a_cell_that_dies_ends_the_simulation_with_an_error(monkeypatch: pytest.
         module.end(ProcessEnd(1), context)
     (end,) = module.end(ProcessEnd(0), context)
     assert type(end.keywords["event"]).__name__ == "Shutdown"
+
+
+def test_each_of_two_arms_has_a_namespace_a_robot_file_and_an_instruction_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = load(FILES["two_arms"], monkeypatch)
+    context = context_of(module, left="l.yaml", right="r.yaml", left_instruction="push", checkpoint="run")
+    (description,) = module.generate_launch_description().arguments
+    groups = [item for item in description if type(item).__name__ == "GroupAction"]
+    given = [dict(group.arguments[0][0].keywords["launch_arguments"]) for group in groups]
+    assert [arguments["namespace"] for arguments in given] == ["left", "right"]
+    assert [arguments["robot"].perform(context) for arguments in given] == ["l.yaml", "r.yaml"]
+    assert [arguments["instruction"].perform(context) for arguments in given] == ["push", ""]
+    declared = {item.arguments[0] for item in load(FILES["sqap_vla"], monkeypatch).ARGUMENTS}
+    assert given[0].keys() == given[1].keys() <= declared
