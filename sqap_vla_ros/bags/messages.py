@@ -3,7 +3,7 @@
 The node publishes the same messages; it makes them with the classes of rclpy, this module with those of rosbags.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from math import isqrt, nan
 from typing import Any
@@ -57,19 +57,29 @@ def _pose(T: NDArray[np.float64]) -> Any:
 
 def static_transform_message(parent: str, child: str, T_parent_child: NDArray[np.float64], stamp_ns: int) -> Any:
     """Make a tf2_msgs TFMessage with one transform."""
+    return transforms_message([(parent, child, T_parent_child)], stamp_ns)
+
+
+def transforms_message(transforms: Iterable[tuple[str, str, NDArray[np.float64]]], stamp_ns: int) -> Any:
+    """Make a tf2_msgs TFMessage of (parent, child, T_parent_child float64 (4, 4))."""
+    return _make(
+        "tf2_msgs/msg/TFMessage", transforms=[_stamped_transform(*transform, stamp_ns) for transform in transforms]
+    )
+
+
+def _stamped_transform(parent: str, child: str, T_parent_child: NDArray[np.float64], stamp_ns: int) -> Any:
     x, y, z = (float(value) for value in T_parent_child[:3, 3])
     transform = _make(
         "geometry_msgs/msg/Transform",
         translation=_make("geometry_msgs/msg/Vector3", x=x, y=y, z=z),
         rotation=_pose(T_parent_child).orientation,
     )
-    stamped = _make(
+    return _make(
         "geometry_msgs/msg/TransformStamped",
         header=header(stamp_ns, parent),
         child_frame_id=child,
         transform=transform,
     )
-    return _make("tf2_msgs/msg/TFMessage", transforms=[stamped])
 
 
 def chunk_message(

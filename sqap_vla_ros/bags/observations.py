@@ -10,14 +10,16 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from sqap_vla_ros.bags.model_comparison import ModelComparison
 from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.robot_bag import RobotBag
 from sqap_vla_ros.bags.topics import BagTopics, first_instruction
 from sqap_vla_ros.config.files import read_yaml
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group, Point, validate
 from sqap_vla_ros.core.clock import STAMP_BACK_NS, stamp_ns
 from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage, Waiting
+from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage, Waiting, other_camera_frame
 from sqap_vla_ros.perception.images import ImageError
 from sqap_vla_ros.perception.transforms import (
     Array,
@@ -101,6 +103,7 @@ def observations(
     delay: Callable[[], float] | None = None,
     extrinsic: Extrinsic | None = None,
     on_progress: Callable[[int], None],
+    on_note: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[Observation | tuple[int, str]]:
     """Yield what the node would have planned on.
 
@@ -113,6 +116,8 @@ def observations(
             wanted. All images but the newest that arrive in that time are lost, as on the robot. None: no time.
         extrinsic: Pose of the camera, if the bag does not have it.
         on_progress: Called with the recording time of each message, nanoseconds.
+        on_note: Called at the end with what is to be known about the recording: that the robot model disagrees with
+            its transforms, or that a setting takes the place of the images' frame.
 
     Yields:
         An observation, or (stamp_ns, reason) for a rejected image.
@@ -125,6 +130,11 @@ def observations(
     assembler.set_instruction(configuration.instruction or first_instruction(bag))
     if extrinsic:
         assembler.tree.add(extrinsic.parent, extrinsic.child, 0, extrinsic.T_parent_child, static=True)
+    model, joint_states = ModelComparison(configuration), ""
+    if isinstance(bag, RobotBag) and bag.model and not bag.computes_poses and not configuration.command.moves_tool:
+        joint_states = bag.joint_states
+        model.set_model(bag.model)
+    image_frame = ""
     rate = Rate(rate_hz)
     planned_until_ns = last_ns = 0
     wake_ns: int | None = None  # next time at which something is due without a message
@@ -144,11 +154,12 @@ def observations(
             elif isinstance(outcome, RejectedImage):
                 yield outcome.stamp_ns, outcome.rejection.sentence
             else:
+                model.compare(assembler.tree)
                 yield outcome
                 if delay:
                     planned_until_ns = now_ns + round(delay() * 1e9)
 
-    for topic, recorded_ns, message in bag.messages(topics.names):
+    for topic, recorded_ns, message in bag.messages(topics.names | {joint_states}):
         on_progress(recorded_ns)
         if recorded_ns < last_ns - STAMP_BACK_NS:
             planned_until_ns, wake_ns = 0, None
@@ -158,6 +169,7 @@ def observations(
             yield from ready(wake_ns)
         if topic == topics.image:
             at_ns = stamp_ns(message)
+            image_frame = image_frame or message.header.frame_id
             try:
                 if rate.is_due(at_ns):
                     assembler.offer(message, recorded_ns)
@@ -170,6 +182,11 @@ def observations(
                 assembler.set_instruction(message.data)
         elif topic in topics.transforms:
             assembler.add_transforms(message, static=topic.endswith("tf_static"))
+        elif joint_states and topic == joint_states:
+            model.add_joint_states(message)
         yield from ready(recorded_ns)
     while wake_ns is not None:  # the last images may still wait for transforms, or for the end of a plan
         yield from ready(wake_ns)
+    for note in (model.problem(), other_camera_frame(configuration.frames, image_frame)):
+        if note:
+            on_note(note)

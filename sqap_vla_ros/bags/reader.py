@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from backports import zstd
 from rosbags.highlevel import AnyReader
@@ -104,7 +104,7 @@ class Bag:
         if missing and not self._interrupted:
             self._interrupted = f"{self.path}: {missing}"
 
-    def __enter__(self) -> "Bag":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -62,6 +62,8 @@ class Replay:
     """Namespace of the transforms, as /left for /left/tf; default: /tf, or the namespace of the images."""
     extrinsic: Path | None = None
     """YAML file with parent, child, xyz, and rpy or quaternion: the camera's pose, for bags without it."""
+    urdf: Path | None = None
+    """URDF of the arm: for bags with joint states and without transforms, in place of a recorded description."""
     tokenizer: str = ""
     """Directory of the Llama-2 tokenizer; default: next to the checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -89,6 +91,7 @@ class Replay:
             "tokenizer": self.tokenizer,
             "policy": self.policy,
             "instruction": self.instruction,
+            "command.robot_model": str(self.urdf or ""),
             "device": self.device,
             "torch_threads": self.threads,
         }

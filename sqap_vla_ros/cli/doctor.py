@@ -57,6 +57,8 @@ class Doctor:
     """Namespace of the transforms, as /left for /left/tf; default: /tf, or the namespace of the images."""
     extrinsic: Path | None = None
     """YAML file with parent, child, xyz, and rpy or quaternion: the camera's pose, for bags without it."""
+    urdf: Path | None = None
+    """URDF of the arm, in place of the one on its topic or in the robot file."""
     tokenizer: str = ""
     """Directory of the Llama-2 tokenizer; default: next to the checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -88,6 +90,7 @@ class Doctor:
             "checkpoint": self.checkpoint,
             "tokenizer": self.tokenizer,
             "instruction": self.instruction,
+            "command.robot_model": str(self.urdf or ""),
             "device": self.device,
             "topics.image": self.image_topic if self.live else "",
             "topics.camera_info": self.camera_info_topic if self.live else "",
@@ -102,7 +105,7 @@ class Doctor:
     def _listen(self, configuration: "Configuration", console: "Console") -> "Evidence":
         """Collect the evidence of the bag or of the live topics."""
         from sqap_vla_ros.bags.observations import read_extrinsic
-        from sqap_vla_ros.bags.reader import Bag
+        from sqap_vla_ros.bags.robot_bag import RobotBag
         from sqap_vla_ros.tools.doctor.examine import read_bag
 
         with progress_bar(console) as progress:
@@ -117,7 +120,7 @@ class Doctor:
                     lambda seconds: progress.update(task, completed=round(seconds, 1)),
                 )
             else:
-                with Bag(self.bag) as bag:
+                with RobotBag(self.bag, configuration) as bag:
                     task = progress.add_task("seconds of the bag", total=round(bag.duration_s, 1))
                     start_ns = bag.start_ns
                     evidence = read_bag(

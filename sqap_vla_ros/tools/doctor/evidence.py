@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sqap_vla_ros.bags.model_comparison import ModelComparison
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core import clock as stamps
 from sqap_vla_ros.core.observation import Observation
@@ -142,6 +143,8 @@ class Evidence:
         damage: Message about the damage at which reading a bag ended; empty if there is none.
         joint_problem: Live: reason why there are no joint states of the arm; empty if there are. None: not examined.
         robot_problem: Live: reason why the robot's model cannot be used; empty if it can. None: not examined.
+        model: The robot model, compared with the transforms.
+        poses: Bag: how the arm's poses are computed, where there are no transforms of it.
         other_topics: Bag: settings with another topic than the one that was read, and the topic that they name.
         bag_topics: Names of all topics of the bag; None: live.
         controllers: Live: the controllers of arm and gripper. None: not examined.
@@ -158,6 +161,8 @@ class Evidence:
         self.damage = ""
         self.joint_problem: str | None = None
         self.robot_problem: str | None = None
+        self.model = ModelComparison(configuration)
+        self.poses = ""
         self.other_topics: dict[str, str] = {}
         self.bag_topics: frozenset[str] | None = None
         self.controllers: Controllers | None = None
@@ -249,6 +254,7 @@ class Evidence:
             self.rejections.add(outcome.rejection.sentence)
         elif isinstance(outcome, Observation):
             self.planned += 1
+            self.model.compare(self.tree)
             if outcome.no_ring_reason:
                 self.no_ring.add(outcome.no_ring_reason)
             self.observations.append(outcome)

@@ -7,6 +7,7 @@ import numpy as np
 
 from sqap_vla_ros.bags.observations import Extrinsic
 from sqap_vla_ros.bags.reader import Bag, BagDamage
+from sqap_vla_ros.bags.robot_bag import RobotBag
 from sqap_vla_ros.bags.topics import TRANSFORM_TYPE, configured_for, find_topics
 from sqap_vla_ros.config.policy import read_policy
 from sqap_vla_ros.config.pruning import SqapConfig
@@ -60,8 +61,14 @@ def read_bag(
     }
     if extrinsic:
         evidence.add_extrinsic(extrinsic.parent, extrinsic.child, extrinsic.T_parent_child)
+    joint_states = ""
+    if isinstance(bag, RobotBag):
+        evidence.poses = bag.poses
+        if bag.model and not bag.computes_poses and not configuration.command.moves_tool:
+            joint_states = bag.joint_states
+            evidence.model.set_model(bag.model)
     try:
-        for topic, recorded_ns, message in bag.messages(topics.names):
+        for topic, recorded_ns, message in bag.messages(topics.names | {joint_states}):
             on_progress(recorded_ns)
             if topic == topics.image:
                 evidence.add_image(message, recorded_ns)
@@ -71,6 +78,8 @@ def read_bag(
                 evidence.add_instruction(message.data)
             elif topic == topics.chunk:
                 evidence.add_chunk(message)
+            elif joint_states and topic == joint_states:
+                evidence.model.add_joint_states(message)
             elif bag.topic_types[topic] == TRANSFORM_TYPE:
                 evidence.add_transforms(message, topic.endswith("tf_static"), recorded_ns)
             evidence.poll(recorded_ns)
@@ -128,20 +137,24 @@ def examine(
 
 
 def _arm(evidence: Evidence) -> list[Finding]:
-    """Findings about joint states and robot model, which only a live set-up has."""
-    topics, findings = evidence.configuration.topics, []
-    for about, problem, there, advice in (
-        (
-            "joint states",
-            evidence.joint_problem,
-            "received for all command.joints",
-            f"see {topics.joint_states}, command.joints",
-        ),
-        ("robot model", evidence.robot_problem, "can be used", f"see {topics.robot_description}, command.robot_model"),
-    ):
-        if problem is not None:
-            level = Level.PROBLEM if problem else Level.OK
-            findings.append(Finding(level, about, problem or there, advice if problem else ""))
+    """Findings about joint states, robot model, and where the arm's poses come from."""
+    topics, model, findings = evidence.configuration.topics, evidence.model, []
+    if evidence.joint_problem is not None:
+        level, advice = Level.PROBLEM, f"see {topics.joint_states}, command.joints"
+        if not evidence.joint_problem:
+            level, advice = Level.OK, ""
+        findings.append(
+            Finding(level, "joint states", evidence.joint_problem or "received for all command.joints", advice)
+        )
+    advice = f"see {topics.robot_description}, command.robot_model"
+    if evidence.robot_problem or model.problem():
+        findings.append(Finding(Level.PROBLEM, "robot model", evidence.robot_problem or model.problem(), advice))
+    elif evidence.robot_problem is not None or model.unusable is not None:
+        compared = f", and agrees with TF at {model.compared} moments" if model.compared else ""
+        findings.append(Finding(Level.OK, "robot model", f"can be used{compared}"))
+    findings += [Finding(Level.WARNING, "robot model", doubt, "correct its <limit>") for doubt in model.doubts]
+    if evidence.poses:
+        findings.append(Finding(Level.OK, "poses", evidence.poses))
     return findings
 
 

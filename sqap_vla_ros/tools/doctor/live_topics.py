@@ -5,8 +5,6 @@ from typing import Any
 
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.commands import JointState
-from sqap_vla_ros.control.kinematics import Kinematics
-from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.ros.listening import listen
 from sqap_vla_ros.tools.doctor.evidence import Evidence
 
@@ -35,6 +33,7 @@ class _EvidenceSink:
 
     def take_joint_state(self, state: JointState) -> None:
         self.joint_state = state
+        self._evidence.model.take(state)
 
     def reject_joint_states(self, reason: str) -> None:
         self.no_joint_state_reason = reason
@@ -46,13 +45,8 @@ class _EvidenceSink:
         self._evidence.poll(self._now_ns())
 
     def take_robot_description(self, text: str) -> None:
-        frames = self.configuration.frames
-        try:
-            Kinematics(text, self.configuration.command.joints, frames.base, frames.tool)
-        except Exception as error:  # a robot description can make a parser raise anything
-            self._evidence.robot_problem = in_one_line(error)
-        else:
-            self._evidence.robot_problem = ""
+        self._evidence.model.set_model(text)
+        self._evidence.robot_problem = self._evidence.model.unusable
 
     def take_instruction(self, text: str) -> None:
         self._evidence.add_instruction(text)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqap_vla_ros.bags.reader import Bag
+from sqap_vla_ros.bags.robot_bag import RobotBag
 from sqap_vla_ros.bags.topics import configured_for, find_topics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.errors import in_one_line
@@ -87,7 +87,7 @@ def replay_bag(
         ConfigurationError, CheckpointError, TokenizerError: See `load_policy`.
     """
     bag_files = file_states(job.bag)  # taken before the bag is read: it may still be growing
-    with Bag(job.bag) as bag:
+    with RobotBag(job.bag, job.configuration) as bag:
         topics = find_topics(bag, job.configuration, job.image_topic, job.camera_info_topic, job.tf_namespace)
         configuration = configured_for(job.configuration, topics, job.image_topic)
         (policy, *others), policy_files = _load(job, on_note)
@@ -116,6 +116,8 @@ def replay_bag(
             **provenance(policy.metadata.device),
         }
         with ReplayResults(job.out, settings) as results:
+            if bag.poses:
+                results.add_note(bag.poses)
             damage = replay(
                 bag,
                 topics,

@@ -196,6 +196,7 @@ def replay(
                 delay=(lambda: planner.plan_s) if measured_delay else None,
                 extrinsic=extrinsic,
                 on_progress=on_message,
+                on_note=results.add_note,
             )
             _replay_observations(ticks, planner, results)
     except BagDamage as error:

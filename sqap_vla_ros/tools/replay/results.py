@@ -85,6 +85,7 @@ class ReplayResults:
         self._compared = 0
         self._identical = 0
         self._largest_difference = 0.0
+        self._notes: list[str] = []
 
     def __enter__(self) -> "ReplayResults":
         return self
@@ -92,6 +93,10 @@ class ReplayResults:
     def __exit__(self, kind: object, *_: object) -> None:
         self._ticks.close(kind is None)
         self._timings.close(kind is None)
+
+    def add_note(self, sentence: str) -> None:
+        """Add what is to be known about the recording."""
+        self._notes.append(sentence)
 
     def add_rejection(self, stamp_ns: int, reason: str) -> None:
         """Add a tick on which nothing was planned."""
@@ -155,6 +160,7 @@ class ReplayResults:
             **self._settings,
             "baseline": self.baseline,
             "bag_damage": damage,
+            "notes": self._notes,
             "ticks_planned": self._planned,
             "ticks_refused": self._rejections.total,
             "refusals": self._rejections.most_common(),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from arm_bags import SETTINGS, arm_bag
 from inline_jobs import run_inline
 from many_replays import CONFIGURATION, ROBOT, job_of, run_cli
 from rosbags.rosbag2 import StoragePlugin
@@ -13,6 +14,7 @@ from synthetic_bags import write_bag
 
 from sqap_vla_ros.bags.reader import BagError
 from sqap_vla_ros.config.files import ConfigurationError
+from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.tools.replay import many
 from sqap_vla_ros.tools.replay.jobs import ReplayJob, find_bags, run_names
@@ -225,3 +227,12 @@ def test_results_that_cannot_be_written_are_one_sentence(
     paths = [write_bag(tmp_path / f"bag{number}", seconds=0.2) for number in range(bags)]
     assert run_cli([*paths, "--robot", robot, "--out", tmp_path / "out", "--workers", 1], monkeypatch) == 2
     assert "give a directory that can be written" in " ".join(capsys.readouterr().err.split())
+
+
+def test_how_poses_are_computed_is_in_the_summary(tmp_path: Path) -> None:
+    configuration = validate(Configuration, {**SETTINGS, "checkpoint": "any"}, "test")
+    job = ReplayJob(bag=arm_bag(tmp_path / "bag"), out=tmp_path / "out", configuration=configuration)
+    summary = replay_bag(job)
+    [note] = summary["notes"]
+    assert "poses by forward kinematics" in note and summary["ticks_planned"] == 10
+    assert json.loads((tmp_path / "out/summary.json").read_text())["notes"] == [note]
