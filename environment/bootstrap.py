@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--distro", choices=("jazzy", "kilted"), default="jazzy", help="of the ROS wheels")
     parser.add_argument("--venv", type=Path, help="default: .venv for jazzy, .venv-kilted for kilted")
     parser.add_argument("--torch", default="auto", help="auto, cpu, or a CUDA version as PyTorch names it (cu130)")
-    parser.add_argument("--extras", default="ik,sim,test", help="of pyproject.toml, comma-separated, next to ros")
+    parser.add_argument("--extras", default="fonts,ik,sim,test", help="of pyproject.toml, comma-separated, next to ros")
     for name, (_, what) in ALSO.items():
         parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=f"also {what}")
     arguments = parser.parse_args()

@@ -63,7 +63,7 @@ def write(name: str, comment: str, lines: list[str]) -> None:
 def main() -> None:
     tools = ["colcon-cmake", "colcon-core", "colcon-python-setup-py", "colcon-ros"]
     tools += ["empy", "lark-parser", "ninja", "setuptools<80", "uv"]
-    pins = resolve(TORCH, TRITON, ".[ik,sim,test,ray,docs]", *tools)
+    pins = resolve(TORCH, TRITON, ".[fonts,ik,sim,test,ray,docs]", *tools)
     # A CUDA build of torch brings these itself.
     pins = {name: pin for name, pin in pins.items() if not name.startswith(("nvidia-", "cuda-"))}
     comment = "The version of every package but ROS, on CPython 3.11 to 3.13. No CUDA: torch's own build brings it."

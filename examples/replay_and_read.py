@@ -15,7 +15,16 @@ out = Path(sys.argv[2] if len(sys.argv) > 2 else "out/replayed")
 robot = sys.argv[3] if len(sys.argv) > 3 else "libero_panda"
 
 replay = [sys.executable, "-m", "sqap_vla_ros", "replay", bag, "--robot", robot, "--out", str(out)]
-replay += ["--checkpoint", "libero_small", "--policy", "sqap", "--baseline", "fp16"]
+replay += [
+    "--checkpoint",
+    "libero_small",
+    "--policy",
+    "sqap",
+    "--baseline",
+    "fp16",
+    "--noise-floor",
+    "off",
+]  # no verdict
 subprocess.run(replay, check=True)
 
 ticks = parquet.read_table(out / "ticks.parquet").to_pylist()

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from sqap_vla_ros.cli.console import print_line
 from sqap_vla_ros.cli.directories import result_directory
 from sqap_vla_ros.config.files import ConfigurationError
+from sqap_vla_ros.core.instruction import warning_about
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,12 +81,21 @@ class Replay:
 
     def run(self, console: "Console") -> None:
         """Replay the bags and print the results."""
+        print_line(console, "reading the settings and the bags")  # at once: what follows imports for seconds
+        if warning := warning_about(self.instruction):
+            print_line(console, f"warning: {warning}")
         from sqap_vla_ros.bags.observations import read_extrinsic
         from sqap_vla_ros.config.policy import read_policy
         from sqap_vla_ros.config.robot import load_configuration
         from sqap_vla_ros.config.settings import validate
         from sqap_vla_ros.tools.replay.console import default_workers, replay_many, replay_one
-        from sqap_vla_ros.tools.replay.jobs import ReplayJob, find_bags, measures_noise_floor, run_names
+        from sqap_vla_ros.tools.replay.jobs import (
+            ReplayJob,
+            check_resumable,
+            find_bags,
+            measures_noise_floor,
+            run_names,
+        )
 
         overrides = {
             "checkpoint": self.checkpoint,
@@ -127,6 +138,8 @@ class Replay:
             validate(ReplayJob, {"bag": bag, "out": place, **settings}, "sqap-vla replay")
             for bag, place in zip(bags, places, strict=True)
         ]
+        if self.resume:
+            check_resumable(jobs, out)
         if len(jobs) == 1 and not self.ray:
             code = replay_one(jobs[0], console, resume=self.resume)
         else:

@@ -24,6 +24,11 @@ def make_console() -> "Console":
     return Console(width=None if is_sized else _PIPE_WIDTH, markup=False)
 
 
+def print_line(console: "Console", sentence: str) -> None:
+    """Print a sentence as it is, on one line however long."""
+    console.print(sentence, soft_wrap=True, markup=False, highlight=False)
+
+
 def print_error(sentence: str) -> None:
     """Print an error message to stderr."""
     from rich.console import Console

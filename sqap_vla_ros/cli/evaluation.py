@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from sqap_vla_ros.cli.console import progress_bar
+from sqap_vla_ros.cli.console import print_line, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +62,7 @@ class Evaluate:
 
     def run(self, console: "Console") -> None:
         """Play, with progress and running success rates, and print the tables."""
+        print_line(console, "reading the settings and the tasks")  # at once: what follows imports for seconds
         from sqap_vla_ros.config.files import ConfigurationError, named_checkpoint
         from sqap_vla_ros.config.recipe import read_recipe
         from sqap_vla_ros.simulation.tasks import chosen_tasks

@@ -93,3 +93,17 @@ def _rotation_between(now: Array, then: Array, convention: ActionConvention) -> 
         return (difference + np.pi) % (2 * np.pi) - np.pi
     change = then @ now.T if convention.frame == "base" else now.T @ then
     return vector_from_rotation(change) if convention.rotation == "axis_angle" else rpy_from_rotation(change)
+
+
+def gripping_points(T_base_tool: Array, frames: Frames) -> Array:
+    """Where the gripper grips at some tool poses: the point that the ring is drawn around.
+
+    Args:
+        T_base_tool: float64 (N, 4, 4), tool poses in the base frame, metres.
+        frames: With the point in the policy's tool frame.
+
+    Returns:
+        float64 (N, 3), in the base frame, metres.
+    """
+    point = tool_policy_transform(frames) @ (*frames.ring_xyz, 1.0)
+    return np.asarray((T_base_tool @ point)[:, :3], np.float64)

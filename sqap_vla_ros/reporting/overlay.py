@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqap_vla_ros.core.token_selection import Reason
-
-Colour = tuple[int, int, int]
+from sqap_vla_ros.reporting.text import Colour, draw_text
 
 # RGB. Colour-blind safe (Okabe and Ito 2008).
 REASON_COLOURS: dict[Reason, Colour] = {
@@ -35,7 +34,6 @@ BASELINE_COLOUR: Colour = (190, 150, 255)
 _TEXT_COLOUR: Colour = (235, 235, 235)
 _TINT = 0.3  # share of the reason's colour in a kept patch
 _PRUNED_BRIGHTNESS = 0.45
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SUBPIXEL_BITS = 4
 
 
@@ -90,19 +88,19 @@ def draw_overlay(image: NDArray[np.uint8], overlay: Overlay, width: int = 640) -
 
 
 def add_caption(picture: NDArray[np.uint8], lines: list[str], reasons: bool = True) -> NDArray[np.uint8]:
-    """Add lines of text below a picture, and the legend of the reasons' colours.
+    """Add lines of text below a picture, and a legend of what is drawn on it.
 
     Args:
         picture: uint8 (height, width, 3), RGB.
-        lines: One or more lines of text, cut where the picture ends.
+        lines: One or more lines of text; one that is too long is drawn smaller, and ends with … if it still is.
         reasons: Whether to add the legend.
 
     Returns:
         uint8 (greater height, width, 3). The added rows depend on the number of lines alone; the height is even, as
         video encoders need it.
     """
-    size = max(0.36, picture.shape[1] / 1400)
-    line_px = round(44 * size)
+    size = max(11.0, picture.shape[1] / 46)
+    line_px = round(1.45 * size)
     rows = len(lines) + reasons
     height = picture.shape[0] + rows * line_px + line_px // 2
     captioned = np.full((height + height % 2, picture.shape[1], 3), 24, np.uint8)
@@ -110,7 +108,7 @@ def add_caption(picture: NDArray[np.uint8], lines: list[str], reasons: bool = Tr
     baseline = picture.shape[0] + line_px
     margin = line_px // 2
     for line in lines:
-        cv2.putText(captioned, line, (margin, baseline), _FONT, size, _TEXT_COLOUR, 1, cv2.LINE_AA)
+        draw_text(captioned, line, margin, baseline, size, _TEXT_COLOUR, picture.shape[1] - 2 * margin)
         baseline += line_px
     if reasons:
         _draw_legend(captioned, margin, baseline, size)
@@ -118,12 +116,18 @@ def add_caption(picture: NDArray[np.uint8], lines: list[str], reasons: bool = Tr
 
 
 def _draw_legend(picture: NDArray[np.uint8], x: int, baseline: int, size: float) -> None:
-    side = round(22 * size)
+    """The colours of the reasons, the cross and the plan: all that is drawn in every picture."""
+    side = round(0.7 * size)
     for reason in (Reason.ATTENTION, Reason.RING, Reason.SPATIAL):
         cv2.rectangle(picture, (x, baseline - side), (x + side, baseline), REASON_COLOURS[reason], -1)
         x += side + side // 2
-        cv2.putText(picture, REASON_NAMES[reason], (x, baseline), _FONT, size, _TEXT_COLOUR, 1, cv2.LINE_AA)
-        x += cv2.getTextSize(REASON_NAMES[reason], _FONT, size, 1)[0][0] + side
+        x += draw_text(picture, REASON_NAMES[reason], x, baseline, size, _TEXT_COLOUR) + side
+    middle = baseline - side / 2
+    _draw_tool(picture, np.array([x + side / 2, middle]), side / 2)
+    x += side + side // 2
+    x += draw_text(picture, "gripping point", x, baseline, size, _TEXT_COLOUR) + side
+    _draw_path(picture, np.array([[x, middle], [x + side, middle], [x + 2 * side, middle]]), PATH_COLOURS)
+    draw_text(picture, "plan", x + 2 * side + side // 2 + 3, baseline, size, _TEXT_COLOUR)
 
 
 def _tint(picture: NDArray[np.uint8], reasons: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -165,8 +169,8 @@ def _draw_path(picture: NDArray[np.uint8], path_px: NDArray[np.float64], first_a
         cv2.circle(picture, _point(point), 3 << _SUBPIXEL_BITS, colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def _draw_tool(picture: NDArray[np.uint8], tool_px: NDArray[np.float64]) -> None:
-    arm = np.array([9.0, 0.0])
+def _draw_tool(picture: NDArray[np.uint8], tool_px: NDArray[np.float64], arm_px: float = 9.0) -> None:
+    arm = np.array([arm_px, 0.0])
     for direction in (arm, arm[::-1]):
         for colour, thickness in (((0, 0, 0), 4), (_TOOL_COLOUR, 2)):
             start, end = _point(tool_px - direction), _point(tool_px + direction)

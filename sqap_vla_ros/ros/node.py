@@ -20,6 +20,7 @@ from sqap_vla_ros.control.jerk_qp import require_solver
 from sqap_vla_ros.control.outputs import output_of
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.core.errors import in_one_line
+from sqap_vla_ros.core.instruction import warning_about
 from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.core.rejection import Cause, Rejection, Response
 from sqap_vla_ros.policies.registry import load_policy
@@ -253,6 +254,8 @@ class PolicyNode(LifecycleNode):
         elif self._loop is not None and self._loop.supervisor.set_instruction(text):
             self._execute.preempt(text)
             self.get_logger().info(f"instruction: {text!r}", throttle_duration_sec=0.1)
+            if warning := warning_about(text):
+                self.get_logger().warning(warning, throttle_duration_sec=1.0)
 
     def _parameter_changed(self, name: str, value: Any) -> None:
         if name == "instruction":

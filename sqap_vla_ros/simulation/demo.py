@@ -227,7 +227,7 @@ def _summary(report: dict[str, Any], status: tuple[Any, ReasonCounter], demo: De
     )
     if report["latency_median_ms"] is not None:
         add(
-            "image to trajectory",
+            "image to command",
             f"median {report['latency_median_ms']:.0f} ms, p99 {report['latency_p99_ms']:.0f} ms (wall time)",
         )
     refused = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common().items())

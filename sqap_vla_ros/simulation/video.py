@@ -16,7 +16,7 @@ from sqap_vla_ros.bags.reader import Bag
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.clock import stamp_ns
 from sqap_vla_ros.perception.camera import CameraModel
-from sqap_vla_ros.perception.conventions import integrate
+from sqap_vla_ros.perception.conventions import gripping_points, integrate
 from sqap_vla_ros.perception.transforms import inverse, transform_from_message
 from sqap_vla_ros.reporting.overlay import Overlay, add_caption, draw_overlay
 from sqap_vla_ros.reporting.video_writer import write_mp4
@@ -59,7 +59,7 @@ def path_in_image(
     camera: CameraModel,
     T_camera_base: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """The pixels of the tool poses that a chunk leads to.
+    """The pixels of the gripping point along the tool poses that a chunk leads to.
 
     Args:
         actions: float64 (horizon, 7), un-normalised.
@@ -72,7 +72,7 @@ def path_in_image(
         float64 (horizon + 1, 2), (u, v), the start included; NaN where a pose cannot be seen.
     """
     poses = integrate(actions, T_base_tool, configuration.action, configuration.frames)
-    points = np.concatenate([T_base_tool[None, :3, 3], poses[:, :3, 3]])
+    points = gripping_points(np.concatenate([T_base_tool[None], poses]), configuration.frames)
     return camera.project(points @ T_camera_base[:3, :3].T + T_camera_base[:3, 3])[0]
 
 
@@ -148,7 +148,7 @@ class _State:
             what += f"   {np.count_nonzero(plan.mask.reason)} of {len(plan.mask.reason)} visual tokens kept"
         took = f"planned in {plan.chunk.inference_time * 1e3:.0f} ms"
         if np.isfinite(self._latency_s):
-            took += f"   image to command (median) {self._latency_s * 1e3:.0f} ms"
+            took += f"   image to command, median {self._latency_s * 1e3:.0f} ms"
         return [self._instruction, what, took]
 
 

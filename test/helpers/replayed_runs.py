@@ -103,6 +103,7 @@ def measured(tick: int, ticks: int, offset_m: float, baseline: bool, noise_m: fl
         "truth_final_displacement_m": apart_m if known else None,
     }
     columns |= {"path_rotations_rad": [0.0] * 3 * HORIZON, "path_gripper": [1.0] * HORIZON}
+    columns |= {"truth_path_rotations_rad": [0.0 if known else np.nan] * 3 * HORIZON}
     columns |= {"truth_gripper": [1.0 if known else np.nan] * HORIZON}
     if noise_m is not None:
         columns |= {"noise_mean_displacement_m": noise_m, "noise_final_displacement_m": noise_m}

@@ -6,6 +6,7 @@ import numpy as np
 
 from sqap_vla_ros.config.files import config_directory
 from sqap_vla_ros.config.robot import ActionConvention, Configuration, Frames, load_configuration
+from sqap_vla_ros.core.instruction import warning_about
 from sqap_vla_ros.tools.doctor.evidence import Evidence
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 from sqap_vla_ros.vlm.checkpoint import Checkpoint, open_checkpoint
@@ -22,6 +23,9 @@ _ROTATIONS = {
 def check_instruction(evidence: Evidence) -> Finding:
     """Check that there is an instruction."""
     configured = evidence.configuration.instruction
+    for instruction in [configured] if configured else evidence.instructions:
+        if warning := warning_about(instruction):
+            return Finding(Level.WARNING, "instruction", warning, "give it in English, in the training data's words")
     if configured:
         return Finding(Level.OK, "instruction", f"'{configured}', as set")
     if evidence.instructions:

@@ -1,8 +1,9 @@
 """An MCAP recording of a replay, for Foxglove or RViz, with or without the bag.
 
 It has the topics of the live node (chunk, token mask), the planned path as markers, the camera image with the overlay
-at the camera's own resolution, and the bag's calibration and transforms: the calibration fits the overlay, so that a
-viewer can project into it. Messages keep their recording times; a plan takes no time.
+at the camera's own resolution, and the bag's calibration, transforms and robot description: the calibration fits the
+overlay, so that a viewer can project into it. Messages keep their recording times; a plan takes no time. The views in
+`config/views/annotated.*` show it.
 """
 
 import shutil
@@ -24,7 +25,7 @@ from sqap_vla_ros.bags.messages import (
 )
 from sqap_vla_ros.bags.observations import Extrinsic
 from sqap_vla_ros.bags.reader import Bag, BagDamage
-from sqap_vla_ros.bags.topics import CAMERA_INFO_TYPE, CHUNK_TYPE, MASK_TYPE, TRANSFORM_TYPE, BagTopics
+from sqap_vla_ros.bags.topics import CAMERA_INFO_TYPE, CHUNK_TYPE, MASK_TYPE, STRING_TYPE, TRANSFORM_TYPE, BagTopics
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.perception.images import ImageError, decode
 from sqap_vla_ros.reporting.overlay import BASELINE_COLOUR, PATH_COLOURS, TRUTH_COLOUR, draw_overlay
@@ -38,6 +39,7 @@ PATH_TOPIC = "/sqap_vla/path"
 OVERLAY_TOPIC = "/sqap_vla/overlay/image/compressed"
 OVERLAY_INFO_TOPIC = "/sqap_vla/overlay/camera_info"  # RViz expects an image's calibration there
 STATIC_TOPIC = "/tf_static"
+ROBOT_TOPIC = "/robot_description"
 
 _COLOURS = {"plan": PATH_COLOURS[1], "truth": TRUTH_COLOUR, "baseline": BASELINE_COLOUR}
 
@@ -76,9 +78,12 @@ def write_annotated(
         if extrinsic:
             recording.write_extrinsic(extrinsic, bag.start_ns)
         try:
-            for topic, recorded_ns, message in bag.messages(topics.camera_names):
+            robot = _robot_description(bag, configuration)
+            for topic, recorded_ns, message in bag.messages(topics.camera_names | robot):
                 on_progress(recorded_ns)
-                if topic == topics.camera_info:
+                if topic in robot:
+                    recording.write(ROBOT_TOPIC, STRING_TYPE, recorded_ns, message)
+                elif topic == topics.camera_info:
                     recording.write(topic, CAMERA_INFO_TYPE, recorded_ns, message)
                     recording.write(OVERLAY_INFO_TOPIC, CAMERA_INFO_TYPE, recorded_ns, message)
                 elif topic in topics.transforms:
@@ -92,6 +97,12 @@ def write_annotated(
     partial.rename(path)
     partial.parent.rmdir()
     return path
+
+
+def _robot_description(bag: Bag, configuration: Configuration) -> frozenset[str]:
+    """The topic with the robot's URDF, if the bag has it."""
+    topic = configuration.topics.robot_description
+    return frozenset({topic} if bag.topic_types.get(topic) == STRING_TYPE else ())
 
 
 class _Recording:
@@ -110,7 +121,7 @@ class _Recording:
     def write(self, topic: str, kind: str, recorded_ns: int, message: Any) -> None:
         """Write a message; its topic is created with the first one."""
         if topic not in self._connections:
-            qos = [_LATCHED] if topic.endswith("tf_static") else []
+            qos = [_LATCHED] if topic.endswith("tf_static") or topic == ROBOT_TOPIC else []
             self._connections[topic] = self._writer.add_connection(
                 topic, kind, typestore=message_types(), offered_qos_profiles=qos
             )

@@ -45,6 +45,7 @@ TICKS = pa.schema(
         _path("path_m", "planned tool positions"),
         _path("truth_path_m", "recorded tool positions, NaN where unknown"),
         _numbers("path_rotations_rad", _TURNS.format("the plan")),
+        _numbers("truth_path_rotations_rad", f"{_TURNS.format('the recording')}, NaN where unknown"),
         _numbers("path_gripper", _GRIPPER.format("the plan")),
         _numbers("truth_gripper", _GRIPPER.format("the recording")),
         _number("truth_mean_displacement_m", "between plan and truth, over the steps whose truth is known"),

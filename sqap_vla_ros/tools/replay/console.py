@@ -1,6 +1,7 @@
 """Replays on the console: progress, then a summary."""
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from sqap_vla_ros.tools.replay.report.page import write_report
 from sqap_vla_ros.tools.replay.report.tables import remarks
 from sqap_vla_ros.tools.replay.results_reader import Run
 from sqap_vla_ros.tools.replay.verdict import Verdict, verdict_on, verdict_table
+
+_LINE_EVERY_S = 10.0
 
 
 def default_workers(configuration: Configuration, bags: int) -> int:
@@ -44,8 +47,11 @@ def replay_one(job: ReplayJob, console: Console, *, resume: bool) -> int:
     with _progress(console) as progress:
         task = progress.add_task("replaying", total=None)
 
+        lines = _Lines(console)
+
         def show(what: str, done_s: float, total_s: float) -> None:
             progress.update(task, description=what, completed=round(done_s, 1), total=round(total_s, 1))
+            lines.show(f"{what}: {done_s:.1f} of {total_s:.1f} s of the bag")
 
         summary = replay_bag(job, show, progress.console.print)
     console.print(_summary_table(summary, job))
@@ -75,11 +81,14 @@ def replay_many(jobs: Sequence[ReplayJob], console: Console, *, workers: int, ra
     outcomes: list[Outcome] = []
     with _progress(console) as progress:
         task = progress.add_task("bags", total=len(jobs))
+        lines = _Lines(console)
+        lines.show(f"0 of {len(jobs)} bags")
         for outcome in replay_bags(jobs, workers=workers, ray_address=ray_address, resume=resume):
             outcomes.append(outcome)
             if outcome.error:
                 progress.console.print(f"skipped: {outcome.error}", style="red", markup=False, highlight=False)
             progress.update(task, completed=len(outcomes))
+            lines.show(f"{len(outcomes)} of {len(jobs)} bags")
     outcomes.sort(key=lambda outcome: jobs.index(outcome.job))
     failed = [outcome.job.out.name for outcome in outcomes if outcome.error]
     verdict = verdict_on([Run(outcome.job.out) for outcome in outcomes if outcome.summary], failed)
@@ -89,6 +98,20 @@ def replay_many(jobs: Sequence[ReplayJob], console: Console, *, workers: int, ra
     console.print(_overview_table(outcomes))
     console.print(f"written to {out}", soft_wrap=True, markup=False)
     return print_verdict(verdict, console) or int(bool(failed))
+
+
+class _Lines:
+    """Progress where no bar can be drawn, as in a pipe or a log: a line now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._next_s = 0.0
+
+    def show(self, words: str) -> None:
+        """Print the words, unless a line was printed a short while ago."""
+        if not self._console.is_terminal and (now_s := time.monotonic()) >= self._next_s:
+            self._next_s = now_s + _LINE_EVERY_S
+            self._console.print(words, soft_wrap=True, markup=False, highlight=False)
 
 
 def _progress(console: Console) -> Progress:

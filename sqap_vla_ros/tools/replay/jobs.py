@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from sqap_vla_ros.bags.observations import Extrinsic
 from sqap_vla_ros.bags.reader import BagError
 from sqap_vla_ros.bags.recovery import is_storage, stem, storage_files
-from sqap_vla_ros.config.files import ConfigurationError, named_file
+from sqap_vla_ros.config.files import ConfigurationError, flatten, named_file
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group
@@ -33,6 +33,8 @@ _RESULTS = (
 )
 _RESULT_FOLDERS = ("annotated", "annotated.partial")
 
+
+_ADVICE = "give another --out, or remove it"
 
 FileStates = list[list[str | int]]
 """Name, bytes and time of change (ns) of each file."""
@@ -98,6 +100,18 @@ class ReplayJob(Group):
         except (OSError, ValueError):
             return False
 
+    def changed(self) -> list[str]:
+        """Names of what differs from the job whose results are complete in the directory."""
+        try:
+            policies = [policy_state(configuration) for configuration in self.configurations]
+            mark = json.loads(json.dumps(self._mark(file_states(self.bag), policies)))
+            before = json.loads((self.out / JOB_FILE).read_text(encoding="utf-8"))
+            ours, theirs = flatten(mark), flatten(before)
+        except (OSError, ValueError, AttributeError):
+            return [JOB_FILE]
+        names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+        return [name.removeprefix("configuration.").replace("_", " ") for name in names if name != "out"][:4]
+
     def finish(self, bag_files: FileStates, policies: list[PolicyState]) -> None:
         """Mark the directory as complete.
 
@@ -152,6 +166,27 @@ def file_states(path: Path) -> FileStates:
     # SQLite creates such a file while it reads.
     files = [file for file in files if not file.name.endswith("-shm")]
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def check_resumable(jobs: Sequence[ReplayJob], out: Path) -> None:
+    """Check that what is complete in a directory is from these jobs: results of others are not replaced.
+
+    Args:
+        jobs: The bags to replay, one directly into `out`, or several into directories in it.
+        out: What the user gave.
+
+    Raises:
+        ConfigurationError: There are complete results of other settings, or of a bag or checkpoint that has changed.
+    """
+    one = len(jobs) == 1 and jobs[0].out == out
+    of_several = not one and (out / JOB_FILE).exists()
+    of_one = one and not (out / JOB_FILE).exists() and any(out.glob(f"*/{JOB_FILE}"))
+    if of_several or of_one:
+        held = "one bag" if of_several else "several bags"
+        raise ConfigurationError(f"--resume: {out} holds the results of {held}, and this is another command; {_ADVICE}")
+    for job in jobs:
+        if (job.out / JOB_FILE).exists() and not job.is_done() and (found := job.changed()):
+            raise ConfigurationError(f"--resume: {job.out} holds results with another {', '.join(found)}; {_ADVICE}")
 
 
 def make_directory(directory: Path) -> None:

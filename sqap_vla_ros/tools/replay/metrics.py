@@ -47,7 +47,10 @@ class Motion:
     @property
     def rotations_rad(self) -> Array:
         """Orientations in the base frame at the end of each step, rotation vectors, float64 (horizon, 3)."""
-        return np.stack([vector_from_rotation(T[:3, :3]) for T in self.poses])
+        turns = np.full((len(self.poses), 3), np.nan)
+        for step in np.flatnonzero(np.isfinite(self.poses).all(axis=(1, 2))):
+            turns[step] = vector_from_rotation(self.poses[step, :3, :3])
+        return turns
 
     @property
     def from_start_m(self) -> Array:

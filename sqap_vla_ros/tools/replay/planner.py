@@ -96,6 +96,7 @@ class _Planner:
             "path_m": motion.path_m.ravel().tolist(),
             "truth_path_m": truth.path_m.ravel().tolist(),
             "path_rotations_rad": motion.rotations_rad.ravel().tolist(),
+            "truth_path_rotations_rad": truth.rotations_rad.ravel().tolist(),
             "path_gripper": motion.gripper.tolist(),
             "truth_gripper": truth.gripper.tolist(),
             **_prefixed("truth_", difference(motion, truth)),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.files import write_whole
+from sqap_vla_ros.core.instruction import warning_about
 from sqap_vla_ros.core.reasons import ReasonCounter
 from sqap_vla_ros.core.token_selection import Reason
 from sqap_vla_ros.tools.replay.columns import METRICS, TICKS, TIMINGS
@@ -79,6 +80,7 @@ class ReplayResults:
         self._rejections = ReasonCounter()
         self._no_tool = ReasonCounter()
         self._stages: dict[str, list[str]] = {}
+        self._instructions: dict[str, None] = {}  # in their order
         self._planned = 0
         self._standing = StandingPlans()
         self._in_image_without_ring = 0
@@ -120,6 +122,7 @@ class ReplayResults:
         """
         self._planned += 1
         self._standing.count(chunk, self.configuration)
+        self._instructions.setdefault(chunk.instruction)
         if chunk.tool_px is None:
             self._no_tool.add(chunk.no_ring_reason)
         elif not (chunk.selection.reasons & Reason.RING).any():
@@ -160,7 +163,7 @@ class ReplayResults:
             **self._settings,
             "baseline": self.baseline,
             "bag_damage": damage,
-            "notes": self._notes,
+            "notes": [*self._notes, *filter(None, map(warning_about, self._instructions))],
             "ticks_planned": self._planned,
             "ticks_refused": self._rejections.total,
             "refusals": self._rejections.most_common(),

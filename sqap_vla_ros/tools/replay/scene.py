@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from sqap_vla_ros.bags.messages import token_grid
 from sqap_vla_ros.bags.observations import Extrinsic
 from sqap_vla_ros.bags.topics import BagTopics
-from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.config.robot import Configuration, Frames
 from sqap_vla_ros.core.clock import STAMP_BACK_NS, JumpDetector, stamp_ns
 from sqap_vla_ros.perception.camera import CameraError, CameraModel
+from sqap_vla_ros.perception.conventions import gripping_points
 from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
+from sqap_vla_ros.perception.transforms import rotation_from_vector, transform_from
 from sqap_vla_ros.reporting.overlay import Overlay
 from sqap_vla_ros.tools.replay.results_reader import Laps, Run
 
@@ -126,7 +128,7 @@ class SceneReader:
 
     def _overlay(self, row: Mapping[str, Any], at_ns: int, camera_frame: str) -> Overlay:
         tool_px = None if row["tool_u_px"] is None else np.array([row["tool_u_px"], row["tool_v_px"]])
-        paths = [self._project(points, at_ns, camera_frame) for points in paths_m(row).values()]
+        paths = [self._project(points, at_ns, camera_frame) for points in gripping_paths_m(row, self._frames).values()]
         return Overlay(token_grid(row), tool_px, *paths)
 
     def _project(
@@ -140,6 +142,23 @@ class SceneReader:
         except TransformError:
             return None
         return self._camera.project(points_m @ T_camera_base[:3, :3].T + T_camera_base[:3, 3])[0]
+
+
+def gripping_paths_m(row: Mapping[str, Any], frames: Frames) -> dict[str, NDArray[np.float64] | None]:
+    """The same of the gripping point, which the cross in a picture marks."""
+    paths = paths_m(row)
+    start = np.reshape(row["T_base_tool"], (4, 4))
+    columns = {"plan": "path", "truth": "truth_path", "baseline": "baseline_path"}
+    for name, column in columns.items():
+        points, turns = paths[name], row.get(f"{column}_rotations_rad")
+        if points is None or turns is None:
+            continue
+        poses = [start]
+        for point, turn in zip(points[1:], np.reshape(np.array(turns, np.float64), (-1, 3)), strict=True):
+            known = np.isfinite(turn).all() and np.isfinite(point).all()
+            poses.append(transform_from(point, rotation_from_vector(turn)) if known else np.full((4, 4), np.nan))
+        paths[name] = gripping_points(np.stack(poses), frames)
+    return paths
 
 
 def paths_m(row: Mapping[str, Any]) -> dict[str, NDArray[np.float64] | None]:

@@ -118,6 +118,17 @@ def test_results_of_a_policy_file_or_checkpoint_that_was_changed_are_not_taken_f
     assert not job.is_done()
 
 
+def test_an_instruction_that_is_not_english_is_warned_of(
+    tmp_path: Path, robot: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    bag = write_bag(tmp_path / "bag", seconds=0.2)
+    options = ["--robot", robot, "--out", tmp_path / "out", "--instruction", "把抽屉关上"]
+    assert run_cli([bag, *options], monkeypatch) == 0
+    assert "trained on English" in " ".join(capsys.readouterr().out.split())
+    [note] = json.loads((tmp_path / "out/summary.json").read_text())["notes"]
+    assert "把抽屉关上" in note
+
+
 def test_results_of_which_a_file_was_removed_are_not_complete(tmp_path: Path) -> None:
     job = job_of(write_bag(tmp_path / "bag", seconds=0.2), tmp_path / "out")
     replay_bag(job)
@@ -158,18 +169,57 @@ def test_recorded_ticks_go_with_no_other_choice_of_frames(tmp_path: Path) -> Non
         job_of(tmp_path / "bag", tmp_path / "out", as_recorded=True, rate_hz=5.0)
 
 
-def test_many_bags_may_go_where_the_results_of_one_lie(
-    tmp_path: Path, robot: Path, monkeypatch: pytest.MonkeyPatch
+def test_results_of_one_bag_are_not_replaced_by_those_of_many_nor_the_other_way_round(
+    tmp_path: Path, robot: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bags = [write_bag(tmp_path / "bags" / name, seconds=0.2) for name in ("a", "annotated")]
-    options = ["--robot", robot, "--out", tmp_path / "out", "--workers", 1]
-    assert run_cli([bags[0], *options], monkeypatch) == 0
-    assert run_cli([tmp_path / "bags", *options], monkeypatch) == 2
-    assert run_cli([tmp_path / "bags", *options, "--resume"], monkeypatch) == 0
-    assert [run.name for run in find_runs(tmp_path / "out")] == ["a", "annotated"]
+    options = ["--robot", robot, "--workers", 1, "--out"]
+    assert run_cli([bags[0], *options, tmp_path / "one"], monkeypatch) == 0
+    assert run_cli([tmp_path / "bags", *options, tmp_path / "one"], monkeypatch) == 2
+    assert run_cli([tmp_path / "bags", *options, tmp_path / "one", "--resume"], monkeypatch) == 2
+    assert "holds the results of one bag" in " ".join(capsys.readouterr().err.split())
+    assert [run.name for run in find_runs(tmp_path / "one")] == ["a"]
 
-    assert run_cli([bags[1], "--robot", robot, "--out", tmp_path / "out", "--resume"], monkeypatch) == 0
-    assert [run.name for run in find_runs(tmp_path / "out")] == ["annotated"]
+    assert run_cli([tmp_path / "bags", *options, tmp_path / "two"], monkeypatch) == 0
+    assert run_cli([bags[1], *options, tmp_path / "two", "--resume"], monkeypatch) == 2
+    assert "holds the results of several bags" in " ".join(capsys.readouterr().err.split())
+    assert [run.name for run in find_runs(tmp_path / "two")] == ["a", "annotated"]
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["one bag", "several"])
+@pytest.mark.parametrize(
+    ("changed", "words"), [(["--rate", 5], "rate hz"), (["--instruction", "close the drawer"], "instruction")]
+)
+def test_resuming_with_other_settings_is_refused_and_nothing_is_lost(
+    tmp_path: Path,
+    robot: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: bool,
+    changed: list[object],
+    words: str,
+) -> None:
+    for name in ("a", "b"):
+        write_bag(tmp_path / "bags" / name, seconds=0.2)
+    command = [tmp_path / "bags" if folder else tmp_path / "bags/a", "--robot", robot, "--out", tmp_path / "out"]
+    command += ["--workers", 1]
+    assert run_cli(command, monkeypatch) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    assert run_cli([*command, "--resume", *changed], monkeypatch) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"results with another {words}" in said and "another --out" in said
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    assert run_cli([*command, "--resume"], monkeypatch) == 0
+
+
+def test_progress_in_a_pipe_is_a_line_now_and_then_from_the_beginning_on(
+    tmp_path: Path, robot: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_bag(tmp_path / "bag", seconds=0.5)
+    assert run_cli([bag, "--robot", robot, "--out", tmp_path / "out"], monkeypatch) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "reading the settings and the bags"
+    assert [line for line in lines if line.startswith("replaying: ")] == ["replaying: 0.0 of 0.5 s of the bag"]
 
 
 def test_brackets_in_a_path_are_no_markup(
