@@ -81,6 +81,27 @@ def cropped(image: Picture) -> NDArray[np.float32]:
     return np.asarray(upper + (lower - upper) * down[:, None, None], np.float32)
 
 
+def model_image_affine(width: int, height: int, *, mirrored: bool, cropped: bool) -> NDArray[np.float64]:
+    """The map from points of a camera image to points of the model image; see `preprocessing.model_image_affine`.
+
+    Args:
+        width: Width of the camera image, pixels.
+        height: Height of the camera image, pixels.
+        mirrored: Whether the image is mirrored left to right.
+        cropped: Whether `center_crop` is applied.
+    """
+    side = MODEL_IMAGE_PX
+    scale, shift = np.array([side / width, side / height]), np.zeros(2)
+    if mirrored:
+        scale[0], shift[0] = -scale[0], side
+    if cropped:
+        # Sample i lies at pixel first + i · share, and the centre of pixel p is the point p + 0.5.
+        share = float(_CROP_SIDE)
+        first = (1 - share) / 2 * (side - 1)
+        scale, shift = scale / share, (shift - 0.5 - first) / share + 0.5
+    return np.array([[scale[0], 0.0, shift[0]], [0.0, scale[1], shift[1]]])
+
+
 @lru_cache
 def _samples(size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """The pixels before and behind each sample of the crop, int64 (224,), and the second one's share."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from sqap_vla_ros.config.files import ConfigurationError, expand_home
 from sqap_vla_ros.config.openvla import OpenVlaConfig
 from sqap_vla_ros.config.policy import PolicyConfig
+from sqap_vla_ros.config.pruning import FastVConfig, RandomConfig, SqapConfig
 from sqap_vla_ros.config.robot import ActionConvention, Configuration
 from sqap_vla_ros.core.action_chunk import ActionSpace
 from sqap_vla_ros.core.policy import PolicyMetadata, PolicyNeeds
@@ -17,6 +18,7 @@ from sqap_vla_ros.policies.openvla.osc import RATE_HZ
 from sqap_vla_ros.policies.openvla.policy import OpenVlaPolicy
 from sqap_vla_ros.policies.openvla.statistics import Bounds, DatasetStatistics
 from sqap_vla_ros.policies.placement import load_where_it_runs, number_format
+from sqap_vla_ros.vlm.pruning.registry import TokenDropping, prune_before_layer
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer
 
 
@@ -36,7 +38,7 @@ def load_openvla_policy(
         CheckpointError: The checkpoint cannot be used.
         TokenizerError: There is no tokenizer.
     """
-    trained = _settings(config, directory)
+    trained, pruning = _settings(config, directory), _pruning(config)
     checkpoint = open_openvla(directory)
     statistics = _choose(checkpoint, configuration.statistics_key)
     decoding = find_decoding(checkpoint, trained.decoding)
@@ -54,6 +56,11 @@ def load_openvla_policy(
 
     model = load_where_it_runs(configuration, load)
     _check_sizes(trained, checkpoint, model, actions, state)
+    depth = model.language.shape.depth
+    if pruning is not None and prune_before_layer(pruning) >= depth:
+        raise ConfigurationError(
+            f"pruning.prune_before_layer = {prune_before_layer(pruning)}: the language model has {depth} layers"
+        )
     on_progress("hashing the checkpoint")
     needs = PolicyNeeds(
         cameras=trained.views,
@@ -62,7 +69,7 @@ def load_openvla_policy(
         actions=_action_space(trained, len(actions.low)),
     )
     metadata = _metadata(config, configuration, checkpoint, model, statistics.key, trained, needs)
-    return OpenVlaPolicy(trained, model, tokenizer, actions, state, metadata)
+    return OpenVlaPolicy(trained, pruning, model, tokenizer, actions, state, metadata)
 
 
 def _settings(config: PolicyConfig, directory: Path) -> OpenVlaConfig:
@@ -72,11 +79,17 @@ def _settings(config: PolicyConfig, directory: Path) -> OpenVlaConfig:
             "views, which chunk, normalisation and crop it was trained with; give a policy with a part 'openvla', such "
             "as openvla-oft-libero, openvla-oft-aloha or openvla-bridge"
         )
-    if config.pruning is not None:
-        raise ConfigurationError(
-            f"policy {config.name}: pruning is not implemented for OpenVLA; remove one of the parts"
-        )
     return config.openvla
+
+
+def _pruning(config: PolicyConfig) -> TokenDropping | None:
+    pruning = config.pruning
+    if pruning is None or isinstance(pruning, (SqapConfig, FastVConfig, RandomConfig)):
+        return pruning
+    raise ConfigurationError(
+        f"policy {config.name}: pruning.method = {pruning.method} is made for one view and a causal model; with "
+        "OpenVLA use sqap, fastv or random"
+    )
 
 
 def _choose(checkpoint: OpenVlaCheckpoint, key: str) -> DatasetStatistics:
@@ -167,7 +180,7 @@ def _metadata(
         weight_bits=bits,
         activation_bits=bits,
         visual_tokens=visual,
-        kept_tokens=visual,
+        kept_tokens=trained.views * config.pruning.keep if config.pruning else visual,
         parameters=sum(parameter.numel() for parameter in parameters),
         memory_bytes=sum(parameter.nbytes for parameter in parameters),
         device=str(model.device),

@@ -157,6 +157,10 @@ class OpenVla(nn.Module):
         hidden = self.language.run_layers(embeddings, last=rows, before_layer=before_layer, attention=attention)
         return self.language.norm(hidden)
 
+    def task_rows(self, slots: int) -> tuple[int, int | None]:
+        """Positions, from the end of the sequence, whose hidden states become actions: from, up to."""
+        return (-1, None) if self.decoding == "autoregressive" else (-2 - slots, -2)
+
     def empty_slots(self, count: int) -> Tensor:
         """Slots of a chunk that is not denoised: zeros (1, count, width)."""
         return torch.zeros(1, count, self.language.shape.width, dtype=self.dtype, device=self.device)

@@ -9,14 +9,18 @@ from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.noise import philox
 from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.policy import PolicyMetadata
-from sqap_vla_ros.core.token_selection import keep_all
+from sqap_vla_ros.core.token_selection import TokenSelection, keep_all
 from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.policies.openvla.denoising import Denoising
-from sqap_vla_ros.policies.openvla.images import as_in_training, center_crop
+from sqap_vla_ros.policies.openvla.images import as_in_training, center_crop, model_image_affine
 from sqap_vla_ros.policies.openvla.model import Inputs, OpenVla
 from sqap_vla_ros.policies.openvla.osc import reached_changes
 from sqap_vla_ros.policies.openvla.statistics import GUARD, Bounds, denormalise, normalise_state
+from sqap_vla_ros.vlm.layers import BeforeLayer
 from sqap_vla_ros.vlm.preprocessing import resize
+from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
+from sqap_vla_ros.vlm.pruning.registry import Scene, TokenDropping, kept_tokens, prune_before_layer
+from sqap_vla_ros.vlm.pruning.views import ViewPruningHook
 from sqap_vla_ros.vlm.stopwatch import Stopwatch
 from sqap_vla_ros.vlm.tokenizer import BLANK_ID, PromptTokenizer
 
@@ -26,6 +30,7 @@ class OpenVlaPolicy:
 
     Args:
         config: The policy file's part about it.
+        pruning: Which visual tokens are dropped in each view; None: none.
         model: The network.
         tokenizer: Tokenizer of the instruction.
         actions: Bounds of the actions.
@@ -36,6 +41,7 @@ class OpenVlaPolicy:
     def __init__(
         self,
         config: OpenVlaConfig,
+        pruning: TokenDropping | None,
         model: OpenVla,
         tokenizer: PromptTokenizer,
         actions: Bounds,
@@ -43,7 +49,7 @@ class OpenVlaPolicy:
         metadata: PolicyMetadata,
     ) -> None:
         self.metadata = metadata
-        self._config, self._model, self._tokenizer = config, model, tokenizer
+        self._config, self._pruning, self._model, self._tokenizer = config, pruning, model, tokenizer
         self._actions, self._state = actions, state
         # OpenVLA-OFT keeps spans from being zero, OpenVLA does not.
         self._guard = 0.0 if model.decoding == "autoregressive" else GUARD
@@ -76,8 +82,15 @@ class OpenVlaPolicy:
         seed = observation.stamp_ns
         shape = (1, self._config.chunk, space.size)
         noise = torch.from_numpy(philox(seed).standard_normal(shape, np.float32))
+        selections = [keep_all(self._grid, self._grid)] * len(observation.views)
         normalised = self._model.predict(
-            inputs, visual, self._config.chunk, space.size, noise=noise, denoising=self._denoising
+            inputs,
+            visual,
+            self._config.chunk,
+            space.size,
+            noise=noise,
+            denoising=self._denoising,
+            before_layer=self._dropping(observation, selections),
         )
         watch.stage("language")
         return ActionChunk(
@@ -87,13 +100,45 @@ class OpenVlaPolicy:
             T_base_tool=observation.T_base_tool,
             instruction=observation.instruction,
             seed=seed,
-            selection=keep_all(self._grid, self._grid),
+            selection=selections[0],
             tool_px=observation.tool_px,
             no_ring_reason=observation.no_ring_reason,
             timings_s=watch.timings_s,
             space=space,
-            further_selections={name: keep_all(self._grid, self._grid) for name in observation.further},
+            further_selections=dict(zip(observation.further, selections[1:], strict=True)),
         )
+
+    def _dropping(self, observation: Observation, selections: list[TokenSelection]) -> BeforeLayer | None:
+        """The hook that drops tokens, and puts what it kept into `selections`, one for each view.
+
+        A diffusion head reads the sequence once per step; all steps keep what the first one chose.
+        """
+        pruning, model = self._pruning, self._model
+        if pruning is None:
+            return None
+        chosen: dict[int, TokenSelection] = {}
+
+        def select(view: int, inputs: SelectionInputs) -> NDArray[np.int64]:
+            if view not in chosen:
+                chosen[view] = selections[view] = kept_tokens(pruning, inputs, self._scene(observation, view))
+            return chosen[view].indices
+
+        return ViewPruningHook(
+            select,
+            prune_before_layer(pruning),
+            len(observation.views),
+            self._grid**2,
+            model.language.shape.head_width,
+            model.task_rows(self._config.chunk * self.metadata.needs.actions.size),
+            model.language.shape.causal,
+        )
+
+    def _scene(self, observation: Observation, number: int) -> Scene:
+        view = observation.views[number]
+        height, width, _ = view.image.shape
+        affine = model_image_affine(width, height, mirrored=self._config.mirrored, cropped=self._config.center_crop)
+        # Each view draws its own random tokens.
+        return Scene((width, height), view.tool_px, observation.stamp_ns + number, self._grid, affine)
 
     def reset(self) -> None:
         """There is no state."""

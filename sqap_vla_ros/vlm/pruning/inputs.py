@@ -17,24 +17,30 @@ class SelectionInputs:
 
     Attributes:
         hidden: (positions, width), the residual stream: BOS, the visual tokens, the rest of the text.
-        visual_tokens: Number of visual tokens behind the first position.
+        visual_tokens: Number of visual tokens, of one view.
         queries: (heads, positions, head width), rotated, of the layer before; None in front of the first layer.
         keys: (key-value heads, positions, head width), likewise.
+        first: Position of the first visual token.
+        task: The positions whose attention counts, from, up to: in CogACT the last one.
+        causal: Whether a position sees those before it alone, or all.
     """
 
     hidden: Tensor
     visual_tokens: int
     queries: Tensor | None
     keys: Tensor | None
+    first: int = 1
+    task: tuple[int, int | None] = (-1, None)
+    causal: bool = True
 
     @cached_property
     def scores(self) -> NDArray[np.float32]:
-        """Attention of the last position to the visual tokens, float32 (visual,).
+        """Attention of the task's positions to the visual tokens, their mean, float32 (visual,).
 
         Raises:
             ValueError: There is no attention in front of the first layer.
         """
-        return self._attention(slice(-1, None))[0]
+        return self._attention(slice(*self.task)).mean(0)
 
     def text_attention(self) -> NDArray[np.float32]:
         """Attention of each text position behind the visual tokens to them, float32 (text, visual).
@@ -42,15 +48,17 @@ class SelectionInputs:
         Raises:
             ValueError: There is no attention in front of the first layer.
         """
-        return self._attention(slice(1 + self.visual_tokens, None))
+        return self._attention(slice(self.first + self.visual_tokens, None))
 
     def states(self) -> NDArray[np.float32]:
         """The residual stream of the visual tokens, float32 (visual, width)."""
-        return self.hidden[1 : 1 + self.visual_tokens].float().cpu().numpy()
+        return self.hidden[self.first : self.first + self.visual_tokens].float().cpu().numpy()
 
     def _attention(self, rows: slice) -> NDArray[np.float32]:
         if self.queries is None or self.keys is None:
             raise ValueError("there is no attention in front of the first layer; drop tokens before a later layer")
         positions = torch.arange(len(self.hidden), device=self.hidden.device)[rows]
+        if not self.causal:
+            positions = torch.full_like(positions, len(self.hidden) - 1)
         attention = attention_rows(self.queries[:, rows], self.keys, positions)
-        return attention[:, 1 : 1 + self.visual_tokens].cpu().numpy()
+        return attention[:, self.first : self.first + self.visual_tokens].cpu().numpy()

@@ -37,12 +37,15 @@ class Scene:
         tool_px: float64 (2,), the projected tool in the camera image; None: there is no ring.
         seed: Seed of random choices.
         grid: Patches along each side of the model image.
+        affine: float64 (2, 3), from points of the camera image to those of the model image; None: it is resized as
+            CogACT's is.
     """
 
     image_size: tuple[int, int]
     tool_px: NDArray[np.float64] | None = None
     seed: int = 0
     grid: int = 16
+    affine: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Selector:
 
 
 def _sqap(config: SqapConfig, inputs: SelectionInputs, scene: Scene) -> TokenSelection:
-    affine = model_image_affine(*scene.image_size)
+    affine = model_image_affine(*scene.image_size) if scene.affine is None else scene.affine
     ring = ring_tokens(scene.tool_px, affine, config.ring_radius, scene.grid, scene.grid)
     return select_tokens(inputs.scores, ring, config.keep, config.top_k, scene.grid, scene.grid)
 

@@ -89,7 +89,7 @@ def test_upright_images_and_a_state_give_the_reference_s_actions(case_of, name):
     metadata = PolicyMetadata(
         "test", "", "", "", "float", 32, 32, 512, 512, 1, 1, "cpu", 0.05, 8, needs=PolicyNeeds(2, "tool", 8)
     )
-    policy = OpenVlaPolicy(config, case.network, Recorded(case.inputs.input_ids), *bounds, metadata)
+    policy = OpenVlaPolicy(config, None, case.network, Recorded(case.inputs.input_ids), *bounds, metadata)
     upright = [np.ascontiguousarray(picture(view)[::-1]) for view in case.about["images"]]
     seen = Observation(9, upright[0], "x", np.eye(4), further={"wrist": View(9, upright[1])}, state=case.array("state"))
     actions = case.array("actions")
@@ -177,6 +177,28 @@ def test_inputs_of_libero_s_controller_need_its_convention(run_of, name, value):
     convention = AT_20_HZ.model_copy(update={name: value})
     with pytest.raises(ConfigurationError, match=f"become motions with action.{name} = .* has {value}"):
         load(run_of("libero_l1"), "openvla-oft-libero", LIBERO, action=convention)
+
+
+@pytest.mark.parametrize(
+    ("pruning", "sentence"),
+    [
+        ({"method": "vla_cache"}, "pruning.method = vla_cache is made for one view"),
+        ({"method": "efficientvla"}, "with OpenVLA use sqap, fastv or random"),
+        ({"method": "sqap", "prune_before_layer": 3}, "the language model has 3 layers"),
+    ],
+)
+def test_pruning_that_does_not_fit_is_refused(run_of, tmp_path, pruning, sentence):
+    path = policy_file(tmp_path / "p.yaml", "openvla-oft-libero")
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "pruning": pruning}))
+    with pytest.raises(ConfigurationError, match=sentence):
+        load(run_of("libero_l1"), path, LIBERO)
+
+
+def test_the_shipped_pruned_policy_keeps_154_tokens_of_each_view(run_of):
+    policy = load(run_of("libero_l1"), "openvla-oft-libero-sqap", LIBERO)
+    assert (policy.metadata.kept_tokens, policy.metadata.visual_tokens) == (308, 512)
+    chunk = policy.plan(observation(2, np.zeros(8)))
+    assert len(chunk.selection.indices) == 154 and np.isfinite(chunk.actions).all()
 
 
 def test_statistics_without_the_named_bounds_are_refused(run_of, tmp_path):
