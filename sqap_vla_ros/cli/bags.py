@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from sqap_vla_ros.cli.console import print_line
-from sqap_vla_ros.cli.directories import result_directory
+from sqap_vla_ros.cli.directories import result_directory, robot_model_file
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.core.instruction import warning_about
 
@@ -102,7 +102,7 @@ class Replay:
             "tokenizer": self.tokenizer,
             "policy": self.policy,
             "instruction": self.instruction,
-            "command.robot_model": str(self.urdf or ""),
+            "command.robot_model": robot_model_file(self.urdf),
             "device": self.device,
             "torch_threads": self.threads,
         }

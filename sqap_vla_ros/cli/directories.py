@@ -33,6 +33,23 @@ def result_directory(given: Path | None, name: str, advice: str = "") -> Path:
     return given
 
 
+def robot_model_file(given: Path | None) -> str:
+    """The value of --urdf as a setting; empty: none was given.
+
+    Raises:
+        ConfigurationError: It is no file, or no usable URDF.
+    """
+    from sqap_vla_ros.control.robot_model import KinematicsError, open_model
+
+    if given is None:
+        return ""
+    try:
+        open_model(given)
+    except KinematicsError as error:
+        raise ConfigurationError(f"--urdf: {error}") from None
+    return str(given)
+
+
 @contextmanager
 def used_by_one(directory: Path) -> Iterator[None]:
     """Keep other commands out of a directory for results while the block runs; one that stays empty is removed.

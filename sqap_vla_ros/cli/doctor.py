@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from sqap_vla_ros.cli.console import progress_bar
-from sqap_vla_ros.cli.directories import result_directory, used_by_one, what_stays
+from sqap_vla_ros.cli.directories import result_directory, robot_model_file, used_by_one, what_stays
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +90,7 @@ class Doctor:
             "checkpoint": self.checkpoint,
             "tokenizer": self.tokenizer,
             "instruction": self.instruction,
-            "command.robot_model": str(self.urdf or ""),
+            "command.robot_model": robot_model_file(self.urdf),
             "device": self.device,
             "topics.image": self.image_topic if self.live else "",
             "topics.camera_info": self.camera_info_topic if self.live else "",

@@ -167,7 +167,13 @@ class ForwardKinematics:
             if name in of_model:
                 if problem := mimic_problem(of_model, name, self.joints, list(whole.names)):
                     raise KinematicsError(problem)
-                followers[name] = of_model[name]
+                followers[name] = mimic = of_model[name]
+                leader = whole.joints[whole.getJointId(mimic.leader)]
+                if leader.nq == 2 and abs(mimic.multiplier) != 1:  # its turns are not counted
+                    raise KinematicsError(
+                        f"joint '{name}' turns {mimic.multiplier:g} times as far as '{mimic.leader}', which turns "
+                        f"without end: make '{mimic.leader}' revolute, with limits"
+                    )
             index = whole.parents[index]
         return followers
 

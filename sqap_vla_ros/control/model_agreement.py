@@ -90,7 +90,9 @@ def disagreement(
 
 def _around(states: Sequence[JointState], at_ns: int) -> Iterator[Array]:
     """Joint positions at a time, interpolated; the nearest; then those measured shortly before and after."""
-    after = next((index for index, state in enumerate(states) if state.stamp_ns >= at_ns), len(states) - 1)
+    after = len(states) - 1
+    while after > 0 and states[after - 1].stamp_ns >= at_ns:
+        after -= 1
     before = max(after - 1, 0)
     first, last = states[before], states[after]
     if first.stamp_ns < at_ns < last.stamp_ns:

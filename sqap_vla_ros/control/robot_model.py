@@ -97,9 +97,17 @@ def build_model(pin: Any, source: ModelSource, mimicking: Collection[str] = ()) 
     Raises:
         KinematicsError: Pinocchio does not take it.
     """
-    try:
-        if source.is_urdf and mimicking:
+    if source.is_urdf and mimicking:
+        try:
             return pin.buildModelFromXML(_with_mimics(source.text, mimicking), mimic=True)
+        except (ValueError, RuntimeError) as error:
+            names = ", ".join(f"'{name}'" for name in mimicking)
+            reason = str(error).strip().splitlines()[-1]
+            raise KinematicsError(
+                f"{source.name}: between base and tool {names} mimics another joint in a way that cannot be computed "
+                f"({reason}); make it a fixed joint, or command the tool itself (command.output)"
+            ) from None
+    try:
         if source.is_urdf:
             return pin.buildModelFromXML(source.text)
         if source.root.tag == "mujoco":
@@ -115,10 +123,20 @@ def build_model(pin: Any, source: ModelSource, mimicking: Collection[str] = ()) 
 
 
 def _with_mimics(text: str, mimicking: Collection[str]) -> str:
+    """URDF text in which only these joints mimic others, each as limited, or as continuous, as its leader is."""
     root = ElementTree.fromstring(text)
-    for joint in root.findall("joint"):
-        if (mimic := joint.find("mimic")) is not None and joint.get("name") not in mimicking:
+    joints = {joint.get("name"): joint for joint in root.findall("joint")}
+    for name, joint in joints.items():
+        if (mimic := joint.find("mimic")) is None:
+            continue
+        if name not in mimicking:
             joint.remove(mimic)
+            continue
+        leader = joints[mimic.get("joint")].get("type", "")
+        if {joint.get("type"), leader} == {"revolute", "continuous"}:
+            joint.set("type", leader)
+            if joint.find("limit") is None:
+                ElementTree.SubElement(joint, "limit", lower="-1e6", upper="1e6", effort="0", velocity="0")
     return ElementTree.tostring(root, encoding="unicode")
 
 

@@ -54,6 +54,7 @@ def test_a_running_cell_is_found_to_work(
     code, found = examined(tmp_path, monkeypatch)
     assert code == 0, found
     assert found["joint states"].startswith("ok") and found["robot model"].startswith("ok")
+    assert "agrees with TF at" in found["robot model"]
     assert "'open the drawer'" in found["instruction"] and "160x120" in found["image format"]
     assert found["controllers"].startswith("ok: ") and found["controllers"].endswith("has a subscriber")
     assert (tmp_path / "out/tool.png").is_file()

@@ -127,6 +127,29 @@ def test_an_offset_a_multiplier_and_a_gripper_that_mimics_are_taken_as_written()
     np.testing.assert_allclose(arm(text).forward(POSTURE), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("endless", ["j2", "keep", "j2 keep"])
+def test_leader_and_follower_may_turn_without_end(endless: str) -> None:
+    text = MIMIC.replace('multiplier="-1"', 'multiplier="-1" offset="0.3"')
+    for name in endless.split():
+        text = text.replace(f'name="{name}" type="revolute"', f'name="{name}" type="continuous"')
+    free = arm(re.sub(r"<mimic [^>]*/>", "", text), joints=(*JOINTS, "keep"))
+    q = POSTURE + (0, 4.0 if "j2" in endless else 0, 0, 0, 0, 0)  # more than half a turn
+    np.testing.assert_allclose(arm(text).forward(q), free.forward(np.append(q, 0.3 - q[1])), atol=1e-12)
+
+
+def test_a_part_of_endless_turns_is_refused() -> None:
+    text = MIMIC.replace('name="j2" type="revolute"', 'name="j2" type="continuous"').replace('"-1"/>', '"0.5"/>')
+    with pytest.raises(KinematicsError, match=re.escape("'keep' turns 0.5 times as far as 'j2', which turns without")):
+        arm(text)
+
+
+def test_a_leader_that_comes_after_its_follower_is_refused() -> None:
+    with pytest.raises(
+        KinematicsError, match=re.escape("'keep' mimics another joint in a way that cannot be computed")
+    ):
+        arm(MIMIC.replace('<mimic joint="j2"', '<mimic joint="j5"'))
+
+
 def test_the_leader_keeps_the_limits_of_the_joint_that_follows_it() -> None:
     narrow = with_limit("keep", limit(-0.5, 1.0, 0.5), MIMIC).replace('multiplier="-1"', 'multiplier="-2" offset="0.2"')
     kinematics = arm(narrow)

@@ -288,3 +288,10 @@ def test_a_message_that_is_not_finite_is_refused(value):
     tree = TransformTree()
     assert len(tree.add_message(SimpleNamespace(transforms=[bad]))) == 1
     assert not tree.brackets("base", "tool", S)
+
+
+def test_a_frame_that_is_known_with_a_prefix_is_named():
+    tree = TransformTree()
+    tree.add("arm_a/base_link", "arm_a/tool0", 0, np.eye(4), static=True)
+    with pytest.raises(UnknownFrameError, match="is it 'arm_a/base_link', with robot_state_publisher's frame_prefix?"):
+        tree.lookup("base_link", "tool0", 0)

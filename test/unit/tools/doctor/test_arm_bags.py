@@ -75,6 +75,21 @@ def test_a_urdf_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert code == 0 and "the URDF of the robot file's command.robot_model" in found["poses"]
 
 
+@pytest.mark.parametrize("content", [None, "<robot name='x'/>", PLAIN.replace("<limit ", "<limits ")])
+def test_a_urdf_that_cannot_be_used_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    file = tmp_path / "arm.urdf"
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["sqap-vla", "doctor", "any", "--urdf", str(file), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code not in (0, None) and not (tmp_path / "out").exists()
+    said = f"{end.value.code} {capsys.readouterr().err}"
+    assert "--urdf: " in said and "arm.urdf" in said and "Traceback" not in said
+
+
 def test_a_setting_in_place_of_the_images_frame_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = arm_bag(tmp_path / "bag", tool_pose=arm().forward)
     _, found = examined(bag, monkeypatch, **{"frames.camera": "another"})
