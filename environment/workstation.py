@@ -1,7 +1,7 @@
 """Make .venv-workstation, a virtual environment over the ROS 2 that is sourced.
 
-It sees ROS's own Python packages and adds torch and the other packages of the policy, with the NumPy that ROS was built
-with. A plain `colcon build` then makes executables that run its interpreter.
+It sees ROS's own Python packages and adds torch and the other packages of the policy and of the tests, with the NumPy
+that ROS was built with. A plain `colcon build` then makes executables that run its interpreter.
 """
 
 import argparse
@@ -130,7 +130,7 @@ def main() -> None:
         constraints.write_text(pins)
         install_torch(steps, VENV, constraints, arguments.torch, environment)
         pip: list[str | Path] = [python, "-m", "pip", "install", "--no-compile", "--constraint", constraints]
-        steps.run([*pip, "--editable", f"{ROOT}[ik]"], environment, ADVICE)
+        steps.run([*pip, "--editable", f"{ROOT}[ik,test]"], environment, ADVICE)
 
     with one_at_a_time(ROOT):
         of_python = fingerprint(sys.version, sys.base_prefix, str(VENV), os.environ["ROS_DISTRO"])

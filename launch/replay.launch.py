@@ -1,4 +1,12 @@
-"""Play a recorded bag into the live node, on the bag's clock; nothing is sent to a robot.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Play a recorded bag into the live node, on the bag's clock; nothing is sent to a robot.
 
 ros2 launch sqap_vla replay.launch.py bag:=/path/to/bag robot:=libero_panda checkpoint:=/path/to/CogACT-Base
 
@@ -61,14 +69,14 @@ UNTIL_LOADED = (
 
 
 def played_topics(robot, namespace):
-    """The topics of the node's inputs, by a robot's file."""
+    """Name the topics of the node's inputs, by a robot's file."""
     settings = flatten(robot_parameters(robot_file(robot)))
     names = [settings.get(f"topics.{name}", default) for name, default in INPUTS.items()]
     return [absolute_name(name, namespace) for name in names if name]
 
 
 def number(name, text, lowest):
-    """The value of an argument that is a number, and not below the lowest."""
+    """Read an argument that is a number, and not below the lowest."""
     try:
         value = float(text)
     except ValueError:
@@ -79,7 +87,7 @@ def number(name, text, lowest):
 
 
 def play_bag(context):
-    """The player, for the topics that the robot's file names, once the policy is loaded; the launch ends with it."""
+    """Play the topics that the robot's file names, once the policy is loaded; the launch ends with the player."""
 
     def value(name):
         return LaunchConfiguration(name).perform(context)
@@ -110,7 +118,7 @@ def play_bag(context):
 
 
 def generate_launch_description():
-    """Launch description of a bag played into the node."""
+    """Describe the launch of a bag played into the node."""
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(
             PathJoinSubstitution([FindPackageShare("sqap_vla"), "launch", "sqap_vla.launch.py"])

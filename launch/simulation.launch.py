@@ -1,4 +1,12 @@
-"""Drive a simulated Panda on a LIBERO table: the cell and the policy node, on simulated time.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Drive a simulated Panda on a LIBERO table: the cell and the policy node, on simulated time.
 
 ros2 launch sqap_vla simulation.launch.py checkpoint:=/path/to/run
 
@@ -26,14 +34,14 @@ ARGUMENTS = [
 
 
 def end(event, context):
-    """The launch ends with the cell: with an error where the cell has failed."""
+    """End the launch with the cell: with an error where the cell has failed."""
     if event.returncode and not context.is_shutdown:
         raise RuntimeError(f"the simulated cell ended with {event.returncode}: its last lines say why")
     return [EmitEvent(event=Shutdown(reason="the episode has ended"))]
 
 
 def generate_launch_description():
-    """Launch description of the simulated cell with the policy."""
+    """Describe the launch of the simulated cell with the policy."""
     cell = Node(
         package="sqap_vla",
         executable="simulated_cell",

@@ -1,4 +1,12 @@
-"""Drive a robot: the policy node with one robot's settings and one policy.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Drive a robot: the policy node with one robot's settings and one policy.
 
 ros2 launch sqap_vla sqap_vla.launch.py robot:=widowx_bridge policy:=sqap checkpoint:=/path/to/CogACT-Base
 """
@@ -56,7 +64,7 @@ ARGUMENTS = [
 
 
 def policy_node(context):
-    """The node, with the robot's parameter file first and over it the launch arguments that are not empty."""
+    """Start the node with the robot's parameter file and, over it, the launch arguments that are not empty."""
 
     def value(name):
         return LaunchConfiguration(name).perform(context)
@@ -97,5 +105,5 @@ def policy_node(context):
 
 
 def generate_launch_description():
-    """Launch description of the robot workstation."""
+    """Describe the launch of the robot workstation."""
     return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=policy_node)])

@@ -1,4 +1,12 @@
-"""Drive two arms at once: a policy node for each, in a namespace of its own.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Drive two arms at once: a policy node for each, in a namespace of its own.
 
 ros2 launch sqap_vla two_arms.launch.py left:=left.yaml right:=right.yaml checkpoint:=/path/to/run
 
@@ -40,7 +48,7 @@ ARGUMENTS = [
 
 
 def arm_node(arm):
-    """The node of one arm; the group keeps its launch arguments from those of the other."""
+    """Start the node of one arm; the group keeps its launch arguments from those of the other."""
     arguments = {
         "robot": LaunchConfiguration(arm),
         "namespace": arm,
@@ -54,5 +62,5 @@ def arm_node(arm):
 
 
 def generate_launch_description():
-    """Launch description of two arms."""
+    """Describe the launch of two arms."""
     return LaunchDescription([*ARGUMENTS, *map(arm_node, ARMS)])

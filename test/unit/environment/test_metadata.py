@@ -28,10 +28,27 @@ FOUND_ELSEWHERE = {"pinocchio": "pin"}
 NOT_FROM_AN_INDEX = {"simpler_env", "mani_skill2_real2sim"}
 """SIMPLER is installed from its own sources, and needed by one command only."""
 
-NOT_IMPORTED = {"rosidl_default_runtime", "launch", "launch_ros", "lifecycle_msgs"}
+NOT_IMPORTED = {
+    "rosidl_default_runtime",
+    "launch",
+    "launch_ros",
+    "lifecycle_msgs",
+    "ros2bag",
+    "ros2launch",
+    "ros2lifecycle",
+}
 """What the messages, the launch files and the commands of a lifecycle node need."""
 
-NOT_IN_WHEELS = {"control_msgs", "controller_manager_msgs", "launch", "launch_ros", "rosidl_default_runtime"}
+NOT_IN_WHEELS = {
+    "control_msgs",
+    "controller_manager_msgs",
+    "launch",
+    "launch_ros",
+    "rosidl_default_runtime",
+    "ros2bag",
+    "ros2launch",
+    "ros2lifecycle",
+}
 NOT_IN_WHEELS |= {"tf2_msgs", "tf_transformations"}
 """tf2_msgs is built by the set-up, and for the tests what they need of control_msgs and controller_manager_msgs;
 the package does without the others where they are not installed."""
@@ -123,6 +140,16 @@ def test_the_wheels_of_ros_bring_what_package_xml_names() -> None:
     wheels = {name.removeprefix("ros-").replace("-", "_") for name in declared("ros")}
     in_ros = dependencies_in_ros("depend", "exec_depend") - SYSTEM_PYTHON.keys()
     assert in_ros - NOT_IN_WHEELS - wheels == set()
+
+
+def test_the_change_log_for_ros_has_the_form_of_rep_132() -> None:
+    """ROS's own reader takes it; what is forthcoming is for its release tool, and not a version to the reader."""
+    path = ROOT / "CHANGELOG.rst"
+    read = pytest.importorskip("catkin_pkg.changelog").get_changelog_from_path(str(path), "sqap_vla")
+    found = {version: content for version, _, content in read.foreach_version()}
+    sections = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert ["Unreleased", *found] == sections and ROS.findtext("version") in found and all(found.values())
+    assert "\nForthcoming\n-----------\n* " in path.read_text(encoding="utf-8")
 
 
 def test_version_and_licence_are_the_same_everywhere() -> None:
