@@ -40,7 +40,7 @@ class RobotBag(Bag):
     def __init__(self, path: Path, configuration: Configuration) -> None:
         super().__init__(path)
         self._arm: UrdfTransforms | None = None
-        self.joint_states = self._topic(JOINT_STATE_TYPE, configuration.topics.joint_states)
+        self.joint_states = self._joint_topic(configuration)
         self.model, source = configuration.command.robot_model, "the robot file's command.robot_model"
         if not self.model:
             source = self._topic(STRING_TYPE, configuration.topics.robot_description, "robot_description")
@@ -128,6 +128,19 @@ class RobotBag(Bag):
             for _, _, message in super().messages({topic} - {""}):
                 return str(message.data)
         return ""
+
+    def _joint_topic(self, configuration: Configuration) -> str:
+        """The configured topic of joint states, or the only one, unless another one alone has the arm's joints."""
+        topics, joints = self._of_type(JOINT_STATE_TYPE), set(configuration.command.joints)
+        chosen = self._topic(JOINT_STATE_TYPE, configuration.topics.joint_states)
+        with_joints = [topic for topic in topics if len(topics) > 1 and joints & self._first_joints(topic)]
+        return chosen if chosen in with_joints or len(with_joints) != 1 else with_joints[0]
+
+    def _first_joints(self, topic: str) -> set[str]:
+        with suppress(BagDamage):
+            for _, _, message in super().messages({topic}):
+                return set(message.name)
+        return set()
 
     def _topic(self, kind: str, configured: str, ending: str = "") -> str:
         """The configured topic, or the only one of its type; empty if there is neither."""

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_bags import SETTINGS, arm_bag, posture
-from bench_arm import MIMIC, PLAIN, POSTURE, arm, true_mimic_pose
+from arm_bags import SETTINGS, arm_bag, arm_entries, joint_states, posture
+from bench_arm import JOINTS, MIMIC, PLAIN, POSTURE, arm, true_mimic_pose
+from synthetic_bags import write_messages
 
 from sqap_vla_ros.bags.observations import observations
 from sqap_vla_ros.bags.robot_bag import RobotBag
@@ -67,6 +68,29 @@ def test_without_a_urdf_it_is_said_what_to_give(tmp_path: Path) -> None:
 def test_a_urdf_that_does_not_fit_is_said(tmp_path: Path, urdf: str, sentence: str) -> None:
     _, poses, _ = replayed(arm_bag(tmp_path / "bag", urdf=urdf))
     assert "cannot be computed from the joint states" in poses and sentence in poses
+
+
+def test_of_several_topics_with_joint_states_the_arms_is_read(tmp_path: Path) -> None:
+    entries = [
+        (at_ns, "/left/joint_states" if topic == "/joint_states" and len(message.name) == 6 else topic, message)
+        for at_ns, topic, message in arm_entries()
+    ]
+    ticks, poses, _ = replayed(write_messages(tmp_path / "bag", entries))
+    assert len(ticks) == 10 and isinstance(ticks[0], Observation) and "/left/joint_states" in poses
+
+
+def test_an_arm_in_two_halves_has_poses(tmp_path: Path) -> None:
+    entries = []
+    for at_ns, topic, message in arm_entries():
+        if topic == "/joint_states" and len(message.name) == 6:
+            entries += [
+                (at_ns, topic, joint_states(at_ns, JOINTS[part], message.position[part]))
+                for part in (slice(3), slice(3, 6))
+            ]
+        else:
+            entries.append((at_ns, topic, message))
+    ticks, _, _ = replayed(write_messages(tmp_path / "bag", entries))
+    assert len(ticks) == 10 and isinstance(ticks[0], Observation)
 
 
 def test_a_frame_prefix_stands_before_all_computed_frames(tmp_path: Path) -> None:
