@@ -6,6 +6,7 @@ node.
 """
 
 from collections.abc import Callable, Iterator
+from math import pi
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -14,7 +15,7 @@ from sqap_vla_ros.bags.model_comparison import ModelComparison
 from sqap_vla_ros.bags.reader import Bag
 from sqap_vla_ros.bags.robot_bag import RobotBag
 from sqap_vla_ros.bags.topics import BagTopics, first_instruction
-from sqap_vla_ros.config.files import read_yaml
+from sqap_vla_ros.config.files import ConfigurationError, read_yaml
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group, Point, validate
 from sqap_vla_ros.core.clock import STAMP_BACK_NS, stamp_ns
@@ -47,6 +48,10 @@ class Extrinsic(Group):
     def _one_rotation(self) -> "Extrinsic":
         if (self.rpy is None) == (self.quaternion is None):
             raise ValueError("give the rotation either as rpy or as quaternion")
+        if self.rpy is not None and max(map(abs, self.rpy)) > 2 * pi:
+            raise ValueError(
+                f"rpy = {list(self.rpy)} is in radians, and these are more than a turn; were degrees meant?"
+            )
         if self.quaternion is not None:
             unit_quaternion(self.quaternion)
         return self
@@ -66,7 +71,13 @@ def read_extrinsic(path: Path) -> Extrinsic:
     Raises:
         ConfigurationError: The file is missing, or it has other content.
     """
-    return validate(Extrinsic, read_yaml(path), str(path))
+    content = read_yaml(path)
+    if missing := [name for name in ("parent", "child", "xyz") if name not in content]:
+        raise ConfigurationError(
+            f"{path}: {', '.join(missing)} missing; expected parent, child, xyz [m], and rpy [rad] or quaternion "
+            f"(x, y, z, w), found {', '.join(map(str, content))}"
+        )
+    return validate(Extrinsic, content, str(path))
 
 
 class Rate:

@@ -63,7 +63,7 @@ class Replay:
     tf_namespace: str = ""
     """Namespace of the transforms, as /left for /left/tf; default: /tf, or the namespace of the images."""
     extrinsic: Path | None = None
-    """YAML file with parent, child, xyz, and rpy or quaternion: the camera's pose, for bags without it."""
+    """YAML file with parent, child, xyz [m], and rpy [rad] or quaternion: the camera's pose, for bags without it."""
     urdf: Path | None = None
     """URDF of the arm: for bags with joint states and without transforms, in place of a recorded description."""
     tokenizer: str = ""

@@ -159,19 +159,17 @@ class Fidelity:
         from sqap_vla_ros.config.files import expand_home
         from sqap_vla_ros.policies.cogact.store import read_manifest
         from sqap_vla_ros.tools.compression.calibration import read_frames
-        from sqap_vla_ros.tools.compression.fidelity import report
+        from sqap_vla_ros.tools.compression.fidelity import report, same_frames
         from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table, write_json, write_plot
         from sqap_vla_ros.vlm.checkpoint import open_checkpoint
         from sqap_vla_ros.vlm.runtime.device import choose_device
 
         checkpoint = open_checkpoint(self.checkpoint)
         out = result_directory(self.out, "fidelity")
-        if self.frames_from:
-            for directory in self.compressed:
-                read_manifest(directory)  # so that a mistake in a name costs no time
+        manifests = {path: read_manifest(path) for path in self.compressed} if self.frames_from else {}  # costs no time
         frames = read_frames(self.frames_from, self.frames, self.instruction, self.image_topic)
-        for note in frames.notes:
-            console.print(f"note: {note}")
+        for note in (*frames.notes, *same_frames(frames, manifests)):
+            console.print(f"note: {note}", soft_wrap=True)
         found = report(
             checkpoint,
             self.compressed,

@@ -132,6 +132,13 @@ class Recipe(Group):
             return "mixed precision"
         return "a static scale per channel" if self.activations.granularity == "channel" else ""
 
+    @property
+    def left_out_without_frames(self) -> str:
+        """What a compression without calibration frames leaves out, as a sentence; empty if that is nothing."""
+        words = ["weights are rounded to nearest in place of GPTQ"] if self.weights.rounding == "gptq" else []
+        words += ["nothing is smoothed"] if self.smoothing is not None else []
+        return " and ".join(words)
+
 
 def read_recipe(name: str) -> Recipe:
     """Read a recipe by its short name or path.

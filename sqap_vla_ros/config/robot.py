@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from sqap_vla_ros.config.files import flatten, named_file, robot_parameters
+from sqap_vla_ros.config.files import ConfigurationError, flatten, named_file, robot_parameters
 from sqap_vla_ros.config.names import NODE, absolute_name
 from sqap_vla_ros.config.settings import Group, Point, Positive, validate
 
@@ -286,4 +286,10 @@ def load_configuration(robot: str, namespace: str = "", /, **overrides: Any) -> 
         ConfigurationError: There is no such file, or a setting in it cannot be used.
     """
     path = named_file("robots", robot)
-    return validate(Configuration, {**flatten(robot_parameters(path)), **overrides}, str(path)).in_namespace(namespace)
+    content = flatten(robot_parameters(path))
+    try:
+        configuration = validate(Configuration, {**content, **overrides}, str(path))
+    except ConfigurationError:
+        validate(Configuration, content, str(path))  # what is wrong in the file is said of the file
+        configuration = validate(Configuration, {**content, **overrides}, "options")
+    return configuration.in_namespace(namespace)

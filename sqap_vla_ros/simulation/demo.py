@@ -190,6 +190,7 @@ def _environment() -> dict[str, str]:
         "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait would starve the cell
         "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of the simulator's libraries, above the one line that counts
     }
 
 

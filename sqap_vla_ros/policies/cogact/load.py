@@ -96,16 +96,16 @@ def _load_model(
         bits = 8 * dtype.itemsize
         return load_cogact(checkpoint, dtype=dtype, device=device), Weights("", bits, bits)
     manifest = read_manifest(checkpoint.directory)
-    recipe = manifest.identity.recipe
+    recipe, label = manifest.identity.recipe, manifest.identity.label
     if config.weights == "float":
         raise ConfigurationError(
-            f"policy {config.name} runs float weights, but {checkpoint.directory} is compressed ({recipe.name}); give "
+            f"policy {config.name} runs float weights, but {checkpoint.directory} is compressed ({label}); give "
             f"the original checkpoint ({manifest.identity.source.name}), or another policy"
         )
-    on_progress(f"loading {manifest.nbytes * 1e-9:.2f} GB of {recipe.name} to {device}, the rest as {precision}")
+    on_progress(f"loading {manifest.nbytes * 1e-9:.2f} GB of {label} to {device}, the rest as {precision}")
     model = load_compressed(checkpoint.directory, manifest, dtype=dtype, device=device)
     bits = round(recipe.mixed.target_bits) if recipe.mixed else recipe.weights.bits
-    return model, Weights(recipe.name, bits, recipe.activations.bits)
+    return model, Weights(label, bits, recipe.activations.bits)
 
 
 def _with_layers_for(

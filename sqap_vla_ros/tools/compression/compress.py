@@ -137,9 +137,8 @@ def _settings(identity: Identity, shapes: Shapes) -> dict[str, Any]:
 def _notes(recipe: Recipe, frames: CalibrationFrames | None) -> tuple[str, ...]:
     if frames is not None:
         return frames.notes
-    left_out = ["weights are rounded to nearest in place of GPTQ"] if recipe.weights.rounding == "gptq" else []
-    left_out += ["nothing is smoothed"] if recipe.smoothing is not None else []
-    return (f"no calibration frames: {' and '.join(left_out)}",) if left_out else ()
+    left_out = recipe.left_out_without_frames
+    return (f"no calibration frames: {left_out}",) if left_out else ()
 
 
 def _free_gib(directory: Path) -> float:

@@ -52,6 +52,28 @@ class FidelityReport:
     notes: tuple[str, ...] = ()
 
 
+def same_frames(frames: CalibrationFrames, manifests: Mapping[Path, Manifest]) -> list[str]:
+    """A sentence for each compressed checkpoint that was calibrated on the frames it is about to be judged by."""
+    sources = {_place(source) for source in frames.sources}
+    notes = []
+    for path, manifest in manifests.items():
+        calibration = manifest.identity.calibration
+        if calibration is None:
+            continue
+        same = {_place(source) for source in calibration.sources} & sources
+        if same or calibration.sha256 == frames.sha256:
+            notes.append(
+                f"{path} was calibrated on frames of {', '.join(sorted(same)) or 'the same content'}: it fits them "
+                "better than others; judge it by other ones"
+            )
+    return notes
+
+
+def _place(source: str) -> str:
+    """A source of frames under one name, however it was written."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
 def report(
     checkpoint: Checkpoint,
     compressed: Sequence[Path],
@@ -90,10 +112,10 @@ def report(
         _check_origin(checkpoint, path, manifest)
     on_progress("asking the float model")
     reference = ask(load_cogact(checkpoint, dtype=dtype, device=device), prompts, frames.frames, pruning)
-    recipes = [manifest.identity.recipe.name for manifest in manifests.values()]
+    recipes = [manifest.identity.label for manifest in manifests.values()]
     models = []
     for path, manifest in manifests.items():
-        recipe = manifest.identity.recipe.name
+        recipe = manifest.identity.label
         name = recipe if recipes.count(recipe) == 1 else str(path)
         on_progress(f"asking {name}")
         answers = ask(load_compressed(path, manifest, dtype=dtype, device=device), prompts, frames.frames, pruning)

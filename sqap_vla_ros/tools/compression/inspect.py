@@ -41,7 +41,7 @@ def summary_table(directory: Path, manifest: Manifest) -> Table:
     """Make a table of recipe, origin and sizes, and of the mean error by kind of layer."""
     identity = manifest.identity
     table = Table(title=str(directory), show_header=False)
-    table.add_row("recipe", identity.recipe.name)
+    table.add_row("recipe", identity.label)
     table.add_row("made from", f"{identity.source.name}, SHA-256 {identity.source.sha256[:12]}…")
     if calibration := identity.calibration:
         sources = ", ".join(calibration.sources)

@@ -78,6 +78,12 @@ class Identity(Group):
     beside: dict[str, str] = Field(description="SHA-256 of configuration, statistics and tokenizer, by file name")
     calibration: Calibration | None
 
+    @property
+    def label(self) -> str:
+        """The recipe's name, with a mark where its calibration was left out."""
+        is_calibrated = self.calibration is not None or not self.recipe.left_out_without_frames
+        return self.recipe.name if is_calibrated else f"{self.recipe.name} (uncalibrated)"
+
 
 class StoredManifest(Group, Generic[ShapesT]):
     """The JSON of a compressed checkpoint; `ShapesT` holds the sizes of the network."""

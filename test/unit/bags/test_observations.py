@@ -197,3 +197,20 @@ def test_a_static_transform_that_hangs_below_another_frame_is_the_bags_own_too(t
     )
     for outcome in observed(tmp_path / "bag", entries, extrinsic=extrinsic):
         assert isinstance(outcome, Observation) and outcome.tool_px is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("parent: base\nchild: camera\nxyz: [0, 0, 1]\nrpy: [180, 0, 90]\n", "in radians.*were degrees meant"),
+        (
+            "parent: base\nchild: camera\ntranslation: [0, 0, 1]\n",
+            "xyz missing; expected .* found parent, child, transl",
+        ),
+        ("", "the file is empty"),
+    ],
+)
+def test_a_camera_pose_that_cannot_be_meant_is_refused(content: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "extrinsic.yaml").write_text(content)
+    with pytest.raises(ConfigurationError, match=sentence):
+        read_extrinsic(tmp_path / "extrinsic.yaml")

@@ -12,12 +12,15 @@ from rich.console import Console
 
 from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.config.recipe import Recipe
+from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.policies.cogact.checkpoint import load_cogact
+from sqap_vla_ros.policies.cogact.store import read_manifest
+from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 from sqap_vla_ros.tools.compression.agreement import TOP_K, compare, kept_overlap, relative_error, topk_overlaps
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrame, CalibrationFrames
 from sqap_vla_ros.tools.compression.compress import compress
-from sqap_vla_ros.tools.compression.fidelity import FidelityError, FidelityReport, ask, report
+from sqap_vla_ros.tools.compression.fidelity import FidelityError, FidelityReport, ask, report, same_frames
 from sqap_vla_ros.tools.compression.fidelity_report import fidelity_table, write_json, write_plot
 from sqap_vla_ros.vlm.checkpoint import Checkpoint, open_checkpoint
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer
@@ -181,3 +184,23 @@ def test_the_plot_is_a_picture_also_without_layer_errors(found, tmp_path):
     bare = replace(found, models=(*found.models, replace(found.models[0], name="bare", layer_errors={})))
     write_plot(bare, tmp_path / "report.png")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_frames_of_the_calibration_are_named_before_they_judge(compressed: list[Path]) -> None:
+    manifests = {path: read_manifest(path) for path in compressed}
+    (note, _) = same_frames(make_frames(0), manifests)
+    assert "was calibrated on frames of noise 0: it fits them better" in note
+    assert "the same content" in same_frames(replace(make_frames(0), sources=("copy",)), manifests)[0]
+    assert same_frames(make_frames(1), manifests) == []
+
+
+def test_a_compression_without_frames_is_called_uncalibrated(original: Checkpoint, tmp_path: Path) -> None:
+    recipe = Recipe(name="mine", weights={"bits": 8, "rounding": "gptq"}, activations={"bits": 8})
+    without, with_frames = tmp_path / "without", tmp_path / "with"
+    for directory, frames in ((without, None), (with_frames, make_frames(0))):
+        compress(original, recipe, directory, frames=frames)
+    compress(original, EIGHT, tmp_path / "nothing to calibrate")
+    found = report(original, [without, with_frames, tmp_path / "nothing to calibrate"], make_frames(1))
+    assert [model.name for model in found.models] == ["mine (uncalibrated)", "mine", "eight"]
+    configuration = Configuration(checkpoint=str(without), policy="dense", device="cpu", torch_threads=1)
+    assert load_policy(configuration, lambda words: None).metadata.weights == "mine (uncalibrated)"
