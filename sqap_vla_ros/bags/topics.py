@@ -93,6 +93,15 @@ def find_images(bag: Bag, configuration: Configuration, image: str = "") -> str:
     return found
 
 
+def other_images(bag: Bag, image: str) -> list[str]:
+    """The image topics of a bag that are not read; the forms of the same camera's images do not count."""
+    return sorted(
+        topic
+        for topic in _with_messages(bag, IMAGE_TYPES)
+        if _camera_namespace(topic) != _camera_namespace(image) and bag.count(topic)
+    )
+
+
 def find_instruction(bag: Bag) -> str:
     """The instruction topic: the node's, or the only one; empty if there is none."""
     topics = [topic for topic in _with_messages(bag, (STRING_TYPE,)) if topic.endswith("/instruction")]

@@ -1,5 +1,6 @@
 """Commands on recorded bags: replay, compare."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from sqap_vla_ros.cli.console import print_line
-from sqap_vla_ros.cli.directories import result_directory, robot_model_file
+from sqap_vla_ros.cli.directories import result_directory, robot_model_file, used_by_one, what_stays
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.core.instruction import warning_about
 
@@ -140,12 +141,21 @@ class Replay:
         ]
         if self.resume:
             check_resumable(jobs, out)
-        if len(jobs) == 1 and not self.ray:
-            code = replay_one(jobs[0], console, resume=self.resume)
-        else:
-            code = replay_many(jobs, console, workers=workers, ray_address=self.ray, resume=self.resume)
+        with used_by_one(out), what_stays(console, lambda: self._what_stays(out)):
+            if len(jobs) == 1 and not self.ray:
+                code = replay_one(jobs[0], console, resume=self.resume)
+            else:
+                code = replay_many(jobs, console, workers=workers, ray_address=self.ray, resume=self.resume)
         if code:
             sys.exit(code)
+
+    def _what_stays(self, out: Path) -> str:
+        """What an end before the end leaves behind, and how to go on."""
+        if not any(out.iterdir()):
+            return "nothing is kept; give the same command again"
+        words = [word for word in sys.argv[1:] if word != "--resume"]
+        again = shlex.join(["sqap-vla", *words, *([] if self.out else ["--out", str(out)]), "--resume"])
+        return f"bags that are complete stay in {out}, the rest there is incomplete; to go on: {again}"
 
     def _directory(self) -> Path:
         if self.resume:

@@ -28,7 +28,7 @@ def run(program: str, command: type[Any], words: Sequence[str]) -> None:
     _shorten_hints(command)
     config = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
     options = tyro.cli(command, prog=program, description=description(command), args=words, config=config)
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         options.run(make_console())
     except Exception as error:
@@ -43,6 +43,8 @@ def run(program: str, command: type[Any], words: Sequence[str]) -> None:
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Terminated(KeyboardInterrupt):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -43,7 +43,8 @@ def replay_one(job: ReplayJob, console: Console, *, resume: bool) -> int:
     """
     if resume and job.is_done():
         console.print(f"the results in {job.out} are complete", soft_wrap=True, markup=False)
-        return print_verdict(verdict_on([Run(job.out)]), console)
+        run = Run(job.out)
+        return print_verdict(verdict_on([run]), console) or print_shortcomings([run.summary], console)
     with _progress(console) as progress:
         task = progress.add_task("replaying", total=None)
 
@@ -55,7 +56,29 @@ def replay_one(job: ReplayJob, console: Console, *, resume: bool) -> int:
 
         summary = replay_bag(job, show, progress.console.print)
     console.print(_summary_table(summary, job))
-    return print_verdict(verdict_on([Run(job.out)]), console)
+    return print_verdict(verdict_on([Run(job.out)]), console) or print_shortcomings([summary], console)
+
+
+def print_shortcomings(summaries: Sequence[Mapping[str, Any]], console: Console) -> int:
+    """Print why bags were not replayed as a whole, or not at all; returns the exit code, 0 where all were."""
+    found = [sentence for summary in summaries if (sentence := shortcoming(summary))]
+    for sentence in found:
+        console.print(sentence, style="red", soft_wrap=True, markup=False, highlight=False)
+    return int(bool(found))
+
+
+def shortcoming(summary: Mapping[str, Any]) -> str:
+    """What is wrong with the replay of a bag although it ran, as a sentence; empty if nothing is.
+
+    Args:
+        summary: Content of its `summary.json`.
+    """
+    bag = summary["bag"]
+    if not summary["ticks_planned"]:
+        reasons = "; ".join(f"{count} times: {reason}" for reason, count in summary["refusals"].items())
+        why = f"all {summary['ticks_refused']} ticks were rejected ({reasons})" if reasons else "no tick was due"
+        return f"{bag}: nothing was planned: {why}; see `sqap-vla doctor {bag}`"
+    return f"{bag}: {summary['bag_lacks']}" if summary.get("bag_lacks") else ""
 
 
 def print_verdict(verdict: Verdict | None, console: Console) -> int:
@@ -97,7 +120,8 @@ def replay_many(jobs: Sequence[ReplayJob], console: Console, *, workers: int, ra
         write_report(out)
     console.print(_overview_table(outcomes))
     console.print(f"written to {out}", soft_wrap=True, markup=False)
-    return print_verdict(verdict, console) or int(bool(failed))
+    summaries = [outcome.summary for outcome in outcomes if outcome.summary]
+    return print_verdict(verdict, console) or print_shortcomings(summaries, console) or int(bool(failed))
 
 
 class _Lines:
@@ -125,6 +149,8 @@ def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:
     def add_row(*cells: str) -> None:
         table.add_row(*map(Text, cells))  # a path or a message may contain brackets
 
+    others = ", ".join(summary.get("other_image_topics", []))
+    add_row("images", summary["image_topic"] + (f" (there are also {others}; --image-topic chooses)" if others else ""))
     add_row("ticks planned", str(summary["ticks_planned"]))
     add_row("ticks with ring", str(summary["ring_coverage"]["used"]))
     for reason, count in summary["ring_coverage"]["reasons"].items():

@@ -16,7 +16,7 @@ from sqap_vla_ros.config.files import ConfigurationError, flatten, named_file
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group
-from sqap_vla_ros.core.files import write_whole
+from sqap_vla_ros.core.files import disk_problem, write_whole
 
 JOB_FILE = "job.json"  # written last: the results in its directory are complete, and from this job
 ERROR_FILE = "error.txt"
@@ -26,6 +26,7 @@ _RESULTS = (
     *(f"{name}.partial" for name in _TABLES),
     "summary.json.part",
     "report.html",
+    "report.html.part",
     "overlay.mp4",
     "overlay.mp4.part",
     JOB_FILE,
@@ -198,7 +199,8 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"--out {directory}: {error.strerror}; give a directory that can be written") from None
+        advice = disk_problem(error) or f"{directory}: {error.strerror}; give a directory that can be written"
+        raise ConfigurationError(f"--out {advice}") from None
 
 
 def begin_results(directory: Path) -> None:
@@ -235,10 +237,23 @@ def find_bags(paths: Sequence[Path]) -> list[Path]:
             raise BagError(f"{path}: no bag there")
         found = [path] if path.is_file() else list(_bags_in(path))
         if not found:
-            raise BagError(f"{path}: holds no bag; expected rosbag2 directories, or .mcap or .db3 files")
+            raise BagError(
+                f"{path}: holds no bag; expected rosbag2 directories, or .mcap or .db3 files{_instead(path)}"
+            )
         for bag in found:
             bags.setdefault(bag.resolve(), bag)
     return list(bags.values())
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without bags holds, with what to do; empty where it is nothing known."""
+    if (folder / "meta" / "info.json").is_file():
+        return (
+            "; this is a LeRobot data set: write its episodes as rosbag2 first, for instance with the library rosbags"
+        )
+    if any(folder.glob("*.mp4")):
+        return "; videos hold no transforms and no calibration: give the recordings that they were made from"
+    return ""
 
 
 def _bags_in(folder: Path) -> Iterator[Path]:
@@ -253,7 +268,7 @@ def _bags_in(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             yield from _bags_in(path)
-        elif is_storage(path):
+        elif is_storage(path) or path.suffix == ".bag":  # of ROS 1, which is reported with what to do
             yield path
 
 

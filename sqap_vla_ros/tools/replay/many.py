@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from sqap_vla_ros.bags.robot_bag import RobotBag
-from sqap_vla_ros.bags.topics import configured_for, find_topics
+from sqap_vla_ros.bags.topics import configured_for, find_topics, first_instruction, other_images
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.errors import in_one_line
+from sqap_vla_ros.core.files import is_full, write_whole
 from sqap_vla_ros.core.policy import Policy
 from sqap_vla_ros.core.worker_pool import run_jobs
 from sqap_vla_ros.policies.registry import load_policy
@@ -90,6 +91,8 @@ def replay_bag(
     with RobotBag(job.bag, job.configuration) as bag:
         topics = find_topics(bag, job.configuration, job.image_topic, job.camera_info_topic, job.tf_namespace)
         configuration = configured_for(job.configuration, topics, job.image_topic)
+        if not (configuration.instruction or job.as_recorded):
+            first_instruction(bag)  # here, because loading the policy takes time
         (policy, *others), policy_files = _load(job, on_note)
         baseline = others[0] if others else None
 
@@ -112,6 +115,8 @@ def replay_bag(
             "kept_tokens": policy.metadata.kept_tokens,
             "robot": job.configuration.robot_name,
             "image_topic": topics.image,
+            "other_image_topics": other_images(bag, topics.image),
+            "bag_lacks": bag.lacks,
             "camera_info_topic": topics.camera_info,
             **provenance(policy.metadata.device),
         }
@@ -134,8 +139,13 @@ def replay_bag(
             )
         summary = results.write_summary(damage)
         run = Run(job.out)
-        for write, what in ((write_annotated, "annotating"), (write_overlay, "filming")):
-            write(bag, topics, configuration, run, extrinsic=job.extrinsic, on_progress=show(what))
+        extra = bag, topics, configuration, run
+        write_annotated(*extra, extrinsic=job.extrinsic, on_progress=show("annotating"))
+        try:
+            write_overlay(*extra, extrinsic=job.extrinsic, on_progress=show("filming"))
+        except OSError:  # it needs the most space, and all else is whole without it
+            write_report(job.out)
+            raise
     write_report(job.out)
     job.finish(bag_files, policy_files)
     return summary
@@ -151,8 +161,10 @@ def try_replay_bag(job: ReplayJob) -> Outcome:
     try:
         return Outcome(job, replay_bag(job))
     except Exception as error:
+        if is_full(error):  # the other bags would find no room either
+            raise
         begin_results(job.out)
-        (job.out / ERROR_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+        write_whole(job.out / ERROR_FILE, traceback.format_exc().encode())
         return Outcome(job, None, in_one_line(error))
 
 
@@ -185,4 +197,4 @@ def write_overview(out: Path, outcomes: Sequence[Outcome], verdict: Verdict | No
         "failed": {outcome.job.out.name: outcome.error for outcome in outcomes if outcome.error},
         "verdict": verdict.as_json() if verdict else None,
     }
-    (out / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(out / "summary.json", (json.dumps(content, indent=2) + "\n").encode())

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from sqap_vla_ros.config.files import flatten
+from sqap_vla_ros.core.files import write_whole
 from sqap_vla_ros.core.reasons import ReasonCounter
 from sqap_vla_ros.tools.replay.annotate import ANNOTATED
 from sqap_vla_ros.tools.replay.columns import AGAINST, with_unit
@@ -50,7 +51,7 @@ def write_report(directory: Path) -> Path:
         loader=PackageLoader("sqap_vla_ros.tools.replay.report", ""), autoescape=True, trim_blocks=True
     )
     path = directory / REPORT
-    path.write_text(template.get_template(REPORT).render(content), encoding="utf-8")
+    write_whole(path, template.get_template(REPORT).render(content).encode())
     return path
 
 

@@ -59,6 +59,7 @@ def bag_table(runs: Sequence[Run], report: str = "") -> Table:
 def remarks(summary: Mapping[str, Any]) -> list[str]:
     """What a line about a bag has to add: the damage, and why most of the rejected ticks were rejected."""
     refusals = [f"{count} rejected: {reason}" for reason, count in summary["refusals"].items()]
+    refusals += ["nothing was planned"] * (not summary["ticks_planned"] and not refusals)
     return [*filter(None, [summary["bag_damage"]]), *summary.get("notes", []), *refusals[:1]]
 
 
