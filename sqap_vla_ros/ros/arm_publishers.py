@@ -1,4 +1,12 @@
-"""Publishes commands for arm and gripper, as the messages that the robot's settings name.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Publishes commands for arm and gripper, as the messages that the robot's settings name.
 
 control_msgs is imported only for a robot whose gripper is moved by an action.
 """
@@ -32,7 +40,8 @@ GRIPPER_ACTIONS = {"action": "GripperCommand", "parallel_action": "ParallelGripp
 
 
 def destroy(node: LifecycleNode, publisher: Any) -> None:
-    """End a lifecycle publisher.
+    """
+    End a lifecycle publisher.
 
     rclpy's `destroy_publisher` leaves it among the entities that the node's transitions go through, which then fail on
     it. There is no public way to remove it (checked with rclpy 7.1.6 of Jazzy).
@@ -42,15 +51,14 @@ def destroy(node: LifecycleNode, publisher: Any) -> None:
 
 
 class ArmPublisher:
-    """Publisher of the arm's commands.
+    """
+    Publisher of the arm's commands.
 
-    Args:
-        node: Owner of the publisher.
-        configuration: The settings.
+    :param node: Owner of the publisher.
+    :param configuration: The settings.
 
-    Attributes:
-        publisher: What it publishes with.
-        watch: Watches for the arm's controller.
+    :ivar publisher: What it publishes with.
+    :ivar watch: Watches for the arm's controller.
     """
 
     def __init__(self, node: LifecycleNode, configuration: Configuration) -> None:
@@ -76,11 +84,11 @@ class ArmPublisher:
 
 
 class GripperTrajectories:
-    """Moves the gripper by trajectories of its joint.
+    """
+    Moves the gripper by trajectories of its joint.
 
-    Args:
-        node: Owner of the publisher.
-        configuration: The settings.
+    :param node: Owner of the publisher.
+    :param configuration: The settings.
     """
 
     def __init__(self, node: LifecycleNode, configuration: Configuration) -> None:
@@ -105,14 +113,13 @@ class GripperTrajectories:
 
 
 class GripperAction:
-    """Moves the gripper by an action of control_msgs; nobody waits for its result, failures are logged.
+    """
+    Moves the gripper by an action of control_msgs; nobody waits for its result, failures are logged.
 
-    Args:
-        node: Owner of the action client.
-        configuration: The settings.
+    :param node: Owner of the action client.
+    :param configuration: The settings.
 
-    Raises:
-        ConfigurationError: control_msgs is not installed, or lacks the action.
+    :raises ConfigurationError: control_msgs is not installed, or lacks the action.
     """
 
     def __init__(self, node: LifecycleNode, configuration: Configuration) -> None:
@@ -164,17 +171,17 @@ class GripperAction:
 
 
 def offered_actions(node: Node, name: str) -> tuple[str, ...]:
-    """The types of the action servers of a name, as `control_msgs/action/GripperCommand`; empty: there is none."""
+    """Name the types of an action's servers, as `control_msgs/action/GripperCommand`; empty: there is none."""
     wanted = node.resolve_topic_name(name)
     return next((tuple(types) for found, types in get_action_names_and_types(node) if found == wanted), ())
 
 
 def no_gripper_server(offered: tuple[str, ...], gripper_output: str) -> str:
-    """Why an action client of the gripper finds no server, and what to do.
+    """
+    Why an action client of the gripper finds no server, and what to do.
 
-    Args:
-        offered: The types that are offered under the action's name.
-        gripper_output: `command.gripper_output`.
+    :param offered: The types that are offered under the action's name.
+    :param gripper_output: `command.gripper_output`.
     """
     ours = f"control_msgs/action/{GRIPPER_ACTIONS[gripper_output]}"
     others = [kind for kind in offered if kind != ours]
@@ -205,20 +212,20 @@ def _gripper_action(configuration: Configuration) -> Any:
 
 
 def check_gripper(configuration: Configuration) -> None:
-    """Look for what the gripper takes, before a policy is loaded for minutes.
+    """
+    Look for what the gripper takes, before a policy is loaded for minutes.
 
-    Raises:
-        ConfigurationError: It is not installed.
+    :raises ConfigurationError: It is not installed.
     """
     if configuration.topics.gripper_command and configuration.command.gripper_output in GRIPPER_ACTIONS:
         _gripper_action(configuration)
 
 
 def gripper_of(node: LifecycleNode, configuration: Configuration) -> GripperTrajectories | GripperAction | None:
-    """What moves the gripper; None for a robot without one.
+    """
+    Make what moves the gripper; None for a robot without one.
 
-    Raises:
-        ConfigurationError: What it takes is not installed.
+    :raises ConfigurationError: What it takes is not installed.
     """
     if not configuration.topics.gripper_command:
         return None

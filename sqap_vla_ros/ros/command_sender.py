@@ -1,4 +1,12 @@
-"""Sends commands to the arm, and the ramp that brings it to rest.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Sends commands to the arm, and the ramp that brings it to rest.
 
 A trajectory ends at rest by itself; the ramp is for not waiting until then: it is published once, and replaces the
 active trajectory.
@@ -38,16 +46,15 @@ class ArmOutput(Protocol):
 
 
 class CommandSender:
-    """The only one who sends commands.
+    """
+    The only one who sends commands.
 
-    Args:
-        output: Where commands go.
-        clock: ROS time, and steady time for how long computing takes.
-        log: Where it is logged why the arm is brought to rest.
-        spacing_s: Between two messages of a command that is streamed.
+    :param output: Where commands go.
+    :param clock: ROS time, and steady time for how long computing takes.
+    :param log: Where it is logged why the arm is brought to rest.
+    :param spacing_s: Between two messages of a command that is streamed.
 
-    Attributes:
-        commander: Turns chunks into commands; None without a usable robot model.
+    :ivar commander: Turns chunks into commands; None without a usable robot model.
     """
 
     def __init__(self, output: ArmOutput, clock: Clock, log: Log, spacing_s: float) -> None:
@@ -71,12 +78,12 @@ class CommandSender:
         return is_moving or self._is_streaming
 
     def send(self, prepared: PreparedCommand, now_ns: int, steady_ns: int) -> Rejection | None:
-        """Send a command: the arm moves. Returns why it was not sent; None: it was.
+        """
+        Send a command: the arm moves. Returns why it was not sent; None: it was.
 
-        Args:
-            prepared: The last one.
-            now_ns: ROS clock, as it was read for the command.
-            steady_ns: Steady clock at that moment.
+        :param prepared: The last one.
+        :param now_ns: ROS clock, as it was read for the command.
+        :param steady_ns: Steady clock at that moment.
         """
         rejection = self._send(prepared, now_ns, steady_ns)
         if rejection is None:
@@ -84,14 +91,14 @@ class CommandSender:
         return rejection
 
     def hold(self, cause: Cause, sentence: str, clock_jump_ns: int = 0) -> None:
-        """Bring the arm to rest, until the next command.
+        """
+        Bring the arm to rest, until the next command.
 
         Without a ramp (there is none within the limits, or it failed) it comes to rest at its trajectory's end.
 
-        Args:
-            cause: Why, as a code.
-            sentence: Why, for the log.
-            clock_jump_ns: By how much the clock was set since the last command: the ramp joins that one, in its time.
+        :param cause: Why, as a code.
+        :param sentence: Why, for the log.
+        :param clock_jump_ns: By how much the clock was set since the last command, whose time the ramp joins.
         """
         if self._is_resting or self.commander is None:
             return
@@ -118,7 +125,8 @@ class CommandSender:
         self._is_streaming = self._output.stream(self._clock.now_ns(), measured)
 
     def finish_stream(self, measured: MeasuredTool) -> None:
-        """Stream a ramp to its end: nobody calls `stream` any more when the node is being deactivated.
+        """
+        Stream a ramp to its end: nobody calls `stream` any more when the node is being deactivated.
 
         In steady time: a simulated clock stands still while this thread is busy, and one twist would be sent for ever.
         """

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """What a controller says about itself when it is asked; nothing here needs ROS."""
 
 from collections.abc import Mapping
@@ -45,15 +52,15 @@ _OF_SERVO = tuple(
 
 @dataclass(frozen=True)
 class ControllerFacts:
-    """A controller's answers.
+    """
+    A controller's answers.
 
-    Attributes:
-        node: Fully qualified name of its node.
-        type: Its class, as `joint_trajectory_controller/JointTrajectoryController`; empty: no manager knows it.
-        state: Of its life cycle, as "active"; empty: no manager knows it.
-        unmanaged: Why no controller manager said anything about it; empty: one did.
-        parameters: Its settings by dotted name; those that its release does not have are absent.
-        silent: Why its parameters could not be read; empty: they could.
+    :ivar node: Fully qualified name of its node.
+    :ivar type: Its class, as `joint_trajectory_controller/JointTrajectoryController`; empty: no manager knows it.
+    :ivar state: Of its life cycle, as "active"; empty: no manager knows it.
+    :ivar unmanaged: Why no controller manager said anything about it; empty: one did.
+    :ivar parameters: Its settings by dotted name; those that its release does not have are absent.
+    :ivar silent: Why its parameters could not be read; empty: they could.
     """
 
     node: str
@@ -87,14 +94,14 @@ def _is_tolerance(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Controllers:
-    """The controllers of arm and gripper, as a live set-up has them.
+    """
+    The controllers of arm and gripper, as a live set-up has them.
 
-    Attributes:
-        arm: Who listens on the arm's command topic.
-        gripper: Likewise for the gripper's topic; None for a robot without one, or one that is moved by an action.
-        gripper_actions: Types of the action servers under the gripper's name; None where it is moved otherwise.
-        facts: What each controller says about itself, by "command" and "gripper_command".
-        speed_scaling: The factor that was reported last; None: none was.
+    :ivar arm: Who listens on the arm's command topic.
+    :ivar gripper: Likewise for the gripper's topic; None for a robot without one, or one that is moved by an action.
+    :ivar gripper_actions: Types of the action servers under the gripper's name; None where it is moved otherwise.
+    :ivar facts: What each controller says about itself, by "command" and "gripper_command".
+    :ivar speed_scaling: The factor that was reported last; None: none was.
     """
 
     arm: Audience

@@ -1,4 +1,12 @@
-"""Which of those who listen on a command topic is the controller.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Which of those who listen on a command topic is the controller.
 
 Anybody may listen to commands: a recorder, Foxglove, `ros2 topic echo`. Only the controller moves anything, so whether
 it is there, has gone or was started again is judged by its own endpoint, whoever else comes and goes. In this order:
@@ -23,12 +31,12 @@ _NOT_ITS_OWN = re.compile("/(rosout|parameter_events|transition_event|events/.*)
 
 @dataclass(frozen=True)
 class Listener:
-    """A subscription to a command topic.
+    """
+    A subscription to a command topic.
 
-    Attributes:
-        node: Fully qualified name of its node.
-        endpoint: Its identity; that of a node which was started again is another one.
-        problem: Why it cannot receive what is published, to be read after its name; empty: it receives it.
+    :ivar node: Fully qualified name of its node.
+    :ivar endpoint: Its identity; that of a node which was started again is another one.
+    :ivar problem: Why it cannot receive what is published, to be read after its name; empty: it receives it.
     """
 
     node: str
@@ -43,14 +51,14 @@ def publishes_its_own(topics: Iterable[str]) -> bool:
 
 @dataclass(frozen=True)
 class Audience:
-    """Those who listen on a command topic.
+    """
+    Those who listen on a command topic.
 
-    Attributes:
-        topic: Absolute name.
-        controllers: Subscriptions of the controller; of all that may be one where it is not known.
-        others: Names of the other nodes.
-        wanted: The node that would be the controller; empty where neither robot file nor topic names one.
-        is_known: Whether the controller was recognised by its name.
+    :ivar topic: Absolute name.
+    :ivar controllers: Subscriptions of the controller; of all that may be one where it is not known.
+    :ivar others: Names of the other nodes.
+    :ivar wanted: The node that would be the controller; empty where neither robot file nor topic names one.
+    :ivar is_known: Whether the controller was recognised by its name.
     """
 
     topic: str
@@ -61,7 +69,7 @@ class Audience:
 
     @property
     def names(self) -> str:
-        """The controllers' nodes, in words."""
+        """Name the controllers' nodes."""
         return " and ".join(sorted({listener.node for listener in self.controllers}))
 
     @property
@@ -88,13 +96,13 @@ class Audience:
 def audience(
     topic: str, listeners: Iterable[Listener], named: str, publishes: Callable[[str], bool] = lambda node: True
 ) -> Audience:
-    """Tell the controller from the others.
+    """
+    Tell the controller from the others.
 
-    Args:
-        topic: Absolute name of the command topic.
-        listeners: All its subscriptions.
-        named: Absolute name of the controller's node from the robot file; empty: it is to be recognised.
-        publishes: Whether a node, by its name, publishes something of its own.
+    :param topic: Absolute name of the command topic.
+    :param listeners: All its subscriptions.
+    :param named: Absolute name of the controller's node from the robot file; empty: it is to be recognised.
+    :param publishes: Whether a node, by its name, publishes something of its own.
     """
     listeners = sorted(listeners, key=lambda listener: (listener.node, listener.endpoint))
     nodes = {listener.node for listener in listeners}
@@ -111,10 +119,10 @@ def audience(
 
 @dataclass
 class ControllerPresence:
-    """Notices when a controller that was there has gone, or was started again.
+    """
+    Notices when a controller that was there has gone, or was started again.
 
-    Attributes:
-        audience: As seen last.
+    :ivar audience: As seen last.
     """
 
     audience: Audience

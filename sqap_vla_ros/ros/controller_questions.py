@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """Asks a controller for its settings, and its controller manager for its type and state."""
 
 import time
@@ -20,12 +27,12 @@ class _NoAnswerError(Exception):
 
 
 def ask(node: Node, executor: Executor, name: str) -> ControllerFacts:
-    """Ask a controller.
+    """
+    Ask a controller.
 
-    Args:
-        node: Who asks; it is in the executor.
-        executor: Spun until the answers are there.
-        name: Fully qualified name of the controller's node.
+    :param node: Who asks; it is in the executor.
+    :param executor: Spun until the answers are there.
+    :param name: Fully qualified name of the controller's node.
     """
     state = kind = unmanaged = silent = ""
     parameters: dict[str, Any] = {}

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """Watches the ROS graph for the controller that listens on a command topic."""
 
 import time
@@ -35,13 +42,13 @@ _OFFERED = QoSProfile(
 
 
 def look(node: Node, topic: str, kind: type, named: str) -> Audience:
-    """See who listens on a command topic, and which of them is the controller.
+    """
+    See who listens on a command topic, and which of them is the controller.
 
-    Args:
-        node: Whose graph is looked at.
-        topic: Absolute name.
-        kind: Class of the messages that are published.
-        named: Node of the controller, from the robot file; relative names are in its namespace. Empty: not named.
+    :param node: Whose graph is looked at.
+    :param topic: Absolute name.
+    :param kind: Class of the messages that are published.
+    :param named: Node of the controller, from the robot file; relative names are in its namespace. Empty: not named.
     """
     found = node.get_subscriptions_info_by_topic(topic)
     listeners = [Listener(_full_name(info), bytes(info.endpoint_gid), _problem(info, kind)) for info in found]
@@ -74,14 +81,14 @@ def _problem(info: Any, kind: type) -> str:
 
 
 class ControllerWatch:
-    """The controller on one command topic.
+    """
+    The controller on one command topic.
 
-    Args:
-        node: Owner of the publisher.
-        publisher: Publishes the commands.
-        kind: Class of the messages.
-        named: Node of the controller, from the robot file; empty: it is recognised by its name.
-        steady_s: A clock that nobody can set [s].
+    :param node: Owner of the publisher.
+    :param publisher: Publishes the commands.
+    :param kind: Class of the messages.
+    :param named: Node of the controller, from the robot file; empty: it is recognised by its name.
+    :param steady_s: A clock that nobody can set [s].
     """
 
     def __init__(
@@ -113,7 +120,7 @@ class ControllerWatch:
 
     @property
     def controllers(self) -> tuple[Listener, ...]:
-        """The controller's subscriptions, as `has_lost` saw them last."""
+        """Return the controller's subscriptions, as `has_lost` saw them last."""
         return self._presence.audience.controllers
 
     @property
@@ -122,5 +129,5 @@ class ControllerWatch:
         return self._presence.audience.names
 
     def _count(self) -> tuple[int, int]:
-        """Subscribers that the publisher is connected to, and all in the graph."""
+        """Count the subscribers that the publisher is connected to, and all in the graph."""
         return self._publisher.get_subscription_count(), self._node.count_subscribers(self._publisher.topic_name)

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """From the project's data to ROS messages."""
 
 from array import array
@@ -19,12 +26,12 @@ from sqap_vla_ros.perception.transforms import quaternion_from_matrix
 
 
 def time_message(stamp_ns: int) -> Time:
-    """A time message from nanoseconds."""
+    """Make a time message from nanoseconds."""
     return Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
 
 
 def duration_message(seconds: float) -> Duration:
-    """A duration message, rounded to nanoseconds."""
+    """Make a duration message, rounded to nanoseconds."""
     total_ns = round(seconds * 1e9)
     return Duration(sec=total_ns // 10**9, nanosec=total_ns % 10**9)
 
@@ -34,14 +41,14 @@ _ACTION_SPACES = {"tool_deltas": 0, "joint_deltas": 1, "joint_positions": 2}
 
 
 def pose_message(T: NDArray[np.float64]) -> Pose:
-    """A pose message from a float64 (4, 4) transform."""
+    """Make a pose message from a float64 (4, 4) transform."""
     x, y, z = (float(value) for value in T[:3, 3])
     qx, qy, qz, qw = (float(value) for value in quaternion_from_matrix(T))
     return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
 
 
 def chunk_message(chunk: ActionChunk, base_frame: str, epoch: int, sequence: int, policy_id: str) -> ActionChunkMessage:
-    """The chunk as it goes out: with the image, all that is needed to plan it again."""
+    """Make the chunk as it goes out: with the image, all that is needed to plan it again."""
     return ActionChunkMessage(
         header=Header(stamp=time_message(chunk.stamp_ns), frame_id=base_frame),
         epoch=epoch,
@@ -77,7 +84,7 @@ def token_mask_message(chunk: ActionChunk, camera_frame: str) -> TokenMask:
 def trajectory_message(
     trajectory: Trajectory, joints: tuple[str, ...], start_ns: int, base_frame: str
 ) -> JointTrajectory:
-    """The command: positions and velocities at times after `start_ns` on the ROS clock."""
+    """Make the command: positions and velocities at times after `start_ns` on the ROS clock."""
     return JointTrajectory(
         header=Header(stamp=time_message(start_ns), frame_id=base_frame),
         joint_names=list(joints),
@@ -95,13 +102,13 @@ def trajectory_message(
 
 
 def gripper_message(joint: str, position: float, travel_time_s: float = 0.5) -> JointTrajectory:
-    """The gripper's command: one joint, one point, at once (stamp zero)."""
+    """Make the gripper's command: one joint, one point, at once (stamp zero)."""
     point = JointTrajectoryPoint(positions=[position], time_from_start=duration_message(travel_time_s))
     return JointTrajectory(joint_names=[joint], points=[point])
 
 
 def metadata_message(metadata: PolicyMetadata, robot: str, now_ns: int) -> PolicyMetadataMessage:
-    """What is running."""
+    """Describe what is running."""
     return PolicyMetadataMessage(
         stamp=time_message(now_ns),
         policy=metadata.policy,

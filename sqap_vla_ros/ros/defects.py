@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """Errors that nobody foresaw: the node goes on, and the log keeps one traceback for each place that they come from."""
 
 import traceback
@@ -20,10 +27,10 @@ class Log(Protocol):
 
 
 class DefectLog:
-    """Logs tracebacks, once for each line of code.
+    """
+    Logs tracebacks, once for each line of code.
 
-    Args:
-        log: Where to.
+    :param log: Where to.
     """
 
     def __init__(self, log: Log) -> None:
@@ -31,7 +38,7 @@ class DefectLog:
         self._seen: set[tuple[str, int | None]] = set()
 
     def sentence(self, what: str, error: Exception) -> str:
-        """What failed and why, in one line; the traceback goes to the log."""
+        """Say what failed and why, in one line; the traceback goes to the log."""
         last = traceback.extract_tb(error.__traceback__)[-1]
         if (last.filename, last.lineno) not in self._seen:
             self._seen.add((last.filename, last.lineno))

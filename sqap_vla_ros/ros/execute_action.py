@@ -1,4 +1,12 @@
-"""The action `~/execute`: an instruction as a goal, which is watched, canceled and answered, beside `~/instruction`.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+The action `~/execute`: an instruction as a goal, which is watched, canceled and answered, beside `~/instruction`.
 
 The newest instruction counts, wherever it comes from: a goal takes the place of the one before, and so does a text on
 `~/instruction`. When a goal ends without a successor, the instruction is cleared and the arm is brought to rest.
@@ -29,14 +37,14 @@ _NOT_ACTIVE = "the node is not active: configure and activate it first"
 
 @dataclass
 class _Running:
-    """A goal that was accepted and has no result yet.
+    """
+    A goal that was accepted and has no result yet.
 
-    Attributes:
-        handle: rclpy's.
-        goal: Its life.
-        result: Awaited by rclpy.
-        clients: Endpoints that listen to the feedback: the client, and others perhaps.
-        feedback_s: When feedback was sent last, steady clock.
+    :ivar handle: rclpy's.
+    :ivar goal: Its life.
+    :ivar result: Awaited by rclpy.
+    :ivar clients: Endpoints that listen to the feedback: the client, and others perhaps.
+    :ivar feedback_s: When feedback was sent last, steady clock.
     """
 
     handle: Any
@@ -47,12 +55,12 @@ class _Running:
 
 
 class ExecuteAction:
-    """Server of the action.
+    """
+    Server of the action.
 
-    Args:
-        node: Its owner.
-        loop: Returns the control loop; None while the node is not configured.
-        clock: Steady time: goals must end also while a simulated clock stands still.
+    :param node: Its owner.
+    :param loop: Returns the control loop; None while the node is not configured.
+    :param clock: Steady time: goals must end also while a simulated clock stands still.
     """
 
     def __init__(self, node: Node, loop: Callable[[], ControlLoop | None], clock: Clock) -> None:
@@ -104,7 +112,7 @@ class ExecuteAction:
             self._finish(running)
 
     def abort(self, sentence: str) -> None:
-        """The node is no longer active: the goal ends when the arm is at rest."""
+        """End the goal when the arm is at rest: the node is no longer active."""
         running, loop = self._running, self._loop()
         if running is not None and loop is not None:
             running.goal.end(Ending(Outcome.ABORTED, sentence, Cause.NOT_ACTIVE), self._steady_s())
@@ -130,7 +138,7 @@ class ExecuteAction:
         return GoalResponse.REJECT
 
     def _immovable(self) -> str:
-        """What keeps the arm from moving and does not pass by itself."""
+        """Say what keeps the arm from moving and does not pass by itself."""
         loop = self._loop()
         if loop is None:
             return _NOT_ACTIVE
@@ -200,7 +208,8 @@ class ExecuteAction:
         )
 
     def _has_client(self, running: _Running, steady_s: float) -> bool:
-        """Whether one of those who listened to the feedback at the beginning still does.
+        """
+        Whether one of those who listened to the feedback at the beginning still does.
 
         An action's client always subscribes to it. A process that was killed is noticed when the middleware gives it
         up (Fast DDS: after 20 s).
@@ -216,7 +225,7 @@ class ExecuteAction:
 
 
 def _invalid(request: ExecuteInstruction.Goal) -> str:
-    """What is wrong with a goal in itself."""
+    """Say what is wrong with a goal in itself."""
     text = request.instruction.strip()
     if not text:
         return "the instruction is empty"

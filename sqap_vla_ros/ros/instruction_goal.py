@@ -1,4 +1,12 @@
-"""The life of one goal of `~/execute`, from its acceptance until the arm is at rest again.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+The life of one goal of `~/execute`, from its acceptance until the arm is at rest again.
 
     followed  ->  ending: the instruction is cleared, the arm comes to rest  ->  over
 
@@ -38,12 +46,12 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a goal is no longer followed.
+    """
+    Why a goal is no longer followed.
 
-    Attributes:
-        outcome: The code.
-        sentence: The same for people.
-        cause: Of an abortion.
+    :ivar outcome: The code.
+    :ivar sentence: The same for people.
+    :ivar cause: Of an abortion.
     """
 
     outcome: Outcome
@@ -52,21 +60,21 @@ class Ending:
 
     @classmethod
     def abortion(cls, why: Rejection) -> "Ending":
-        """The arm could not go on."""
+        """Take note that the arm could not go on."""
         return cls(Outcome.ABORTED, why.sentence, why.cause)
 
 
 @dataclass(frozen=True)
 class ArmReading:
-    """What a goal needs to know of the arm, at one moment.
+    """
+    What a goal needs to know of the arm, at one moment.
 
-    Attributes:
-        state: Of the node.
-        why: Why the arm may not move; None: it may.
-        is_commanded: Whether a command has not ended yet.
-        joints: Measured last; None: never.
-        plans: Number of plans since the node was activated.
-        steady_s: The moment, on the steady clock [s].
+    :ivar state: Of the node.
+    :ivar why: Why the arm may not move; None: it may.
+    :ivar is_commanded: Whether a command has not ended yet.
+    :ivar joints: Measured last; None: never.
+    :ivar plans: Number of plans since the node was activated.
+    :ivar steady_s: The moment, on the steady clock [s].
     """
 
     state: MotionState
@@ -78,12 +86,12 @@ class ArmReading:
 
 
 class InstructionGoal:
-    """One goal.
+    """
+    One goal.
 
-    Args:
-        instruction: What the policy is to do.
-        timeout_s: How long; 0: until the goal is canceled.
-        arm: At the goal's acceptance.
+    :param instruction: What the policy is to do.
+    :param timeout_s: How long; 0: until the goal is canceled.
+    :param arm: At the goal's acceptance.
     """
 
     def __init__(self, instruction: str, timeout_s: float, arm: ArmReading) -> None:
@@ -103,7 +111,7 @@ class InstructionGoal:
 
     @property
     def plans(self) -> int:
-        """Number of plans that were made for it."""
+        """Count the plans that were made for it."""
         return self._plans_now - self._plans_before
 
     def elapsed_s(self, steady_s: float) -> float:
@@ -116,12 +124,12 @@ class InstructionGoal:
             self._ending, self._ended_s = ending, steady_s
 
     def watch(self, arm: ArmReading, *, is_canceled: bool, has_client: bool) -> bool:
-        """Look whether the goal is followed; returns True once, when it ends.
+        """
+        Look whether the goal is followed; returns True once, when it ends.
 
-        Args:
-            arm: Now.
-            is_canceled: Whether the client has canceled it.
-            has_client: Whether the client is there.
+        :param arm: Now.
+        :param is_canceled: Whether the client has canceled it.
+        :param has_client: Whether the client is there.
         """
         if self._ending is not None:
             return False

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """The node's own subscriptions for a few seconds, without the node: what it would receive goes to a sink."""
 
 import time
@@ -28,7 +35,7 @@ class Sink(Receiver, Protocol):
     """Takes everything that the node would receive."""
 
     def poll(self) -> None:
-        """Called after each message that may let a waiting image go on."""
+        """Look again, after each message that may let a waiting image go on."""
 
     def take_robot_description(self, text: str) -> None:
         """Take the URDF text of the arm."""
@@ -46,16 +53,15 @@ def listen(
     use_sim_time: bool,
     on_progress: Callable[[float], None],
 ) -> tuple[AnySink, Controllers]:
-    """Receive what the node would receive.
+    """
+    Receive what the node would receive.
 
-    Args:
-        make_sink: Makes the sink, from a function that returns the time of the ROS clock in nanoseconds.
-        seconds: How long to listen.
-        use_sim_time: Whether stamps are of a simulated clock, /clock.
-        on_progress: Called with the seconds that have passed.
+    :param make_sink: Makes the sink, from a function that returns the time of the ROS clock in nanoseconds.
+    :param seconds: How long to listen.
+    :param use_sim_time: Whether stamps are of a simulated clock, /clock.
+    :param on_progress: Called with the seconds that have passed.
 
-    Returns:
-        The sink, and the controllers of arm and gripper.
+    :returns: The sink, and the controllers of arm and gripper.
     """
     context = Context()
     context.init(["--ros-args", "--remap", f"{_NAME}:~/instruction:=/sqap_vla/instruction"])

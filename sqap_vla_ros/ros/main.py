@@ -1,4 +1,12 @@
-"""Executable `sqap_vla_node`: the policy node in a process of its own.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Executable `sqap_vla_node`: the policy node in a process of its own.
 
 The policy's process is spawned, and a spawned process imports this module again: rclpy is imported inside `run`, so
 that the policy's process, which has no use for it, does not load it.
@@ -28,12 +36,12 @@ def main() -> None:
 
 
 def run(policy_factory: PolicyFactory) -> None:
-    """Run the node until SIGINT or SIGTERM; the arm is left at rest.
+    """
+    Run the node until SIGINT or SIGTERM; the arm is left at rest.
 
     With the parameter `exit_on_failure`, a node that `autostart` cannot configure and activate ends with status 1.
 
-    Args:
-        policy_factory: Builds the policy in its process.
+    :param policy_factory: Builds the policy in its process.
     """
     import rclpy
     from rclpy.exceptions import NameValidationException, ParameterException

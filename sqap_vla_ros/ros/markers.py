@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """Markers for RViz and Foxglove: the workspace, the way that the policy wants the tool to go, the protected ring."""
 
 import numpy as np
@@ -20,13 +27,13 @@ _LINE_M = 0.004
 
 
 def marker_array(robot: Robot, chunk: ActionChunk, camera_frame: str, ring_m: Array) -> MarkerArray:
-    """All markers of one plan.
+    """
+    All markers of one plan.
 
-    Args:
-        robot: With frames, action convention and workspace.
-        chunk: The plan: where its actions lead as the policy gave them, before limits and blending.
-        camera_frame: Frame of `ring_m`.
-        ring_m: float64 (points, 3), from `ring_outline` [m]; without points the ring's marker is taken away.
+    :param robot: With frames, action convention and workspace.
+    :param chunk: The plan: where its actions lead as the policy gave them, before limits and blending.
+    :param camera_frame: Frame of `ring_m`.
+    :param ring_m: float64 (points, 3), from `ring_outline` [m]; without points the ring's marker is taken away.
     """
     way_m = chunk.T_base_tool[None, :3, 3]
     if not chunk.space.of_joints:  # where joints lead is drawn by who shows the command
@@ -43,7 +50,7 @@ def marker_array(robot: Robot, chunk: ActionChunk, camera_frame: str, ring_m: Ar
 
 
 def workspace_edges(limits: Limits) -> Array:
-    """The twelve edges of the workspace, float64 (24, 3), two points each [m]."""
+    """Return the twelve edges of the workspace, float64 (24, 3), two points each [m]."""
     low, high = np.array(limits.workspace_min), np.array(limits.workspace_max)
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
     pairs = [(a, b) for i, a in enumerate(corners) for b in corners[i + 1 :] if np.abs(a - b).sum() == 1]
@@ -51,15 +58,14 @@ def workspace_edges(limits: Limits) -> Array:
 
 
 def ring_outline(chunk: ActionChunk, camera: CameraModel, depth_m: float) -> Array:
-    """The ring's border, in a plane through the tool that faces the camera.
+    """
+    Return the ring's border, in a plane through the tool that faces the camera.
 
-    Args:
-        chunk: With the tokens that were kept for the ring.
-        camera: Whose image the patch grid covers; its distortion is left out.
-        depth_m: Of the tool in front of the camera [m].
+    :param chunk: With the tokens that were kept for the ring.
+    :param camera: Whose image the patch grid covers; its distortion is left out.
+    :param depth_m: Of the tool in front of the camera [m].
 
-    Returns:
-        float64 (5, 3), a closed square in the camera's optical frame [m]; (0, 3) without a ring.
+    :returns: float64 (5, 3), a closed square in the camera's optical frame [m]; (0, 3) without a ring.
     """
     grid = chunk.selection.reasons.reshape(chunk.selection.rows, chunk.selection.columns)
     rows, columns = np.nonzero(grid & Reason.RING)

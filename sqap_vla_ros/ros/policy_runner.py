@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """At most one plan at a time in the policy's process, and what is wrong with that process."""
 
 import queue
@@ -40,13 +47,13 @@ StartProcess = Callable[[Callable[[Report], None]], Process]
 
 @dataclass(frozen=True)
 class RunningPlan:
-    """A plan that the policy was asked for.
+    """
+    A plan that the policy was asked for.
 
-    Attributes:
-        ticket: Of the request.
-        observation: What is planned on.
-        taken_ns: When its image was taken from the slot, steady clock.
-        generation: Of the instruction, activation and clock that it is planned for.
+    :ivar ticket: Of the request.
+    :ivar observation: What is planned on.
+    :ivar taken_ns: When its image was taken from the slot, steady clock.
+    :ivar generation: Of the instruction, activation and clock that it is planned for.
     """
 
     ticket: int
@@ -56,13 +63,13 @@ class RunningPlan:
 
 
 class PolicyRunner:
-    """Owner of the policy's process.
+    """
+    Owner of the policy's process.
 
-    Args:
-        start: Starts the process.
-        wake: Called on any thread when `take_reports` has something new.
-        clock: For how long a plan takes.
-        plan_timeout_s: How long one may take.
+    :param start: Starts the process.
+    :param wake: Called on any thread when `take_reports` has something new.
+    :param clock: For how long a plan takes.
+    :param plan_timeout_s: How long one may take.
     """
 
     def __init__(self, start: StartProcess, wake: Callable[[], None], clock: Clock, plan_timeout_s: float) -> None:
@@ -77,7 +84,7 @@ class PolicyRunner:
         self._dead = self._restarting = ""
 
     def _start_process(self) -> Process:
-        """A process with a queue of its own: the last report of an earlier one is not about this one."""
+        """Start a process with a queue of its own: the last report of an earlier one is not about this one."""
         reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._reports = reports
 
@@ -88,7 +95,7 @@ class PolicyRunner:
         return self._start(receive)
 
     def wait_for_report(self, timeout_s: float) -> Report | None:
-        """The next report; None when there is none within that time."""
+        """Return the next report; None when there is none within that time."""
         try:
             return self._reports.get(timeout=timeout_s)
         except queue.Empty:
@@ -122,7 +129,7 @@ class PolicyRunner:
         self._running = RunningPlan(ticket, observation, taken_ns, generation)
 
     def finish(self, planned: Planned) -> RunningPlan | None:
-        """The plan that an answer belongs to; None when that plan was given up."""
+        """Find the plan that an answer belongs to; None when that plan was given up."""
         plan = self._running
         if plan is None or plan.ticket != planned.ticket:
             return None

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """What the node publishes about each tick: the command, the plan behind it, and what it looked at."""
 
 from typing import Any
@@ -24,16 +31,15 @@ UNWATCHED = PublisherEventCallbacks(use_default_callbacks=False)
 
 
 class Publishers:
-    """Publishers that are silent while the node is not active.
+    """
+    Publishers that are silent while the node is not active.
 
-    Args:
-        node: Their owner.
-        configuration: Topics, joints and frames.
-        output: Turns commands into what the arm's controller takes.
-        policy_id: Of the policy that is loaded.
+    :param node: Their owner.
+    :param configuration: Topics, joints and frames.
+    :param output: Turns commands into what the arm's controller takes.
+    :param policy_id: Of the policy that is loaded.
 
-    Raises:
-        ConfigurationError: What the gripper's output takes is not installed.
+    :raises ConfigurationError: What the gripper's output takes is not installed.
     """
 
     def __init__(self, node: LifecycleNode, configuration: Configuration, output: Output, policy_id: str) -> None:
@@ -54,7 +60,7 @@ class Publishers:
         self._question = None if configuration.command.moves_tool else ReplacementQuestion(node)
 
     def restart_count(self) -> None:
-        """Number chunks from one again."""
+        """Start to number chunks from one again."""
         self._sequence = 0
 
     def publish_command(self, command: Command) -> bool:
@@ -65,11 +71,11 @@ class Publishers:
         return command.gripper is None or self._gripper is None or self._gripper.move(command.gripper)
 
     def stream(self, now_ns: int, measured: tuple[int, NDArray[np.float64]] | None) -> bool:
-        """Send what is due of a command that is streamed; returns whether anything is.
+        """
+        Send what is due of a command that is streamed; returns whether anything is.
 
-        Args:
-            now_ns: ROS clock.
-            measured: Stamp and T_base_tool float64 (4, 4) of the last known tool pose.
+        :param now_ns: ROS clock.
+        :param measured: Stamp and T_base_tool float64 (4, 4) of the last known tool pose.
         """
         message = self._output.due(now_ns, measured)
         if message is not None:
@@ -77,16 +83,16 @@ class Publishers:
         return message is not None
 
     def clock_set(self, by_ns: int) -> None:
-        """The ROS clock was set by so much: what is being streamed goes on in the new time."""
+        """Go on in the new time with what is being streamed: the ROS clock was set by so much."""
         self._output.clock_set(by_ns)
 
     def publish_plan(self, chunk: Chunk, inputs: LatestInputs, generation: int) -> None:
-        """Publish a chunk, its tokens, and markers when somebody looks at them.
+        """
+        Publish a chunk, its tokens, and markers when somebody looks at them.
 
-        Args:
-            chunk: The plan.
-            inputs: With the camera.
-            generation: Of the instruction and activation that it was planned for.
+        :param chunk: The plan.
+        :param inputs: With the camera.
+        :param generation: Of the instruction and activation that it was planned for.
         """
         self._sequence += 1
         base = self._configuration.frames.base

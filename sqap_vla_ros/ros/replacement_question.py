@@ -1,4 +1,12 @@
-"""Asks the arm's controller how it joins a new trajectory to the one under way, before the arm moves.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Asks the arm's controller how it joins a new trajectory to the one under way, before the arm moves.
 
 A joint_trajectory_controller of July 2026 or later has `allow_trajectory_replacement`, on by default: commands for it
 are made in another way (`control.splicing`). One that does not have it, or does not answer, is as all were before.
@@ -21,14 +29,13 @@ _PATIENCE_S = 1.0
 
 
 class ReplacementQuestion:
-    """One question to each controller that appears.
+    """
+    One question to each controller that appears.
 
-    Args:
-        node: Who asks.
-        steady_s: A clock that nobody can set [s].
+    :param node: Who asks.
+    :param steady_s: A clock that nobody can set [s].
 
-    Attributes:
-        replaces: Whether any of them has said yes.
+    :ivar replaces: Whether any of them has said yes.
     """
 
     def __init__(self, node: Node, steady_s: Callable[[], float] = time.monotonic) -> None:
@@ -59,7 +66,7 @@ class ReplacementQuestion:
 
     @property
     def waiting(self) -> Rejection | None:
-        """That an answer is outstanding, for a while; None: it is known as well as it can be."""
+        """Say that an answer is outstanding, for a while; None: it is known as well as it can be."""
         if not self._open or self._steady_s() > self._until_s:
             return None
         sentence = f"{' and '.join(sorted(self._open))} is being asked for {PARAMETER}"

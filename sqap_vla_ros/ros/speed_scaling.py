@@ -1,4 +1,12 @@
-"""Where the speed scaling of the arm's controller is heard: of UR's broadcaster, and in the controller's own state.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Where the speed scaling of the arm's controller is heard: of UR's broadcaster, and in the controller's own state.
 
 control_msgs, which the controller's state is of, does not come with the wheels of ROS: without it the broadcaster alone
 is heard.
@@ -22,17 +30,17 @@ OnReport = Callable[[float, bool], None]
 
 
 def controller_state_topic(configuration: Configuration) -> str:
-    """The topic of the controller's state, beside that of its commands."""
+    """Name the topic of the controller's state, beside that of its commands."""
     return f"{configuration.topics.command.rpartition('/')[0]}/controller_state"
 
 
 def subscribe(node: Node, configuration: Configuration, on_report: OnReport) -> list[Subscription]:
-    """Listen to whoever reports the speed scaling; nobody has to.
+    """
+    Listen to whoever reports the speed scaling; nobody has to.
 
-    Args:
-        node: Owner of the subscriptions.
-        configuration: The settings.
-        on_report: Called with each report.
+    :param node: Owner of the subscriptions.
+    :param configuration: The settings.
+    :param on_report: Called with each report.
     """
     if configuration.command.moves_tool:  # the tool's controller does its own timing
         return []
@@ -50,12 +58,12 @@ def subscribe(node: Node, configuration: Configuration, on_report: OnReport) -> 
 
 
 class ControllerStates:
-    """Reads the factor from a joint_trajectory_controller's state.
+    """
+    Reads the factor from a joint_trajectory_controller's state.
 
     A controller without speed scaling leaves the field at 0, as a pause would. So 0 counts once another value was seen.
 
-    Args:
-        on_report: Called with each factor.
+    :param on_report: Called with each factor.
     """
 
     def __init__(self, on_report: OnReport) -> None:

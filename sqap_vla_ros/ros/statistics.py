@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """What the node counts and times about itself."""
 
 from collections import deque
@@ -12,14 +19,14 @@ WINDOW_TICKS = 200
 
 @dataclass
 class TickStatistics:
-    """Counts since activation, and times of the last ticks.
+    """
+    Counts since activation, and times of the last ticks.
 
-    Attributes:
-        latencies_s: Image stamp to published command, ROS clock.
-        overheads_s: The node's own share of a tick: slot taken to `plan` entered, plus `plan` returned to published.
-            Waiting for transforms or for a running plan is not in it.
-        planned_at_s: When chunks were published, steady clock.
-        rejected_s: First and last rejection since the last chunk or generation, steady clock; None: there was none.
+    :ivar latencies_s: Image stamp to published command, ROS clock.
+    :ivar overheads_s: The node's own share of a tick: slot taken to `plan` entered, plus `plan` returned to published.
+        Waiting for transforms or for a running plan is not in it.
+    :ivar planned_at_s: When chunks were published, steady clock.
+    :ivar rejected_s: First and last rejection since the last chunk or generation, steady clock; None: there was none.
     """
 
     images_received: int = 0
@@ -62,5 +69,5 @@ class TickStatistics:
 
 
 def percentile(values_s: deque[float], q: float) -> float:
-    """The q-th percentile, NaN when there are no values."""
+    """Return the q-th percentile, NaN when there are no values."""
     return float(np.percentile(np.fromiter(values_s, float), q)) if values_s else float("nan")
