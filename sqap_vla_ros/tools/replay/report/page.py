@@ -1,7 +1,7 @@
-"""The page of a report: one HTML file that needs nothing else, neither network nor scripts.
+"""The page of a report: one HTML file that needs neither network nor scripts, and shows the video that lies next to it.
 
-For one bag it has plots, the worst ticks with their pictures, the metrics and the settings. For several bags it has a
-table of them and their common figures; each bag has its own report in its own directory.
+For one bag it has the verdict, plots, the worst ticks with their pictures, the metrics and the settings. For several
+bags it has their verdict, a table of them and their common figures; each bag has its own report in its own directory.
 """
 
 from collections.abc import Mapping, Sequence
