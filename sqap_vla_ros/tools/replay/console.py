@@ -140,7 +140,8 @@ class _Lines:
 
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+    moves = console.is_terminal  # elsewhere there are lines
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not moves)
 
 
 def _summary_table(summary: dict[str, Any], job: ReplayJob) -> Table:

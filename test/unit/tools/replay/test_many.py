@@ -218,7 +218,7 @@ def test_progress_in_a_pipe_is_a_line_now_and_then_from_the_beginning_on(
     bag = write_bag(tmp_path / "bag", seconds=0.5)
     assert run_cli([bag, "--robot", robot, "--out", tmp_path / "out"], monkeypatch) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "reading the settings and the bags"
+    assert lines[0] == "reading the settings and the bags" and "━" not in "".join(lines).partition("┌")[0]
     assert [line for line in lines if line.startswith("replaying: ")] == ["replaying: 0.0 of 0.5 s of the bag"]
 
 
