@@ -13,9 +13,10 @@ import rclpy
 import tyro
 
 from benchmarks.results import RESULTS, write_results
-from sqap_vla_ros.testing.fault_bench import FaultBench, Reaction, start_ros
+from sqap_vla_ros.testing.fault_bench import FaultBench, Reaction
 from sqap_vla_ros.testing.fault_cases import FAULTS
 from sqap_vla_ros.testing.fault_injection import end_node, meet
+from sqap_vla_ros.testing.ros_session import start_ros
 
 ENDS = (("node gets SIGTERM", signal.SIGTERM), ("node is killed (-9)", signal.SIGKILL))
 

@@ -8,7 +8,6 @@ from the demo.
 
 import gc
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros.node import PolicyNode
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.testing.ros_session import start_ros
 from sqap_vla_ros.testing.stub_policies import sleeping
 from sqap_vla_ros.testing.synthetic_robot import parameters
 
@@ -126,8 +126,7 @@ def main(seconds: float = 40.0, out: Path = RESULTS) -> None:
         seconds: Duration of each of the three measurements [s].
         out: Directory of the result file; any other than the default leaves the published results alone.
     """
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    rclpy.init()
+    start_ros()
     vga = measure(640, 480, seconds, sleeping)
     full_hd = measure(1920, 1080, seconds, sleeping)
     with tempfile.TemporaryDirectory() as directory:

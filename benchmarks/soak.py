@@ -22,6 +22,7 @@ from benchmarks.results import RESULTS, write_results
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros.node import STATUS_PERIOD_S
 from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
+from sqap_vla_ros.testing.ros_session import start_ros
 from sqap_vla_ros.testing.stub_policies import sleeping
 
 # Statuses come every 0.2 s; one that is later than two periods was missed.
@@ -77,8 +78,7 @@ def main(minutes: float = 30.0, out: Path = RESULTS) -> None:
         minutes: Duration with the small model [min].
         out: Directory of the result file; any other than the default leaves the published results alone.
     """
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    rclpy.init()
+    start_ros()
     watch = _Watch()
     with tempfile.TemporaryDirectory() as directory:
         checkpoint = write_random_checkpoint(Path(directory) / "run")

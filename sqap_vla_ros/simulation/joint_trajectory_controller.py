@@ -136,7 +136,7 @@ class JointTrajectoryController:
         """
         cycle_s = 0.0 if self._last_s is None else now_s - self._last_s
         if self._pending is not None:
-            before_s = now_s - cycle_s - (cycle_s if self._looks_ahead else 0.0)
+            before_s = now_s if self._last_s is None else self._last_s - (cycle_s if self._looks_ahead else 0.0)
             points = self._pending
             if self._replaces and self._running is not None:
                 points = self._running.replaced_by(points, self._cursor_s, now_s, self.factor)

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import rclpy
 import yaml
 from rosgraph_msgs.msg import Clock
 from sqap_vla.msg import PolicyStatus
@@ -259,12 +258,6 @@ class FaultBench:
         self.robot.spin_until(client.service_is_ready)
         future = client.call_async(Trigger.Request())
         self.robot.spin_until(future.done)
-
-
-def start_ros() -> None:
-    """ROS on this machine alone."""
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    rclpy.init()
 
 
 def _end_ns(command: JointTrajectory) -> int:
