@@ -12,8 +12,8 @@ from rclpy.signals import SignalHandlerOptions
 def start_ros() -> None:
     """Start ROS, without its signal handlers.
 
-    They end the context at once, wherever the program is: what follows fails with "context is invalid", which reads as
-    if ROS had failed. Here SIGTERM, as of `timeout`, ends the program with a sentence, and nodes and processes in order.
+    They end the context at once, wherever the program is: what follows fails with "context is invalid", as if ROS had
+    failed. Here SIGTERM, as of `timeout`, ends the program with a sentence, and nodes and processes in order.
     """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
