@@ -157,7 +157,8 @@ class Commander:
         if not self._active.is_active(now_ns):
             return None
         committed = self._active.branch(now_ns, self._splicing.lead_ns)
-        ramp = stop_trajectory(committed.motion(-1), self._robot.command.point_spacing, self._limits)
+        start, spacing_s = committed.motion(-1), self._robot.command.point_spacing
+        ramp = self._splicing.within_limits(lambda limits: stop_trajectory(start, spacing_s, limits), stops=True)
         points = committed.followed_by(ramp, self._spacing_ns)
         command = self._splicing.command(points, len(committed.times_ns), self._asked_ns, None, (), stops=True)
         checks.check_finite(command.trajectory)

@@ -5,6 +5,7 @@ every joint of the arm is known; its stamp is that of the joint that was measure
 silent makes it old.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class JointStates:
             state = JointState.following(last, self._positions.copy(), oldest_ns)
             # NaN is what broadcasters fill in for what a joint cannot report.
             velocities = np.where(np.isnan(self._velocities), state.velocities, self._velocities)
-            return JointState(state.positions, velocities, oldest_ns)
+            return replace(state, velocities=velocities)
         silent_s = (newest_ns - oldest_ns) * 1e-9
         if silent_s <= _SILENT_S:
             return None

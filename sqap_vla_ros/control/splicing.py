@@ -21,7 +21,7 @@ from sqap_vla_ros.control.trajectory import JointLimits, TrajectoryError
 SPLICE_NS = 150_000_000
 # Such a cubic accelerates harder than the path that it stands for, up to 5/3 as hard; and in the cycle in which the
 # controller takes a message it goes on by up to two cycles, with twice the change of velocity. So much is planned with.
-SHARE_OF_VELOCITY, SHARE_OF_ACCELERATION = 0.45, 0.2
+SHARE_OF_VELOCITY, SHARE_OF_ACCELERATION, SHARE_OF_BRAKING = 0.45, 0.2, 0.5
 # So much of the controller's time passes from one command to the next at least: at a tenth of the speed, many commands
 # would move the arm more by their joins than it goes in between [ns].
 SPACED_BY_NS = 100_000_000
@@ -52,6 +52,8 @@ class Splicing:
             acceleration=SHARE_OF_ACCELERATION * limits.acceleration,
         )
 
+        self._braking_limits = replace(limits, acceleration=SHARE_OF_BRAKING * limits.acceleration)
+
     @property
     def splice_ns(self) -> int:
         """How long the controller has, before the branch, for getting there from wherever it is."""
@@ -72,17 +74,21 @@ class Splicing:
         """Limits that leave what the splice needs."""
         return self._share_of_limits if self._time.splices else self._whole_limits
 
-    def within_limits(self, plan: Callable[[JointLimits], Planned]) -> Planned:
+    def within_limits(self, plan: Callable[[JointLimits], Planned], stops: bool = False) -> Planned:
         """Plan with the limits that leave what the splice needs; from a motion that is faster already, with all.
+
+        Args:
+            plan: Plans with limits.
+            stops: Whether it plans a stop: nothing is joined while the arm brakes, but its speed may be raised then.
 
         Raises:
             TrajectoryError: There is no trajectory within the limits.
         """
+        if not self._time.splices:
+            return plan(self._whole_limits)
         try:
-            return plan(self.limits)
+            return plan(self._braking_limits if stops else self.limits)
         except TrajectoryError:
-            if self.limits is self._whole_limits:
-                raise
             return plan(self._whole_limits)
 
     def horizon_s(self, full_speed_s: float) -> float:

@@ -74,7 +74,7 @@ def _problem(info: Any, kind: type) -> str:
     if info.topic_type != ours:
         return f"takes {info.topic_type} and the node publishes {ours}: see command.output"
     compatibility, reason = qos_check_compatible(_OFFERED, info.qos_profile)
-    if compatibility is not QoSCompatibility.ERROR:
+    if compatibility != QoSCompatibility.ERROR:  # rclpy's own enumeration, not the same object
         return ""
     reason = reason.removeprefix("ERROR: ").rstrip(";")
     return f"asks for another quality of service than reliable and volatile ({reason})"

@@ -135,3 +135,10 @@ def test_what_cannot_be_used_is_named(
     topic.send("abcd", [1, 2, 3, 4], 0)
     topic.send(names, positions, at)
     assert sentence in topic.reason and at_ms(topic.last) == 0
+
+
+def test_the_pace_follows_from_the_positions_whatever_the_velocities_say(topic: Topic) -> None:
+    topic.send("abcd", [1, 2, 3, 4], 0, [0.0] * 4)
+    topic.send("abcd", [1.01, 2, 3, 4.02], 10, [0.0] * 4)
+    np.testing.assert_allclose(topic.last.pace, (1, 0, 0, 2), atol=1e-9)
+    assert not topic.last.velocities.any()
