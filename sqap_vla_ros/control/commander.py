@@ -275,7 +275,7 @@ class Commander:
         checks.check_following(self._kinematics.forward(positions), T_base_tool, self._robot.limits)
         if self._pace is None:
             return
-        if self._time.is_scaled:
+        if self._time.splices:
             self._pace.check_positions(self._asked_ns, positions, joint_state.positions)
         elif joint_state.pace is not None:
             self._pace.check(self._asked_ns, velocities, joint_state.pace)

@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 from sqap_vla_ros.control.safety.states import MotionState
 from sqap_vla_ros.core.clock import Clock
 from sqap_vla_ros.core.policy import PolicyMetadata
-from sqap_vla_ros.core.rejection import Rejection
+from sqap_vla_ros.core.rejection import Cause, Rejection
 from sqap_vla_ros.ros.control_loop import ControlLoop
 from sqap_vla_ros.ros.conversions import time_message
 from sqap_vla_ros.ros.statistics import percentile
@@ -25,16 +25,21 @@ _LEVELS = {
 }
 
 
-def unconfigured_status(problem: Rejection | None, progress: str, clock: Clock) -> PolicyStatus:
+def unconfigured_status(why: Rejection | None, progress: str, clock: Clock) -> PolicyStatus:
     """The state of a node without a policy.
 
     Args:
-        problem: Why the last `configure` failed; None otherwise.
+        why: Why the last `configure` failed, or that somebody stopped the arm; None otherwise.
         progress: What the policy's process does while it loads, a sentence.
         clock: For the stamp.
     """
-    status = PolicyStatus(stamp=time_message(clock.now_ns()), detail=problem.sentence if problem else progress)
-    status.cause = problem.cause if problem else ""
+    details = [progress] if progress else []
+    if why is not None:
+        details.append(
+            f"{why.sentence}; call ~/resume to go on" if why.cause is Cause.STOPPED_BY_USER else why.sentence
+        )
+    status = PolicyStatus(stamp=time_message(clock.now_ns()), detail="; ".join(details))
+    status.cause = why.cause if why else ""
     status.image_age = status.camera_info_age = status.transform_age = status.joint_state_age = math.nan
     status.latency_p50 = status.latency_p95 = status.overhead_p99 = math.nan
     return status
@@ -83,7 +88,7 @@ def diagnostics_message(status: PolicyStatus, node: Node) -> DiagnosticArray:
         node: It names itself and, by the parameter robot_name, the hardware.
     """
     state = MotionState(status.state)
-    failed = state is MotionState.UNCONFIGURED and status.cause
+    failed = status.cause == Cause.CONFIGURATION_FAILED
     stands_still = state is MotionState.RUNNING and status.cause
     level = DiagnosticStatus.ERROR if failed else DiagnosticStatus.WARN if stands_still else _LEVELS[state]
     values = [

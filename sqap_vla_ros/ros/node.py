@@ -40,6 +40,8 @@ from sqap_vla_ros.ros.subscriptions import LATCHED, Subscriptions
 
 STATUS_PERIOD_S = 0.2
 POLL_PERIOD_S = 0.02
+# A log that is looked at hours later must still say why the node does nothing.
+REMINDER_S = 10.0
 
 
 class PolicyNode(LifecycleNode):
@@ -233,6 +235,7 @@ class PolicyNode(LifecycleNode):
         """The executor stands still meanwhile, so the status is published from here."""
         while self.context.ok() and not self.interrupted:
             self._report_status()
+            self._stopping.serve_waiting()
             report = policy.wait_for_report(STATUS_PERIOD_S)
             if isinstance(report, Progress):
                 self._progress = report.text
@@ -277,7 +280,12 @@ class PolicyNode(LifecycleNode):
 
     def _report_status(self) -> None:
         if self._loop is None or self._metadata is None:
-            status = diagnostics.unconfigured_status(self._problem, self._progress, self._clocks)
+            if self._problem is not None:
+                again = f"start the node again, or: ros2 lifecycle set {self.get_fully_qualified_name()} configure"
+                reminder = f"still not configured: {self._problem.sentence}; correct it, then {again}"
+                self.get_logger().error(reminder, throttle_duration_sec=REMINDER_S, skip_first=True)
+            why = self._problem or self._stopping.stopped
+            status = diagnostics.unconfigured_status(why, self._progress, self._clocks)
         else:
             supervisor = self._loop.supervisor
             if supervisor.is_active and self._topic_inputs is not None:

@@ -31,8 +31,18 @@ class StopServices:
         self._clock = clock
         self._on_stop = on_stop
         self._log = node.get_logger()
-        node.create_service(Trigger, "~/stop", self._handle_stop)
-        node.create_service(Trigger, "~/resume", self._handle_resume)
+        handlers = {"~/stop": self._handle_stop, "~/resume": self._handle_resume}
+        self._services = [node.create_service(Trigger, name, handle) for name, handle in handlers.items()]
+
+    def serve_waiting(self) -> None:
+        """Answer the calls that wait, while the executor stands still: a policy is being loaded for minutes."""
+        for service in self._services:
+            while True:
+                with service.handle:
+                    request, header = service.handle.service_take_request(Trigger.Request) or (None, None)
+                if request is None:
+                    break
+                service.send_response(service.callback(request, Trigger.Response()), header)
 
     def _handle_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Nothing moves from now on; also before the node is active, or configured."""

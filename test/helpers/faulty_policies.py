@@ -96,3 +96,10 @@ def hanging_once(configuration: Configuration, on_progress: Progress) -> Sleepin
 def failing_to_load(configuration: Configuration, on_progress: Progress) -> SleepingPolicy:
     """Cannot be built."""
     raise MemoryError("no room for the weights")
+
+
+def loading_slowly(configuration: Configuration, on_progress: Progress) -> SleepingPolicy:
+    """Takes two seconds until it is loaded."""
+    on_progress("reading the weights")
+    time.sleep(2.0)
+    return SleepingPolicy(plan_s=0.01)
