@@ -74,9 +74,9 @@ def find_topics(
     return BagTopics(
         image=found,
         camera_info=camera_info,
-        instruction=find_instruction(bag),
-        chunk=_find_chunks(bag),
-        token_mask=_pick(bag, (MASK_TYPE,), "/sqap_vla/token_mask"),
+        instruction=find_instruction(bag, found),
+        chunk=_find_chunks(bag, found),
+        token_mask=_beside(found, _of_types(bag, (MASK_TYPE,))) or _pick(bag, (MASK_TYPE,), "/sqap_vla/token_mask"),
         transforms=_transform_topics(bag, tf_namespace, found),
     )
 
@@ -102,9 +102,11 @@ def other_images(bag: Bag, image: str) -> list[str]:
     )
 
 
-def find_instruction(bag: Bag) -> str:
-    """The instruction topic: the node's, or the only one; empty if there is none."""
+def find_instruction(bag: Bag, image: str = "") -> str:
+    """The instruction topic: the node's in the images' namespace, the node's, or the only one; empty: there is none."""
     topics = [topic for topic in _with_messages(bag, (STRING_TYPE,)) if topic.endswith("/instruction")]
+    if beside := _beside(image, topics):
+        return beside
     return INSTRUCTION if INSTRUCTION in topics else topics[0] if len(topics) == 1 else ""
 
 
@@ -142,8 +144,15 @@ def configured_for(configuration: Configuration, topics: BagTopics, chosen_image
     return configuration.model_copy(update=changed)
 
 
-def _find_chunks(bag: Bag) -> str:
-    return _pick(bag, (CHUNK_TYPE,), "/sqap_vla/chunk")
+def _find_chunks(bag: Bag, image: str = "") -> str:
+    return _beside(image, _of_types(bag, (CHUNK_TYPE,))) or _pick(bag, (CHUNK_TYPE,), "/sqap_vla/chunk")
+
+
+def _beside(image: str, topics: list[str]) -> str:
+    """The topic of the node in whose namespace the images are, where a bag has those of several nodes."""
+    of_nodes = {topic: _namespace(_namespace(topic)) for topic in topics}
+    found = [topic for topic, namespace in of_nodes.items() if namespace and image.startswith(f"{namespace}/")]
+    return found[0] if len(found) == 1 else ""
 
 
 def _transform_topics(bag: Bag, wanted: str, image: str) -> tuple[str, ...]:

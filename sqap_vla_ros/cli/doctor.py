@@ -37,6 +37,8 @@ class Doctor:
     """Listen to the topics of a running robot instead; nothing is commanded."""
     seconds: float = 5.0
     """Duration of listening [s]."""
+    namespace: str = ""
+    """Namespace of the node, as left where /left/joint_states is read; default: none."""
     use_sim_time: bool = False
     """Live stamps are those of a simulated clock, /clock."""
     checkpoint: str = ""
@@ -95,7 +97,8 @@ class Doctor:
             "topics.image": self.image_topic if self.live else "",
             "topics.camera_info": self.camera_info_topic if self.live else "",
         }
-        configuration = load_configuration(self.robot, **{name: value for name, value in overrides.items() if value})
+        given = {name: value for name, value in overrides.items() if value}
+        configuration = load_configuration(self.robot, self.namespace, **given)
         for policy in self.policies:
             read_policy(policy)  # so that a mistake in a name costs no time
         out = result_directory(self.out, "doctor")
@@ -117,6 +120,7 @@ class Doctor:
                     configuration,
                     self.seconds,
                     self.use_sim_time,
+                    self.namespace,
                     lambda seconds: progress.update(task, completed=round(seconds, 1)),
                 )
             else:

@@ -20,6 +20,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from trajectory_msgs.msg import JointTrajectory
 
+from sqap_vla_ros.config.names import absolute_name
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.ros.arm_publishers import ARM_TYPES, GRIPPER_ACTIONS, offered_actions
 from sqap_vla_ros.ros.controller_facts import Controllers
@@ -51,6 +52,7 @@ def listen(
     make_sink: Callable[[Callable[[], int]], AnySink],
     seconds: float,
     use_sim_time: bool,
+    namespace: str,
     on_progress: Callable[[float], None],
 ) -> tuple[AnySink, Controllers]:
     """
@@ -59,14 +61,16 @@ def listen(
     :param make_sink: Makes the sink, from a function that returns the time of the ROS clock in nanoseconds.
     :param seconds: How long to listen.
     :param use_sim_time: Whether stamps are of a simulated clock, /clock.
+    :param namespace: Of the node.
     :param on_progress: Called with the seconds that have passed.
 
     :returns: The sink, and the controllers of arm and gripper.
     """
     context = Context()
-    context.init(["--ros-args", "--remap", f"{_NAME}:~/instruction:=/sqap_vla/instruction"])
+    context.init(["--ros-args", "--remap", f"{_NAME}:~/instruction:={absolute_name('~/instruction', namespace)}"])
     try:
-        node = Node(_NAME, context=context, parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)])
+        simulated = Parameter("use_sim_time", value=use_sim_time)
+        node = Node(_NAME, namespace=namespace, context=context, parameter_overrides=[simulated])
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(node)
         factors: deque[float] = deque(maxlen=1)

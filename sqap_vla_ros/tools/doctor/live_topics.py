@@ -53,7 +53,11 @@ class _EvidenceSink:
 
 
 def read_live(
-    configuration: Configuration, seconds: float, use_sim_time: bool, on_progress: Callable[[float], None]
+    configuration: Configuration,
+    seconds: float,
+    use_sim_time: bool,
+    namespace: str,
+    on_progress: Callable[[float], None],
 ) -> Evidence:
     """Collect evidence from a running set-up.
 
@@ -61,6 +65,7 @@ def read_live(
         configuration: Topics, frames, and the source of the robot's model.
         seconds: How long to listen.
         use_sim_time: Whether stamps are of a simulated clock, /clock.
+        namespace: Of the node.
         on_progress: Called with the seconds that have passed.
     """
     evidence = Evidence(configuration)
@@ -73,7 +78,7 @@ def read_live(
             sink.take_robot_description(configuration.command.robot_model)
         return sink
 
-    sink, evidence.controllers = listen(make_sink, seconds, use_sim_time, on_progress)
+    sink, evidence.controllers = listen(make_sink, seconds, use_sim_time, namespace, on_progress)
     known = configuration.command.moves_tool or sink.joint_state is not None
     evidence.joint_problem = "" if known else sink.no_joint_state_reason
     return evidence

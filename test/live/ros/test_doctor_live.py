@@ -19,10 +19,16 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @pytest.fixture
-def robot(ros: None) -> Iterator[SyntheticRobot]:
+def namespace() -> str:
+    """Namespace of the cell."""
+    return ""
+
+
+@pytest.fixture
+def robot(ros: None, namespace: str) -> Iterator[SyntheticRobot]:
     """A cell that runs beside the test."""
-    robot = SyntheticRobot(width=160, height=120)
-    robot.create_publisher(String, "/sqap_vla/instruction", LATCHED).publish(String(data="open the drawer"))
+    robot = SyntheticRobot(width=160, height=120, namespace=namespace)
+    robot.create_publisher(String, "sqap_vla/instruction", LATCHED).publish(String(data="open the drawer"))
     executor = SingleThreadedExecutor()
     executor.add_node(robot)
     thread = Thread(target=executor.spin)
@@ -33,11 +39,13 @@ def robot(ros: None) -> Iterator[SyntheticRobot]:
     robot.destroy_node()
 
 
-def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> tuple[int, dict[str, str]]:
+def examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str, **settings: object
+) -> tuple[int, dict[str, str]]:
     """Exit code, and what was found by what it is about; the worst of each."""
     file = tmp_path / "robot.yaml"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters(device="cpu", **settings)}}))
-    words = ["doctor", "--live", "--seconds", "3", "--robot", str(file), "--out", str(tmp_path / "out")]
+    words = ["doctor", "--live", "--seconds", "3", "--robot", str(file), "--out", str(tmp_path / "out"), *more]
     monkeypatch.setattr("sys.argv", ["sqap-vla", *words])
     code = 0
     try:
@@ -98,3 +106,11 @@ def test_what_a_cell_lacks_is_found(robot: SyntheticRobot, tmp_path: Path, monke
     assert found["TF tool"].startswith("problem: no transform 'base' -> 'tool'")
     assert found["joint states"].startswith("problem: ") and "lack elbow" in found["joint states"]
     assert found["robot model"].startswith("problem: ") and "elbow" in found["robot model"]
+
+
+@pytest.mark.parametrize("namespace", ["left"])
+def test_the_cell_of_one_arm_of_two_is_found_in_its_namespace(
+    robot: SyntheticRobot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, found = examined(tmp_path, monkeypatch, "--namespace", "left")
+    assert code == 0 and "'open the drawer'" in found["instruction"], found

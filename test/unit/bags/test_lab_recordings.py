@@ -185,6 +185,16 @@ def test_gripper_commands_without_stamps_are_found_in_a_recording_on_another_clo
     assert sum(row["truth_gripper_agreement"] is not None for row in rows) > 10
 
 
+def test_of_two_robots_instructions_the_images_own_is_read(tmp_path: Path) -> None:
+    entries = messages(0.3)
+    both = [elsewhere(entry, namespace) for entry in entries for namespace in ("/left", "/right")]
+    with Bag(write_messages(tmp_path / "bag", both)) as bag:
+        for side in ("left", "right"):
+            found = find_topics(bag, CONFIGURATION, f"/{side}/camera/color/image_raw")
+            assert found.instruction == f"/{side}/sqap_vla/instruction"
+            assert set(found.transforms) == {f"/{side}/tf", f"/{side}/tf_static"}
+
+
 def test_of_two_robots_transforms_the_images_own_are_read(tmp_path: Path) -> None:
     entries = messages(0.3)
     still = [
