@@ -112,17 +112,17 @@ def verdict_table(verdict: Verdict) -> Table:
 
 def verdict_rows(verdict: Verdict) -> tuple[list[str], list[list[str]]]:
     """Heading and rows of a table of the findings."""
-    heading = ["mean over the ticks", "to the reference", "noise floor", "difference, 95 % interval", "outcome"]
+    heading = ["mean over the ticks", "outcome", "to the reference", "noise floor", "difference, 95 % interval"]
     rows = []
     for finding in verdict.findings:
         form, (low, high) = finding.quantity.format, finding.interval
         rows.append(
             [
                 finding.quantity.name,
+                finding.outcome.name if finding.outcome else "not judged",
                 form(finding.value) if isfinite(finding.value) else "–",
                 form(finding.floor) if isfinite(finding.floor) else "–",
                 f"{finding.quantity.number(low)} to {form(high)}" if isfinite(low) else "–",
-                finding.outcome.name if finding.outcome else "not judged",
             ]
         )
     return heading, rows

@@ -113,7 +113,7 @@ def _of_several(directory: Path, runs: Sequence[Run]) -> dict[str, Any]:
     first = runs[0].summary
     verdict = verdict_on(runs, list(failed))
     return {
-        "title": f"{name_in(first)} on {len(runs)} bags",
+        "title": f"{name_in(first)} on {len(runs)} bag{'s' if len(runs) > 1 else ''}",
         "subtitle": _subtitle(first),
         "provenance": _provenance(first),
         "verdict": verdict,
