@@ -26,6 +26,7 @@ from sqap_vla_ros.ros.arm_publishers import ARM_TYPES, GRIPPER_ACTIONS, offered_
 from sqap_vla_ros.ros.controller_facts import Controllers
 from sqap_vla_ros.ros.controller_questions import ask
 from sqap_vla_ros.ros.controller_watch import look
+from sqap_vla_ros.ros.logging_directory import require_logging_directory
 from sqap_vla_ros.ros.subscriptions import Receiver, Subscriptions
 
 _NAME = "sqap_vla_doctor"
@@ -66,6 +67,7 @@ def listen(
 
     :returns: The sink, and the controllers of arm and gripper.
     """
+    require_logging_directory()
     context = Context()
     context.init(["--ros-args", "--remap", f"{_NAME}:~/instruction:={absolute_name('~/instruction', namespace)}"])
     try:

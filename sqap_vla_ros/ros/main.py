@@ -18,8 +18,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.policies.registry import load_policy
+from sqap_vla_ros.ros.logging_directory import require_logging_directory
 from sqap_vla_ros.ros.policy_messages import PolicyFactory
 
 if TYPE_CHECKING:
@@ -52,10 +54,16 @@ def run(policy_factory: PolicyFactory) -> None:
 
     # rclpy's own handlers shut the context down first, and then nothing can be published: the arm must stop first.
     try:
+        require_logging_directory()
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         node = PolicyNode(policy_factory)
         flags = {name: node.declare_parameter(name, False).value for name in ("autostart", "exit_on_failure")}
-    except (RuntimeError, NameValidationException, ParameterException) as error:  # of what follows --ros-args
+    except (
+        ConfigurationError,
+        RuntimeError,
+        NameValidationException,
+        ParameterException,
+    ) as error:  # of what follows --ros-args
         reason = in_one_line(error).partition(", at /")[0]  # without the places in rcl's sources
         sys.exit(f"sqap_vla_node: not started: {reason}")
 

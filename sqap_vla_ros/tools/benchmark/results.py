@@ -99,6 +99,12 @@ class Results:
             here.update({name: value for name, value in earlier[before].items() if name in wanted})
         self.once = {name: earlier[name] for name in _ONCE if name in earlier}
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Leave out what is known of the named rows."""
+        for known in (self.rows, self.failed, self.traces):
+            for name in names:
+                known.pop(name, None)
+
     def write(self, directory: Path) -> dict[str, Any]:
         """Write the result file and its plot; return the content."""
         rows = {name: self.rows[name] for name in ROWS if name in self.rows}

@@ -92,7 +92,10 @@ class Bench:
         results, names = self._results, self._settings.names
         reserve(self._out, results.made_with, results=[RESULT])
         if (self._out / RESULT).exists():
-            results.read(self._out / RESULT, set(ROWS) - set(names))
+            results.read(self._out / RESULT, set(ROWS))
+            if again := [name for name in names if name in results.rows]:
+                self._say(f"measured again, and replaced then: {', '.join(again)}; --rows names others")
+            results.forget(names)
         self._say(f"measuring the rates of {device_name(self._device)}")
         rates = measured_rates(self._device)
         results.once["rates"] = asdict(rates)
