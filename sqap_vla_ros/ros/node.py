@@ -40,8 +40,7 @@ from sqap_vla_ros.ros.subscriptions import LATCHED, Subscriptions
 
 STATUS_PERIOD_S = 0.2
 POLL_PERIOD_S = 0.02
-# A log that is looked at hours later must still say why the node does nothing.
-REMINDER_S = 10.0
+REMINDER_S = 10.0  # a log that is looked at hours later must still say why the node does nothing
 
 
 class PolicyNode(LifecycleNode):
@@ -294,9 +293,8 @@ class PolicyNode(LifecycleNode):
             status = diagnostics.status_message(self._loop, self._metadata, self._clocks)
         has_fault = status.state == PolicyStatus.FAULT
         if has_fault and not self._had_fault:
-            self.get_logger().error(
-                f"{status.detail}; nothing is commanded (if it lasts: deactivate, clean up and configure)"
-            )
+            advice = "nothing is commanded (if it lasts: deactivate, clean up and configure)"
+            self.get_logger().error(f"{status.detail}; {advice}")
         self._had_fault = has_fault
         self._status_publisher.publish(status)
         self._diagnostics.publish(diagnostics.diagnostics_message(status, self))
