@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sqap_vla_ros.bags.reader import Bag, BagDamage, BagError
+from sqap_vla_ros.config.names import absolute_name
 from sqap_vla_ros.config.robot import Configuration
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -70,7 +71,7 @@ def find_topics(
     if not camera_info and same_namespace in bag.topic_types:
         camera_info = same_namespace
     if not camera_info and (len(_with_messages(bag, IMAGE_TYPES)) == 1 or not is_other_camera(configuration, found)):
-        camera_info = _pick(bag, (CAMERA_INFO_TYPE,), configuration.topics.camera_info)
+        camera_info = _pick(bag, (CAMERA_INFO_TYPE,), absolute_name(configuration.topics.camera_info))
     return BagTopics(
         image=found,
         camera_info=camera_info,
@@ -85,7 +86,7 @@ def find_images(bag: Bag, configuration: Configuration, image: str = "") -> str:
     """Choose the image topic; arguments and errors are those of `find_topics`."""
     if image and bag.topic_types.get(image) not in IMAGE_TYPES:
         raise BagError(f"{bag.path}: no image topic '{image}'; {_listing(bag, IMAGE_TYPES)}")
-    found = image or _pick(bag, IMAGE_TYPES, configuration.topics.image, "--image-topic")
+    found = image or _pick(bag, IMAGE_TYPES, absolute_name(configuration.topics.image), "--image-topic")
     if not found:
         raise BagError(f"{bag.path}: holds no camera images (sensor_msgs Image or CompressedImage)")
     if not bag.count(found):
@@ -125,7 +126,7 @@ def first_instruction(bag: Bag) -> str:
 
 def is_other_camera(configuration: Configuration, image: str) -> bool:
     """Whether images are from another camera than the configured one: the topics of a camera share a namespace."""
-    return _camera_namespace(image) != _camera_namespace(configuration.topics.image)
+    return _camera_namespace(image) != _camera_namespace(absolute_name(configuration.topics.image))
 
 
 def configured_for(configuration: Configuration, topics: BagTopics, chosen_image: str) -> Configuration:
