@@ -24,6 +24,8 @@ from sqap_vla_ros.perception.conventions import tool_policy_transform
 from sqap_vla_ros.perception.images import ImageError, check, decode
 from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
 
+_LEAST_PX = 8  # no camera has fewer: a driver without a picture sends 1x1
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -119,6 +121,11 @@ class ObservationAssembler:
                 stamp shows that the clock was set back (all transforms but the static ones are then forgotten).
         """
         check(message)
+        width, height = getattr(message, "width", _LEAST_PX), getattr(message, "height", _LEAST_PX)
+        if min(width, height) < _LEAST_PX:
+            raise ImageError(
+                f"image of {width}x{height} pixels shows nothing; expected {_LEAST_PX}x{_LEAST_PX} or more"
+            )
         stamp_ns = stamps.stamp_ns(message)
         if stamp_ns <= 0:
             raise ImageError(f"image stamp is {stamp_ns} ns; the camera driver must stamp its images")

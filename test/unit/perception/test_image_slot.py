@@ -127,3 +127,12 @@ def test_what_the_tree_refuses_is_passed_on():
     message = transforms(T0, "base", "tool", T_BASE_TOOL)
     message.transforms[0].transform.rotation.w = np.nan
     assert "must have length 1" in ready().add_transforms(message)[0]
+
+
+def test_an_image_of_one_pixel_is_refused():
+    made, picture = ready(), image()
+    one = SimpleNamespace(
+        header=picture.header, height=1, width=1, encoding="rgb8", is_bigendian=0, step=3, data=np.zeros(3, np.uint8)
+    )
+    with pytest.raises(ImageError, match="image of 1x1 pixels shows nothing"):
+        made.offer(one, T0)
