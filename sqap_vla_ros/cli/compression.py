@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from sqap_vla_ros.cli.console import progress_bar
-from sqap_vla_ros.cli.directories import result_directory
+from sqap_vla_ros.cli.directories import result_directory, used_by_one
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -206,5 +206,6 @@ class RandomCheckpoint:
         from sqap_vla_ros.testing.random_checkpoint import write_random_checkpoint
 
         result_directory(self.directory, "")
-        write_random_checkpoint(self.directory, seed=self.seed)
+        with used_by_one(self.directory):
+            write_random_checkpoint(self.directory, seed=self.seed)
         console.print(f"wrote {self.directory}", soft_wrap=True)

@@ -1,13 +1,13 @@
 """Where a command writes: results that are there are never overwritten, and what stays after an end is said."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.core.files import disk_problem
-from sqap_vla_ros.core.run_directory import DirectoryInUse, RunDirectory
+from sqap_vla_ros.core.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,15 +62,14 @@ def used_by_one(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         advice = disk_problem(error) or f"{directory}: {error.strerror}; give a directory that can be written"
-        raise ConfigurationError(f"--out {advice}") from None
+        raise ConfigurationError(advice) from None
     try:
         with RunDirectory(directory, resumed=not _is_empty(directory)).lock():
             yield
-    except DirectoryInUse as error:
-        raise DirectoryInUse(f"--out {error}") from None
     finally:
         if _is_empty(directory):
-            directory.rmdir()
+            with suppress(OSError):
+                directory.rmdir()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from sqap_vla_ros.cli.console import progress_bar
-from sqap_vla_ros.cli.directories import result_directory
+from sqap_vla_ros.cli.directories import result_directory, used_by_one
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,17 +57,19 @@ class Demo:
                 "simulator; in a checkout, `make demo` sets everything up"
             )
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both processes are ended then, too
-        Episode(
-            suite=self.suite,
-            task=self.task,
-            initial_state=self.initial_state,
-            seed=self.seed,
-            seconds=self.seconds,
-            policy=self.policy,
-            checkpoint=self.checkpoint,
-            out=result_directory(self.out, "demo"),
-            real_time_factor=self.real_time_factor,
-        ).run(console)
+        out = result_directory(self.out, "demo")
+        with used_by_one(out):
+            Episode(
+                suite=self.suite,
+                task=self.task,
+                initial_state=self.initial_state,
+                seed=self.seed,
+                seconds=self.seconds,
+                policy=self.policy,
+                checkpoint=self.checkpoint,
+                out=out,
+                real_time_factor=self.real_time_factor,
+            ).run(console)
 
 
 @dataclass(frozen=True)

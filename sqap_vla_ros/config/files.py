@@ -90,7 +90,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path}: cannot be read as YAML: {error}") from None
+        raise ConfigurationError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if content is None:
         raise ConfigurationError(f"{path}: the file is empty; expected a mapping of names to values")
     if not isinstance(content, dict):

@@ -145,6 +145,6 @@ def test_the_second_of_two_replays_at_once_is_told_of_the_first(
     bag, out = write_bag(tmp_path / "bag", seconds=0.2), tmp_path / "out"
     with used_by_one(out):
         assert run_cli([bag, "--robot", robot, "--out", out], monkeypatch) == 2
-        assert f"--out {out}: another process works in this directory; wait" in capsys.readouterr().err
+        assert f"{out}: another process works in this directory; wait" in capsys.readouterr().err
     assert not out.exists()  # as nothing was written into it
     assert run_cli([bag, "--robot", robot, "--out", out], monkeypatch) == 0
