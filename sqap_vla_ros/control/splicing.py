@@ -20,8 +20,8 @@ from sqap_vla_ros.control.trajectory import JointLimits, TrajectoryError
 # differ by when a message arrives is made up for on the way [ns].
 SPLICE_NS = 150_000_000
 # Such a cubic accelerates harder than the path that it stands for, up to 5/3 as hard; and in the cycle in which the
-# controller takes a message it goes on by up to two cycles, with twice the change of velocity. So much is planned with; a stop may
-# be joined while the arm brakes, and its speed raised meanwhile.
+# controller takes a message it goes on by up to two cycles, with twice the change of velocity. So much is planned with;
+# a stop may be joined while the arm brakes, and its speed be raised meanwhile.
 SHARE_OF_VELOCITY, SHARE_OF_ACCELERATION, SHARE_OF_BRAKING = 0.45, 0.2, 0.3
 # So much of the controller's time passes from one command to the next at least: at a tenth of the speed, many commands
 # would move the arm more by their joins than it goes in between [ns].
