@@ -40,7 +40,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "doctor": Command("doctor", "Doctor", "Examine a bag or live topics before the first run."),
     },
     "compression": {
-        "compress": Command("compression", "Compress", "Compress a CogACT checkpoint to low-bit integers."),
+        "compress": Command("compression", "Compress", "Compress a checkpoint to low-bit integers."),
         "inspect": Command("compression", "Inspect", "Show what a compressed checkpoint holds."),
         "fidelity": Command("compression", "Fidelity", "Compare compressed checkpoints with the original."),
         "random-checkpoint": Command("compression", "RandomCheckpoint", "Write a small CogACT with random weights."),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compress:
-    """Compress a CogACT checkpoint to low-bit integers.
+    """Compress a checkpoint to low-bit integers.
 
     Nothing is trained. The checkpoint is read part by part and may be larger than memory; a run that was stopped goes
     on when the same command is given again. The new directory is complete in itself: give it as `checkpoint` to node or
@@ -29,6 +29,10 @@ class Compress:
     """Name in config/checkpoints, run directory, .pt file or Hub id."""
     recipe: str = "w4a4"
     """Name of a file in config/recipes, or a path to one."""
+    policy: str = ""
+    """Name of a file in config/policies, or a path to one; it says how an OpenVLA was trained, CogACT needs none."""
+    statistics_key: str = ""
+    """Data set of an OpenVLA's actions, if its checkpoint has several."""
     out: Path | None = None
     """New directory; default: next to the run directory, with the recipe's name appended."""
     calibration: tuple[str, ...] = ()
@@ -52,11 +56,11 @@ class Compress:
         from sqap_vla_ros.tools.compression.compress import compress, refuse_other_use
         from sqap_vla_ros.tools.compression.inspect import summary_table
         from sqap_vla_ros.tools.compression.run import Step
-        from sqap_vla_ros.vlm.checkpoint import open_checkpoint
+        from sqap_vla_ros.tools.compression.sources import open_source
         from sqap_vla_ros.vlm.runtime.device import choose_device
 
         recipe = read_recipe(self.recipe)
-        checkpoint = open_checkpoint(self.checkpoint)
+        checkpoint = open_source(self.checkpoint, self.policy, self.statistics_key)
         # A checkpoint from the Hub is in a cache: its compressed version is written to the working directory instead.
         source = checkpoint.directory if Path(self.checkpoint).exists() else Path(self.checkpoint.replace("/", "-"))
         out = self.out or Path(f"{source}-{recipe.name}")
@@ -112,10 +116,10 @@ class Inspect:
 
     def run(self, console: "Console") -> None:
         """Print the tables."""
-        from sqap_vla_ros.policies.cogact.store import read_manifest
         from sqap_vla_ros.tools.compression.inspect import layer_table, summary_table, verify
+        from sqap_vla_ros.tools.compression.sources import read_any_manifest
 
-        manifest = read_manifest(self.directory)
+        manifest = read_any_manifest(self.directory)
         console.print(layer_table(manifest))
         console.print(summary_table(self.directory, manifest))
         if self.verify:

@@ -30,14 +30,15 @@ def load_policy(configuration: Configuration, on_progress: Callable[[str], None]
     from sqap_vla_ros.policies.cogact.load import load_cogact_policy
     from sqap_vla_ros.policies.openvla.load import load_openvla_policy
     from sqap_vla_ros.vlm.checkpoint import find_checkpoint
-    from sqap_vla_ros.vlm.checkpoint_kind import Kind, recognise
+    from sqap_vla_ros.vlm.checkpoint_kind import Kind, is_openvla, recognise
 
     if configuration.checkpoint:
         on_progress(f"looking for checkpoint {configuration.checkpoint}")
         path = find_checkpoint(configuration.checkpoint)
         found = recognise(path)
         # A run of OpenVLA-OFT without its language model is refused below, with what to do.
-        if found.kind in (Kind.OPENVLA, Kind.OPENVLA_OFT) and (path / "config.json").is_file():
+        is_whole = found.kind in (Kind.OPENVLA, Kind.OPENVLA_OFT) and (path / "config.json").is_file()
+        if is_whole or (found.kind is Kind.COMPRESSED and is_openvla(path)):
             return load_openvla_policy(config, configuration, path, on_progress)
         if config.openvla is not None and found.kind is not Kind.UNKNOWN and found.words:
             raise ConfigurationError(

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from sqap_vla_ros.policies.cogact.action_head import ActionHead, ActionHeadShape
 from sqap_vla_ros.policies.cogact.checkpoint import HEAD, LLM
-from sqap_vla_ros.policies.cogact.compressed import RotatedNorm
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.published import layouts, published_shapes
 from sqap_vla_ros.policies.cogact.store import Shapes
@@ -24,6 +23,7 @@ from sqap_vla_ros.vlm.language import FloatDecoderLayer, LanguageModel, Language
 from sqap_vla_ros.vlm.lowbit.hadamard import block_size
 from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_OUTPUT, MLP_OUTPUT, NORMS, QuantDecoderLayer
 from sqap_vla_ros.vlm.lowbit.linear import InputFormat, QuantLinear, StoredLinear
+from sqap_vla_ros.vlm.lowbit.rotated_norm import RotatedNorm
 from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, weight_from_codes
 from sqap_vla_ros.vlm.projector import Projector
 from sqap_vla_ros.vlm.vision import TowerShape, VisionBackbone

@@ -87,12 +87,19 @@ def _directory(path: Path) -> Recognised:
     return _inside(path)
 
 
+def is_openvla(directory: Path) -> bool:
+    """Whether the configuration of a directory is that of an OpenVLA or OpenVLA-OFT."""
+    config = _json(directory / "config.json")
+    named = "openvla" in json.dumps(config.get("architectures", "")).lower()
+    return str(config.get("model_type", "")) == "openvla" or named
+
+
 def _by_config(path: Path, config: dict[str, Any], names: set[str]) -> Recognised:
     """Recognise a directory by its config.json."""
     if isinstance(config.get("vla"), dict):
         return Recognised(Kind.COGACT, "a run directory of CogACT", "give it as it is")
     model_type = str(config.get("model_type", ""))
-    if model_type == "openvla" or "openvla" in json.dumps(config.get("architectures", "")).lower():
+    if is_openvla(path):
         if any(_OFT_COMPONENT.fullmatch(name) for name in names):
             return Recognised(Kind.OPENVLA_OFT, "a checkpoint of OpenVLA-OFT", _OPENVLA)
         return Recognised(Kind.OPENVLA, "a checkpoint of OpenVLA", _OPENVLA)

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sqap_vla_ros.vlm.attention import rotary_tables
-from sqap_vla_ros.vlm.layers import DecoderLayer, causal_attention, full_attention, run_layers
+from sqap_vla_ros.vlm.layers import Attention, DecoderLayer, causal_attention, full_attention, run_layers
 from sqap_vla_ros.vlm.pruning.hook import PruningHook, Select
 from sqap_vla_ros.vlm.weights import CheckpointError, Layout, Part, Shape, Source, attention_heads
 
@@ -94,6 +94,11 @@ def language_shape(part: Part, architecture: Mapping[str, int]) -> LanguageShape
         hidden=part.size(".gate_proj.weight", 0, 2),
         vocabulary=part.size("llm.model.embed_tokens.weight", 0, 2),
     )
+
+
+def attention_of(shape: LanguageShape) -> Attention:
+    """How the layers of a language model mix values."""
+    return causal_attention if shape.causal else full_attention
 
 
 def language_layout(shape: LanguageShape) -> Layout:
@@ -189,7 +194,7 @@ class LanguageModel(nn.Module):
 
     def run_layers(self, hidden: Tensor, **options: Any) -> Tensor:
         """Run all layers on the residual stream (batch, positions, width); options are those of `layers.run_layers`."""
-        options.setdefault("attention", causal_attention if self.shape.causal else full_attention)
+        options.setdefault("attention", attention_of(self.shape))
         # A module list is typed as plain modules.
         return run_layers(cast("list[DecoderLayer]", list(self.layers)), hidden, self.shape.head_width, **options)
 

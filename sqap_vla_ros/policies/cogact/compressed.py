@@ -3,21 +3,22 @@
 import ctypes
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sqap_vla_ros.policies.cogact.action_head import ActionHead
 from sqap_vla_ros.policies.cogact.checkpoint import HEAD, PROJECTOR, VISION
 from sqap_vla_ros.policies.cogact.model import CogACT
 from sqap_vla_ros.policies.cogact.store import Manifest
-from sqap_vla_ros.vlm.language import EPSILON, LanguageModel
-from sqap_vla_ros.vlm.lowbit.hadamard import block_size, rotate
+from sqap_vla_ros.vlm.language import LanguageModel
+from sqap_vla_ros.vlm.lowbit.hadamard import block_size
 from sqap_vla_ros.vlm.lowbit.layer import LINEARS, NORMS, QuantDecoderLayer
 from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
 from sqap_vla_ros.vlm.lowbit.products import Backend
-from sqap_vla_ros.vlm.lowbit.store import check_companions, read_linear, read_weights
+from sqap_vla_ros.vlm.lowbit.rotated_norm import RotatedNorm
+from sqap_vla_ros.vlm.lowbit.store import StoredManifest, check_companions, read_linear, read_weights
 from sqap_vla_ros.vlm.projector import Projector
 from sqap_vla_ros.vlm.vision import VisionBackbone, vision_source
 from sqap_vla_ros.vlm.weights import Part, Source
@@ -28,24 +29,6 @@ EMBEDDING = "llm_embedding"
 def layer_file(index: int) -> str:
     """Name of the weights file of a decoder layer."""
     return f"llm_layer_{index:02d}"
-
-
-class RotatedNorm(nn.Module):
-    """The final norm of a rotated residual stream; it rotates the cognition feature back to the published basis.
-
-    Args:
-        gain: (width,).
-        block: Channels of a Hadamard block of the stream.
-    """
-
-    def __init__(self, gain: Tensor, block: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(gain, requires_grad=False)
-        self.block = block
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(..., width) -> the same shape."""
-        return rotate(functional.rms_norm(hidden, hidden.shape[-1:], None, EPSILON), self.block) * self.weight
 
 
 def load_compressed(
@@ -95,7 +78,7 @@ def load_compressed(
 
 def load_vision_and_projector(
     directory: Path,
-    manifest: Manifest,
+    manifest: StoredManifest[Any],
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -116,7 +99,7 @@ def load_vision_and_projector(
 def _load_vision(
     vision: VisionBackbone,
     tensors: Mapping[str, Tensor],
-    manifest: Manifest,
+    manifest: StoredManifest[Any],
     dtype: torch.dtype,
     device: torch.device | str,
     backend: Backend,
@@ -142,7 +125,7 @@ def _load_vision(
 def read_decoder_layer(
     tensors: Mapping[str, Tensor],
     index: int,
-    manifest: Manifest,
+    manifest: StoredManifest[Any],
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -152,7 +135,8 @@ def read_decoder_layer(
     prefix = f"llm.model.layers.{index}."
     linears = {name: read_linear(tensors, prefix + name, manifest.linears[prefix + name]) for name in LINEARS}
     gains = {name: tensors.get(f"{prefix}{name}.weight") for name in NORMS}
-    return QuantDecoderLayer(linears, gains, dtype=dtype, backend=backend, device=device).eval()
+    epsilon = manifest.shapes.language.epsilon
+    return QuantDecoderLayer(linears, gains, dtype=dtype, backend=backend, device=device, epsilon=epsilon).eval()
 
 
 def _give_back_heap() -> None:

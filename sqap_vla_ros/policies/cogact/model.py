@@ -12,7 +12,7 @@ from sqap_vla_ros.policies.cogact.action_head import ActionHead
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, Held, Sampler, sample
 from sqap_vla_ros.vlm.frame_reuse import FrameReuse
 from sqap_vla_ros.vlm.language import LanguageModel, Prefill
-from sqap_vla_ros.vlm.lowbit.linear import QuantLinear
+from sqap_vla_ros.vlm.lowbit.footprint import memory_bytes, parameter_count
 from sqap_vla_ros.vlm.preprocessing import normalise, resize
 from sqap_vla_ros.vlm.projector import Projector
 from sqap_vla_ros.vlm.pruning.hook import Select
@@ -69,15 +69,12 @@ class CogACT(nn.Module):
     @property
     def parameter_count(self) -> int:
         """Number of weights, of every dtype."""
-        return sum(p.numel() for p in self.parameters()) + sum(m.rows * m.columns for m in self._quantised())
+        return parameter_count(self)
 
     @property
     def memory_bytes(self) -> int:
         """Bytes of memory of the weights."""
-        return sum(p.nbytes for p in self.parameters()) + sum(m.weight_bytes for m in self._quantised())
-
-    def _quantised(self) -> list[QuantLinear]:
-        return [module for module in self.modules() if isinstance(module, QuantLinear)]
+        return memory_bytes(self)
 
     @torch.inference_mode()
     def plan(

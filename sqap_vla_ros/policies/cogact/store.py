@@ -26,13 +26,18 @@ Stored = tuple[dict[str, Tensor], dict[str, LinearEntry]]
 """Tensors of a file, and the manifest entries of the quantised linear layers among them."""
 
 
-class Shapes(Group):
-    """Sizes of the network."""
+class VlmShapes(Group):
+    """Sizes of the vision-language part."""
 
     dino: TowerShape
     siglip: TowerShape
     projector_hidden: int
     language: LanguageShape
+
+
+class Shapes(VlmShapes):
+    """Sizes of the network."""
+
     action_head: ActionHeadShape
 
 
@@ -68,7 +73,7 @@ def read_shapes(parts: Mapping[str, Part], architecture: Mapping[str, int]) -> S
     return shapes
 
 
-def vision_tensors(part: Part, shapes: Shapes, recipe: Recipe) -> Stored:
+def vision_tensors(part: Part, shapes: VlmShapes, recipe: Recipe) -> Stored:
     """Both towers, without what the features do not need: the last block, the norm and the pooling."""
     tensors: dict[str, Tensor] = {}
     entries: dict[str, LinearEntry] = {}

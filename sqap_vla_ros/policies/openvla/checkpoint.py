@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sqap_vla_ros.policies.openvla.components import VISION, find_components, read_component
 from sqap_vla_ros.policies.openvla.statistics import DatasetStatistics, read_dataset_statistics
-from sqap_vla_ros.vlm.checkpoint import file_sha256, read_safetensors
+from sqap_vla_ros.vlm.checkpoint import COMPRESSED, file_sha256, read_safetensors
 from sqap_vla_ros.vlm.preprocessing import MODEL_IMAGE_PX, ImageStatistics
 from sqap_vla_ros.vlm.weights import CheckpointError, Part, check_architecture
 
@@ -44,7 +44,7 @@ class OpenVlaCheckpoint:
 
     Attributes:
         directory: The directory, which holds the tokenizer too.
-        shards: The safetensors files, by name of the tensors in them.
+        shards: The safetensors files, by name of the tensors in them; empty where the checkpoint is compressed.
         components: Files of heads and projectors, by kind.
         architecture: Numbers of attention heads.
         epsilon: Of the language model's norms.
@@ -61,12 +61,21 @@ class OpenVlaCheckpoint:
     statistics: Mapping[str, DatasetStatistics]
 
     @property
+    def is_compressed(self) -> bool:
+        """Whether `sqap-vla compress` made it."""
+        return not self.shards
+
+    @property
     def files(self) -> list[Path]:
-        """All files with weights, in the order of their names."""
+        """All files with weights, in the order of their names; of a compressed checkpoint the JSON that lists them."""
+        if self.is_compressed:
+            return [self.directory / COMPRESSED]
         return sorted({*self.shards.values(), *self.components.values()})
 
     def sha256(self) -> str:
         """One hash over all files with weights, hexadecimal."""
+        if self.is_compressed:
+            return file_sha256(self.directory / COMPRESSED)
         lines = "".join(f"{file_sha256(file)}  {file.name}\n" for file in self.files)
         return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -86,10 +95,11 @@ def open_openvla(directory: Path) -> OpenVlaCheckpoint:
     if "num_key_value_heads" in text:
         heads.setdefault("llm_kv_heads", text["num_key_value_heads"])
     check_architecture(heads)
+    is_compressed = (directory / COMPRESSED).is_file()
     return OpenVlaCheckpoint(
         directory=directory,
-        shards=_find_shards(directory),
-        components=find_components(directory),
+        shards={} if is_compressed else _find_shards(directory),
+        components={} if is_compressed else find_components(directory),
         architecture=heads,
         epsilon=float(text.get("rms_norm_eps", _EPSILON)),
         image_statistics=_read_image_statistics(directory / PREPROCESSOR),

@@ -117,16 +117,25 @@ def load_action_mlp(
     Raises:
         CheckpointError: The tensors are not those of a head over this language model.
     """
-    prefix = next(prefix for prefix, kind in _PREFIXES.items() if kind == head_predicts(part))
-    slots, hidden = part.size(f"{prefix}layer_norm1.weight", 0, 1), part.size(f"{prefix}fc1.weight", 0, 2)
-    if slots % width:
-        raise CheckpointError(f"{part.name}: {slots} inputs, expected a multiple of the language model's {width}")
-    shape = HeadShape(width, slots // width, hidden)
+    prefix, shape = _prefix(part), head_shape(part, width)
     part.check(_action_mlp_layout(prefix, shape))
     with torch.device("meta"):
         head = ActionMlp(shape)
     part.load(head, lambda name: Source(prefix + name), dtype, device)
     return head
+
+
+def head_shape(part: Part, width: int) -> HeadShape:
+    """Read the sizes off the tensors; arguments and errors as in `load_action_mlp`."""
+    prefix = _prefix(part)
+    slots, hidden = part.size(f"{prefix}layer_norm1.weight", 0, 1), part.size(f"{prefix}fc1.weight", 0, 2)
+    if slots % width:
+        raise CheckpointError(f"{part.name}: {slots} inputs, expected a multiple of the language model's {width}")
+    return HeadShape(width, slots // width, hidden)
+
+
+def _prefix(part: Part) -> str:
+    return next(prefix for prefix, kind in _PREFIXES.items() if kind == head_predicts(part))
 
 
 def load_token_projector(

@@ -7,17 +7,21 @@ from sqap_vla_ros.config.files import ConfigurationError, expand_home
 from sqap_vla_ros.config.openvla import OpenVlaConfig
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.pruning import FastVConfig, RandomConfig, SqapConfig
+from sqap_vla_ros.config.recipe import Recipe
 from sqap_vla_ros.config.robot import ActionConvention, Configuration
 from sqap_vla_ros.core.action_chunk import ActionSpace
 from sqap_vla_ros.core.policy import PolicyMetadata, PolicyNeeds
 from sqap_vla_ros.policies.openvla.build import find_decoding, load_openvla
 from sqap_vla_ros.policies.openvla.checkpoint import OpenVlaCheckpoint, open_openvla
 from sqap_vla_ros.policies.openvla.components import PROPRIO
+from sqap_vla_ros.policies.openvla.compressed import load_compressed_openvla
 from sqap_vla_ros.policies.openvla.model import OpenVla
 from sqap_vla_ros.policies.openvla.osc import RATE_HZ
-from sqap_vla_ros.policies.openvla.policy import OpenVlaPolicy
-from sqap_vla_ros.policies.openvla.statistics import Bounds, DatasetStatistics
+from sqap_vla_ros.policies.openvla.policy import OpenVlaPolicy, choose_statistics
+from sqap_vla_ros.policies.openvla.statistics import Bounds
+from sqap_vla_ros.policies.openvla.store import OpenVlaManifest, read_openvla_manifest
 from sqap_vla_ros.policies.placement import load_where_it_runs, number_format
+from sqap_vla_ros.vlm.lowbit.footprint import memory_bytes, parameter_count
 from sqap_vla_ros.vlm.pruning.registry import TokenDropping, prune_before_layer
 from sqap_vla_ros.vlm.tokenizer import load_tokenizer
 
@@ -40,17 +44,31 @@ def load_openvla_policy(
     """
     trained, pruning = _settings(config, directory), _pruning(config)
     checkpoint = open_openvla(directory)
-    statistics = _choose(checkpoint, configuration.statistics_key)
-    decoding = find_decoding(checkpoint, trained.decoding)
-    _check(config, trained, checkpoint, autoregressive=decoding == "autoregressive")
+    statistics = choose_statistics(checkpoint, configuration.statistics_key)
+    manifest = _manifest(config, checkpoint)
+    if manifest is None:
+        decoding, has_state = find_decoding(checkpoint, trained.decoding), PROPRIO in checkpoint.components
+    else:
+        decoding, has_state = manifest.shapes.decoding, manifest.shapes.proprio is not None
+        if trained.decoding not in (None, decoding):
+            raise ConfigurationError(
+                f"policy {config.name}: openvla.decoding = {trained.decoding}, but {directory} was "
+                f"compressed for {decoding}"
+            )
+    _check(config, trained, checkpoint, has_state, autoregressive=decoding == "autoregressive")
     _check_convention(config, trained, configuration.action)
     actions = statistics.bounds("action", trained.normalisation)
-    state = statistics.bounds("proprio", trained.normalisation) if PROPRIO in checkpoint.components else None
+    state = statistics.bounds("proprio", trained.normalisation) if has_state else None
     tokenizer = load_tokenizer(directory, expand_home(configuration.tokenizer) if configuration.tokenizer else None)
 
     def load(device: str) -> OpenVla:
         precision, dtype = number_format(config.precision, device)
         size = sum(file.stat().st_size for file in checkpoint.files)
+        if manifest is not None:
+            name = manifest.identity.recipe.name
+            on_progress(f"loading {manifest.nbytes * 1e-9:.2f} GB of {name} to {device}, the rest as {precision}")
+            statistics_of_images = checkpoint.image_statistics
+            return load_compressed_openvla(directory, manifest, statistics_of_images, dtype=dtype, device=device)
         on_progress(f"loading {size * 1e-9:.2f} GB of weights to {device} as {precision}")
         return load_openvla(checkpoint, decoding=decoding, dtype=dtype, device=device)
 
@@ -68,7 +86,8 @@ def load_openvla_policy(
         state_size=0 if state is None else len(state.low),
         actions=_action_space(trained, len(actions.low)),
     )
-    metadata = _metadata(config, configuration, checkpoint, model, statistics.key, trained, needs)
+    recipe = manifest.identity.recipe if manifest else None
+    metadata = _metadata(config, configuration, checkpoint, model, statistics.key, trained, needs, recipe)
     return OpenVlaPolicy(trained, pruning, model, tokenizer, actions, state, metadata)
 
 
@@ -92,18 +111,13 @@ def _pruning(config: PolicyConfig) -> TokenDropping | None:
     )
 
 
-def _choose(checkpoint: OpenVlaCheckpoint, key: str) -> DatasetStatistics:
-    statistics = checkpoint.statistics
-    if not key and len(statistics) == 1:
-        return next(iter(statistics.values()))
-    if key not in statistics:
-        problem = f"'{key}' is not in the checkpoint" if key else f"the checkpoint has {len(statistics)} data sets"
-        raise ConfigurationError(f"statistics_key: {problem}; choose one of: {', '.join(statistics)}")
-    return statistics[key]
-
-
 def _check(
-    config: PolicyConfig, trained: OpenVlaConfig, checkpoint: OpenVlaCheckpoint, *, autoregressive: bool
+    config: PolicyConfig,
+    trained: OpenVlaConfig,
+    checkpoint: OpenVlaCheckpoint,
+    has_state: bool,
+    *,
+    autoregressive: bool,
 ) -> None:
     """Compare the settings with which files there are, before time is spent."""
     if autoregressive and (trained.chunk != 1 or trained.views != 1):
@@ -111,13 +125,27 @@ def _check(
             f"policy {config.name}: openvla.decoding = autoregressive is plain OpenVLA, which sees one view and "
             f"plans one action; openvla.views = {trained.views}, openvla.chunk = {trained.chunk}"
         )
-    has_state = PROPRIO in checkpoint.components
     if has_state != (trained.state != "none"):
-        found = checkpoint.components[PROPRIO].name if has_state else f"no {PROPRIO} file"
+        file = checkpoint.components.get(PROPRIO)
+        found = (file.name if file else "a projector of the state") if has_state else f"no {PROPRIO} file"
         raise ConfigurationError(
             f"policy {config.name}: openvla.state = {trained.state}, but {checkpoint.directory} has {found}; "
             + ("say what the numbers of the state are" if has_state else "set openvla.state to none")
         )
+
+
+def _manifest(config: PolicyConfig, checkpoint: OpenVlaCheckpoint) -> OpenVlaManifest | None:
+    """The manifest of a compressed checkpoint; None for one with float weights."""
+    if not checkpoint.is_compressed:
+        return None
+    manifest = read_openvla_manifest(checkpoint.directory)
+    if config.weights == "float":
+        raise ConfigurationError(
+            f"policy {config.name} runs float weights, but {checkpoint.directory} is compressed "
+            f"({manifest.identity.recipe.name}); give the original checkpoint ({manifest.identity.source.name}), or "
+            "another policy"
+        )
+    return manifest
 
 
 def _check_convention(config: PolicyConfig, trained: OpenVlaConfig, convention: ActionConvention) -> None:
@@ -167,24 +195,28 @@ def _metadata(
     key: str,
     trained: OpenVlaConfig,
     needs: PolicyNeeds,
+    recipe: Recipe | None,
 ) -> PolicyMetadata:
-    bits = 8 * model.dtype.itemsize
+    bits = activation_bits = 8 * model.dtype.itemsize
+    if recipe is not None:
+        bits = round(recipe.mixed.target_bits) if recipe.mixed else recipe.weights.bits
+        activation_bits = recipe.activations.bits
     visual = trained.views * model.vision.dino.shape.grid**2
-    parameters = list(model.parameters())
     return PolicyMetadata(
         policy=config.name,
         checkpoint=configuration.checkpoint,
         checkpoint_sha256=checkpoint.sha256(),
         statistics_key=key,
-        weights="float",
+        weights=recipe.name if recipe else "float",
         weight_bits=bits,
-        activation_bits=bits,
+        activation_bits=activation_bits,
         visual_tokens=visual,
         kept_tokens=trained.views * config.pruning.keep if config.pruning else visual,
-        parameters=sum(parameter.numel() for parameter in parameters),
-        memory_bytes=sum(parameter.nbytes for parameter in parameters),
+        parameters=parameter_count(model),
+        memory_bytes=memory_bytes(model),
         device=str(model.device),
         time_step_s=1.0 / configuration.action.rate_hz,
         horizon=trained.chunk,
         needs=needs,
+        recipe=recipe.name if recipe else "",
     )

@@ -26,6 +26,8 @@ from sqap_vla_ros.policies.openvla.heads import ActionMlp, TokenProjector
 from sqap_vla_ros.vlm.film import ModulatedBlock
 from sqap_vla_ros.vlm.language import LanguageModel
 from sqap_vla_ros.vlm.layers import BeforeLayer, full_attention
+from sqap_vla_ros.vlm.lowbit.hadamard import rotate
+from sqap_vla_ros.vlm.lowbit.rotated_norm import RotatedNorm
 from sqap_vla_ros.vlm.preprocessing import ImageStatistics, normalise
 from sqap_vla_ros.vlm.projector import Projector
 from sqap_vla_ros.vlm.vision import VisionBackbone
@@ -172,7 +174,9 @@ class OpenVla(nn.Module):
 
     def step_token(self, step: int) -> Tensor:
         """The embedding (1, 1, width) of a step of the diffusion process."""
-        return step_embedding(step, self.language.shape.width)[None].to(self.device, self.dtype)
+        token = step_embedding(step, self.language.shape.width)[None].to(self.device, self.dtype)
+        norm = self.language.norm
+        return rotate(token, norm.block) if isinstance(norm, RotatedNorm) else token
 
     def decode(self, hidden: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Token ids int64 (slots,), and normalised actions float64 (slots,), of hidden states (1, slots, width)."""

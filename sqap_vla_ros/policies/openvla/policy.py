@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sqap_vla_ros.config.files import ConfigurationError
 from sqap_vla_ros.config.openvla import OpenVlaConfig
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.noise import philox
@@ -11,11 +12,12 @@ from sqap_vla_ros.core.observation import Observation
 from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.core.token_selection import TokenSelection, keep_all
 from sqap_vla_ros.core.types import Array
+from sqap_vla_ros.policies.openvla.checkpoint import OpenVlaCheckpoint
 from sqap_vla_ros.policies.openvla.denoising import Denoising
 from sqap_vla_ros.policies.openvla.images import as_in_training, center_crop, model_image_affine
 from sqap_vla_ros.policies.openvla.model import Inputs, OpenVla
 from sqap_vla_ros.policies.openvla.osc import reached_changes
-from sqap_vla_ros.policies.openvla.statistics import GUARD, Bounds, denormalise, normalise_state
+from sqap_vla_ros.policies.openvla.statistics import GUARD, Bounds, DatasetStatistics, denormalise, normalise_state
 from sqap_vla_ros.vlm.layers import BeforeLayer
 from sqap_vla_ros.vlm.preprocessing import resize
 from sqap_vla_ros.vlm.pruning.inputs import SelectionInputs
@@ -147,17 +149,7 @@ class OpenVlaPolicy:
         views = observation.views
         if len(views) != self._config.views:
             raise ValueError(f"{len(views)} camera images, expected {self._config.views} (openvla.views)")
-        return np.stack([self.model_image(view.image) for view in views])
-
-    def model_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The network's image, uint8 (224, 224, 3), of a camera's."""
-        if self._config.mirrored:
-            image = np.ascontiguousarray(image[:, ::-1])
-        if self._config.resize == "lanczos":
-            image = as_in_training(image)
-        if self._config.center_crop:
-            image = center_crop(image)
-        return resize(image)
+        return np.stack([model_image(self._config, view.image) for view in views])
 
     def _state_of(self, observation: Observation) -> Array | None:
         if self._state is None:
@@ -177,6 +169,32 @@ class OpenVlaPolicy:
         if self._text is None or self._text[0] != instruction:
             self._text = instruction, token_ids(self._tokenizer, instruction)
         return self._text[1]
+
+
+def model_image(trained: OpenVlaConfig, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The network's image, uint8 (224, 224, 3), of a camera's."""
+    if trained.mirrored:
+        image = np.ascontiguousarray(image[:, ::-1])
+    if trained.resize == "lanczos":
+        image = as_in_training(image)
+    if trained.center_crop:
+        image = center_crop(image)
+    return resize(image)
+
+
+def choose_statistics(checkpoint: OpenVlaCheckpoint, key: str) -> DatasetStatistics:
+    """The statistics of one data set; an empty key: the only one.
+
+    Raises:
+        ConfigurationError: There is no such key, or it is empty and there are several.
+    """
+    statistics = checkpoint.statistics
+    if not key and len(statistics) == 1:
+        return next(iter(statistics.values()))
+    if key not in statistics:
+        problem = f"'{key}' is not in the checkpoint" if key else f"the checkpoint has {len(statistics)} data sets"
+        raise ConfigurationError(f"statistics_key: {problem}; choose one of: {', '.join(statistics)}")
+    return statistics[key]
 
 
 def token_ids(tokenizer: PromptTokenizer, instruction: str) -> torch.Tensor:

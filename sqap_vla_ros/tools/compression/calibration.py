@@ -41,10 +41,14 @@ class CalibrationFrame:
     Attributes:
         image: uint8 (height, width, 3), RGB.
         instruction: Task in plain words; never empty.
+        further: Images of the other cameras, in the policy's order.
+        state: float64 (numbers,), the robot's state, as in `core.observation`; None: not known.
     """
 
     image: NDArray[np.uint8]
     instruction: str
+    further: tuple[NDArray[np.uint8], ...] = ()
+    state: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ class CalibrationFrames:
         for frame in self.frames:
             digest.update(f"{frame.image.shape} {len(frame.instruction.encode())} {frame.instruction}".encode())
             digest.update(np.ascontiguousarray(frame.image).data)
+            for image in frame.further:
+                digest.update(f"{image.shape}".encode())
+                digest.update(np.ascontiguousarray(image).data)
+            if frame.state is not None:
+                digest.update(frame.state.tobytes())
         return digest.hexdigest()
 
 

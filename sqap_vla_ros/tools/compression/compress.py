@@ -8,16 +8,22 @@ from typing import Any
 import torch
 
 from sqap_vla_ros.config.recipe import Recipe
+from sqap_vla_ros.config.settings import Group
 from sqap_vla_ros.core.files import disk_problem, is_full, write_whole
 from sqap_vla_ros.core.run_directory import RunDirectory, difference
-from sqap_vla_ros.policies.cogact.checkpoint import read_parts
-from sqap_vla_ros.policies.cogact.store import Manifest, Shapes, read_manifest, read_shapes
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames
-from sqap_vla_ros.tools.compression.companions import hashes, read_companions
+from sqap_vla_ros.tools.compression.companions import hashes
+from sqap_vla_ros.tools.compression.family import CogActFamily, Family
 from sqap_vla_ros.tools.compression.run import Compression, Step
 from sqap_vla_ros.vlm.checkpoint import COMPRESSED, UNFINISHED, Checkpoint
-from sqap_vla_ros.vlm.lowbit.store import Calibration, Identity, Origin, write_manifest
-from sqap_vla_ros.vlm.weights import CheckpointError
+from sqap_vla_ros.vlm.lowbit.store import (
+    Calibration,
+    Identity,
+    Origin,
+    StoredManifest,
+    read_manifest_as,
+    write_manifest,
+)
 
 
 class CompressionError(Exception):
@@ -25,7 +31,7 @@ class CompressionError(Exception):
 
 
 def compress(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Family,
     recipe: Recipe,
     directory: Path,
     *,
@@ -34,11 +40,11 @@ def compress(
     device: torch.device | str = "cpu",
     on_step: Callable[[Step], None] = lambda step: None,
     on_note: Callable[[str], None] = lambda note: None,
-) -> Manifest:
+) -> StoredManifest[Any]:
     """Compress a checkpoint into a directory that loads and runs without the original.
 
     Args:
-        checkpoint: Checkpoint to compress.
+        checkpoint: Checkpoint to compress: of CogACT, or another family's.
         recipe: How it is compressed.
         directory: Directory to make. An unfinished compression with the same settings in it is resumed.
         frames: Calibration frames for GPTQ, smoothing and mixed precision; None: nothing is calibrated or smoothed,
@@ -56,23 +62,20 @@ def compress(
     """
     if recipe.needs_frames and frames is None:
         raise CompressionError(f"recipe {recipe.name}: {recipe.needs_frames} needs camera frames; give --calibration")
-    if checkpoint.is_compressed:
+    if isinstance(checkpoint, Checkpoint) and checkpoint.is_compressed:
         raise CompressionError(f"{checkpoint.directory}: is compressed already; give the original checkpoint")
     refuse_other_use(directory)
-    companions = read_companions(checkpoint, tokenizer)
-    parts = read_parts(checkpoint.weights)
-    try:
-        shapes = read_shapes(parts, checkpoint.architecture)
-    except CheckpointError as error:
-        raise CheckpointError(f"{checkpoint.weights}: {error}") from None
-    on_note(f"hashing {checkpoint.weights.name}")
+    family: Family = CogActFamily(checkpoint) if isinstance(checkpoint, Checkpoint) else checkpoint
+    companions = family.companions(tokenizer)
+    shapes = family.shapes
+    on_note(f"hashing {family.source.name}")
     identity = Identity(
         recipe=recipe,
-        source=Origin(name=checkpoint.weights.name, sha256=checkpoint.sha256()),
+        source=Origin(name=family.source.name, sha256=family.sha256()),
         beside=hashes(companions),
         calibration=frames and Calibration(sources=frames.sources, frames=len(frames.frames), sha256=frames.sha256),
     )
-    manifest = _resumed(directory, identity, shapes) or Manifest(
+    manifest = _resumed(family.manifest, directory, identity, shapes) or family.manifest(
         identity=identity, shapes=shapes, notes=_notes(recipe, frames)
     )
     for note in manifest.notes:
@@ -84,7 +87,7 @@ def compress(
             write_manifest(directory, manifest, UNFINISHED)
             for name, content in companions.items():
                 write_whole(directory / name, content)
-            run = Compression(parts, checkpoint.weights, directory, manifest, torch.device(device), on_step)
+            run = Compression(family, directory, manifest, torch.device(device), on_step)
             return run.run(frames)
     except OSError as error:
         if not is_full(error):
@@ -110,11 +113,13 @@ def refuse_other_use(directory: Path) -> None:
         raise CompressionError(f"{directory}: not empty, and not an unfinished compression; choose another directory")
 
 
-def _resumed(directory: Path, identity: Identity, shapes: Shapes) -> Manifest | None:
+def _resumed(
+    kind: type[StoredManifest[Any]], directory: Path, identity: Identity, shapes: Group
+) -> StoredManifest[Any] | None:
     """Return the manifest of an unfinished compression with the same settings; None where nothing was begun."""
     if not (directory / UNFINISHED).exists():
         return None
-    manifest = read_manifest(directory, UNFINISHED)
+    manifest = read_manifest_as(kind, directory, UNFINISHED)
     if found := difference(_settings(manifest.identity, manifest.shapes), _settings(identity, shapes)):
         raise CompressionError(
             f"{directory}: holds an unfinished compression with another {found}; remove it or choose another directory"
@@ -122,7 +127,7 @@ def _resumed(directory: Path, identity: Identity, shapes: Shapes) -> Manifest | 
     return manifest
 
 
-def _settings(identity: Identity, shapes: Shapes) -> dict[str, Any]:
+def _settings(identity: Identity, shapes: Group) -> dict[str, Any]:
     """What two runs of one compression have in common, by the names that a user reads."""
     asked = identity.model_dump(mode="json")
     return {

@@ -3,18 +3,18 @@
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from rich import filesize
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sqap_vla_ros.policies.cogact.store import Manifest
-from sqap_vla_ros.vlm.lowbit.store import LinearEntry, check_companions, read_weights
+from sqap_vla_ros.vlm.lowbit.store import LinearEntry, StoredManifest, check_companions, read_weights
 
 _LAYER = re.compile(r"^llm\.model\.layers\.(\d+)\.(.+)$")
 
 
-def layer_table(manifest: Manifest) -> Table:
+def layer_table(manifest: StoredManifest[Any]) -> Table:
     """One row per quantised linear layer: bits of weights and inputs, rotation, errors, bytes."""
     caption = "W, A: bits of weights and inputs; errors: relative, of the weight and of the output in calibration"
     table = Table(title="linear layers", caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -37,7 +37,7 @@ def layer_table(manifest: Manifest) -> Table:
     return table
 
 
-def summary_table(directory: Path, manifest: Manifest) -> Table:
+def summary_table(directory: Path, manifest: StoredManifest[Any]) -> Table:
     """Make a table of recipe, origin and sizes, and of the mean error by kind of layer."""
     identity = manifest.identity
     table = Table(title=str(directory), show_header=False)
@@ -60,7 +60,7 @@ def summary_table(directory: Path, manifest: Manifest) -> Table:
     return table
 
 
-def verify(directory: Path, manifest: Manifest) -> None:
+def verify(directory: Path, manifest: StoredManifest[Any]) -> None:
     """Compare all files with their recorded hashes.
 
     Raises:
@@ -71,7 +71,7 @@ def verify(directory: Path, manifest: Manifest) -> None:
         read_weights(directory, name, entry)
 
 
-def _by_kind(manifest: Manifest) -> dict[str, list[LinearEntry]]:
+def _by_kind(manifest: StoredManifest[Any]) -> dict[str, list[LinearEntry]]:
     kinds: dict[str, list[LinearEntry]] = defaultdict(list)
     for name, entry in manifest.linears.items():
         match = _LAYER.match(name)

@@ -11,7 +11,7 @@ from torch import Tensor
 from sqap_vla_ros.tools.compression.gptq import InputStatistics
 from sqap_vla_ros.tools.compression.observed_layer import ObservedLayer, leaders
 from sqap_vla_ros.tools.compression.rounding import SeenInputs
-from sqap_vla_ros.vlm.language import LanguageShape
+from sqap_vla_ros.vlm.language import LanguageShape, attention_of
 from sqap_vla_ros.vlm.layers import DecoderLayer, run_layers
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
 
@@ -40,7 +40,7 @@ class LayerCalibration:
             found = values.abs().amax(0)
             largest[name] = torch.maximum(largest[name], found) if name in largest else found
 
-        self._run(ObservedLayer(prepared, observe, self._dtype))
+        self._run(ObservedLayer(prepared, observe, self._dtype, self._shape.epsilon))
         return {name: largest[leader] for name, leader in leaders(prepared).items()}
 
     def inputs(self, prepared: PreparedLayer) -> dict[str, SeenInputs]:
@@ -56,7 +56,7 @@ class LayerCalibration:
             stride = max(1, len(rotated) // _SAMPLES_PER_FRAME)
             samples[name].append(rotated[::stride].clone())
 
-        self._run(ObservedLayer(prepared, observe, self._dtype))
+        self._run(ObservedLayer(prepared, observe, self._dtype, self._shape.epsilon))
         seen = {name: SeenInputs(found, torch.cat(samples[name])) for name, found in statistics.items()}
         return {name: seen[leader] for name, leader in leaders(prepared).items()}
 
@@ -65,7 +65,8 @@ class LayerCalibration:
         self._hidden = self._run(layer)
 
     def _run(self, layer: DecoderLayer) -> list[Tensor]:
-        return [run_layers([layer], hidden, self._shape.head_width) for hidden in self._hidden]
+        attention = attention_of(self._shape)
+        return [run_layers([layer], hidden, self._shape.head_width, attention=attention) for hidden in self._hidden]
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:

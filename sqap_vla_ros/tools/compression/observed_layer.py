@@ -22,10 +22,17 @@ class ObservedLayer:
         prepared: The prepared layer.
         observe: Called for each linear layer with an input of its own, and for the first of those that share an input.
         dtype: Number format of the products.
+        epsilon: Of the norms.
     """
 
-    def __init__(self, prepared: PreparedLayer, observe: Observer, dtype: torch.dtype = torch.float32) -> None:
-        self._prepared = prepared
+    def __init__(
+        self,
+        prepared: PreparedLayer,
+        observe: Observer,
+        dtype: torch.dtype = torch.float32,
+        epsilon: float = EPSILON,
+    ) -> None:
+        self._prepared, self._epsilon = prepared, epsilon
         self._observe = observe
         self._weights = {name: weight.to(dtype) for name, weight in prepared.weights.items()}
 
@@ -56,7 +63,7 @@ class ObservedLayer:
         return outputs
 
     def _normalise(self, hidden: Tensor, norm: str) -> Tensor:
-        return functional.rms_norm(hidden, hidden.shape[-1:], self._prepared.gains[norm], EPSILON)
+        return functional.rms_norm(hidden, hidden.shape[-1:], self._prepared.gains[norm], self._epsilon)
 
 
 def leaders(prepared: PreparedLayer) -> dict[str, str]:

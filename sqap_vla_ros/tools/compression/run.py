@@ -4,36 +4,28 @@ One part or decoder layer is in memory at a time. What is done is on disk, so th
 had no more space, resumes where it was.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sqap_vla_ros.policies.cogact.action_head import ActionHead
-from sqap_vla_ros.policies.cogact.checkpoint import HEAD, LLM, PROJECTOR, VISION
-from sqap_vla_ros.policies.cogact.compressed import EMBEDDING, layer_file, read_decoder_layer
-from sqap_vla_ros.policies.cogact.store import (
-    Manifest,
-    Stored,
-    embedding_tensors,
-    head_tensors,
-    projector_tensors,
-    vision_tensors,
-)
+from sqap_vla_ros.policies.cogact.compressed import layer_file, read_decoder_layer
+from sqap_vla_ros.policies.cogact.store import Stored
 from sqap_vla_ros.tools.compression.allocation import allocate_layers
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames
-from sqap_vla_ros.tools.compression.embed_frames import embed_frames
+from sqap_vla_ros.tools.compression.family import Family
 from sqap_vla_ros.tools.compression.layer_calibration import LayerCalibration
 from sqap_vla_ros.tools.compression.rounding import round_linear
-from sqap_vla_ros.tools.compression.sensitivity import action_sensitivities
+from sqap_vla_ros.tools.compression.sensitivity import channel_sensitivities
 from sqap_vla_ros.vlm.checkpoint import COMPRESSED, UNFINISHED
 from sqap_vla_ros.vlm.lowbit.layer import LINEARS, NORMS, QuantDecoderLayer
-from sqap_vla_ros.vlm.lowbit.store import linear_tensors, read_weights, write_manifest, write_weights
+from sqap_vla_ros.vlm.lowbit.store import StoredManifest, linear_tensors, read_weights, write_manifest, write_weights
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, prepare
-from sqap_vla_ros.vlm.weights import CheckpointError, Part, Source
+from sqap_vla_ros.vlm.weights import CheckpointError, Source
 
 
 @dataclass(frozen=True)
@@ -61,8 +53,7 @@ class Compression:
     """A compression that is under way.
 
     Args:
-        parts: The mapped parts of the original checkpoint.
-        source: Its weights file, for messages.
+        family: The original checkpoint.
         directory: Where the compressed checkpoint is written; `unfinished.json` is there already.
         manifest: What is asked for, and what is done so far.
         device: Where rounding computes.
@@ -71,15 +62,13 @@ class Compression:
 
     def __init__(
         self,
-        parts: Mapping[str, Part],
-        source: Path,
+        family: Family,
         directory: Path,
-        manifest: Manifest,
+        manifest: StoredManifest[Any],
         device: torch.device,
         on_step: Callable[[Step], None],
     ) -> None:
-        self._parts = parts
-        self._source = source
+        self._family = family
         self._directory = directory
         self._manifest = manifest
         self._device = device
@@ -89,20 +78,15 @@ class Compression:
         self._channel_bits: dict[str, Tensor] = {}
 
     @torch.no_grad()  # not inference_mode, whose tensors autograd refuses where mixed precision needs it
-    def run(self, frames: CalibrationFrames | None) -> Manifest:
+    def run(self, frames: CalibrationFrames | None) -> StoredManifest[Any]:
         """Do what is left to do, and return the manifest of the finished checkpoint.
 
         Raises:
             CheckpointError: A weight is NaN or infinite.
             OSError: The disk is full, or the directory cannot be written.
         """
-        parts, shapes, recipe = self._parts, self._manifest.shapes, self._recipe
-        around: dict[str, Callable[[], Stored]] = {
-            VISION: lambda: vision_tensors(parts[VISION], shapes, recipe),
-            PROJECTOR: lambda: projector_tensors(parts[PROJECTOR], recipe),
-            EMBEDDING: lambda: embedding_tensors(parts[LLM], recipe),
-            HEAD: lambda: head_tensors(parts[HEAD], shapes),
-        }
+        shapes, recipe = self._manifest.shapes, self._recipe
+        around = self._family.around(recipe)
         depth = shapes.language.depth
         # Mixed precision goes through the layers twice before they are rounded.
         first_layer = len(around) + (2 * depth if recipe.mixed else 0)
@@ -111,10 +95,12 @@ class Compression:
             self._take_step(done, total, name, make)
         if frames is not None:
             self._on_step(Step(len(around), total, "calibration frames"))
-            embeddings = embed_frames(self._directory, self._manifest, frames, self._device)
+            embeddings = self._family.embed(self._directory, self._manifest, frames, self._device)
             self._calibration = LayerCalibration(embeddings, shapes.language)
             if recipe.mixed:
-                self._choose_bits(embeddings, recipe.mixed.target_bits, Step(len(around), total, "channel_bits"))
+                self._choose_bits(
+                    frames, embeddings, recipe.mixed.target_bits, Step(len(around), total, "channel_bits")
+                )
         for index in range(depth):
             self._take_step(first_layer + index, total, layer_file(index), partial(self._layer, index))
             if self._calibration is not None and index + 1 < depth:
@@ -132,7 +118,7 @@ class Compression:
         try:
             tensors, entries = make()
         except CheckpointError as error:
-            raise CheckpointError(f"{self._source}: {error}. What is done stays") from None
+            raise CheckpointError(f"{self._family.source}: {error}. What is done stays") from None
         file = write_weights(self._directory, name, tensors)
         self._manifest = self._manifest.model_copy(
             update={
@@ -142,18 +128,15 @@ class Compression:
         )
         write_manifest(self._directory, self._manifest, UNFINISHED)
 
-    def _choose_bits(self, embeddings: list[Tensor], target_bits: float, step: Step) -> None:
+    def _choose_bits(self, frames: CalibrationFrames, embeddings: list[Tensor], target_bits: float, step: Step) -> None:
         """Choose the bits per output channel, which get a file of their own. Each of the 2 · depth layers is a step."""
         shapes = self._manifest.shapes
 
         def allocate() -> Stored:
-            with torch.device("meta"):
-                head = ActionHead(shapes.action_head)
-            self._parts[HEAD].load(head, lambda name: Source(f"net.{name}"), torch.float32, self._device)
-            gain = self._parts[LLM].take(Source("llm.model.norm.weight"), torch.float32, self._device)
+            plan = self._family.plan(frames, self._device)
             steps = (replace(step, done=step.done + layer) for layer in range(2 * shapes.language.depth))
-            costs = action_sensitivities(
-                self._prepared, gain, head, embeddings, shapes.language, lambda: self._on_step(next(steps))
+            costs = channel_sensitivities(
+                self._prepared, plan, embeddings, shapes.language, lambda: self._on_step(next(steps))
             )
             named = {_prefix(index) + name: cost for (index, name), cost in costs.items()}
             return allocate_layers(named, target_bits), {}
@@ -163,7 +146,7 @@ class Compression:
         self._channel_bits = {name: bits.to(self._device) for name, bits in stored.items()}
 
     def _prepared(self, index: int) -> PreparedLayer:
-        part, shape, recipe = self._parts[LLM], self._manifest.shapes.language, self._recipe
+        part, shape, recipe = self._family.language, self._manifest.shapes.language, self._recipe
         weights, gains = (
             {name: part.take(Source(f"{_prefix(index)}{name}.weight"), torch.float32, self._device) for name in names}
             for names in (LINEARS, NORMS)

@@ -26,7 +26,7 @@ from sqap_vla_ros.policies.cogact.action_head import ActionHead
 from sqap_vla_ros.policies.cogact.diffusion import Ddim, sample
 from sqap_vla_ros.tools.compression.allocation import WIDTHS, ChannelCosts
 from sqap_vla_ros.tools.compression.observed_layer import ObservedLayer, leaders
-from sqap_vla_ros.vlm.language import EPSILON, LanguageShape
+from sqap_vla_ros.vlm.language import LanguageShape, attention_of
 from sqap_vla_ros.vlm.layers import run_layers
 from sqap_vla_ros.vlm.lowbit.integers import absmax_scales, quantise
 from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
@@ -42,7 +42,11 @@ _KEPT = torch.bfloat16
 _NOISE_SEED, _SIGNS_SEED = 0, 1
 
 
-@torch.enable_grad()
+Plan = Callable[[int, Tensor], Tensor]
+"""The normalised actions, before they are clipped, of a frame (its number) from the residual stream (1, positions,
+width) behind the last layer."""
+
+
 def action_sensitivities(
     read_layer: Callable[[int], PreparedLayer],
     gain: Tensor,
@@ -51,12 +55,45 @@ def action_sensitivities(
     shape: LanguageShape,
     on_layer: Callable[[], None] = lambda: None,
 ) -> dict[tuple[int, str], ChannelCosts]:
-    """Estimate the sensitivity of every output channel at each width; at 16 bits, what models run in anyhow, it is 0.
+    """Estimate the sensitivities of a CogACT.
 
     Args:
         read_layer: Prepares a decoder layer, by its index; called twice for each.
         gain: float32 (width,), gain of the final norm.
         head: The action head, float32.
+        embeddings: float32 (1, positions, width) of each frame.
+        shape: Sizes of the language model.
+        on_layer: Called before each of the 2 · depth layers is read.
+    """
+    return channel_sensitivities(
+        read_layer, diffusion_plan(head, gain, len(embeddings), shape.epsilon), embeddings, shape, on_layer
+    )
+
+
+def diffusion_plan(head: ActionHead, gain: Tensor, frames: int, epsilon: float) -> Plan:
+    """How CogACT plans: its head samples from the last position; arguments as in `action_sensitivities`."""
+    noises = frame_noises(frames, head)
+
+    def plan(frame: int, hidden: Tensor) -> Tensor:
+        cognition = functional.rms_norm(hidden[:, -1:], hidden.shape[-1:], gain, epsilon)
+        return sample(Ddim(), head, noises[frame][None].to(hidden.device), cognition)
+
+    return plan
+
+
+@torch.enable_grad()
+def channel_sensitivities(
+    read_layer: Callable[[int], PreparedLayer],
+    plan: Plan,
+    embeddings: Sequence[Tensor],
+    shape: LanguageShape,
+    on_layer: Callable[[], None] = lambda: None,
+) -> dict[tuple[int, str], ChannelCosts]:
+    """Estimate the sensitivity of every output channel at each width; at 16 bits, what models run in anyhow, it is 0.
+
+    Args:
+        read_layer: Prepares a decoder layer, by its index; called twice for each.
+        plan: The actions of a frame.
         embeddings: float32 (1, positions, width) of each frame.
         shape: Sizes of the language model.
         on_layer: Called before each of the 2 · depth layers is read.
@@ -66,10 +103,7 @@ def action_sensitivities(
     """
     kept, answers = _ascend(read_layer, embeddings, shape, on_layer)
     signs = torch.Generator().manual_seed(_SIGNS_SEED)
-    gradients = [
-        _action_gradients(head, gain, answer, noise[None], signs)
-        for answer, noise in zip(answers, frame_noises(len(answers), head), strict=True)
-    ]
+    gradients = [_action_gradients(plan, frame, answer, signs) for frame, answer in enumerate(answers)]
     costs = {}
     for index in reversed(range(shape.depth)):
         on_layer()
@@ -97,21 +131,22 @@ def _ascend(
     for index in range(shape.depth):
         on_layer()
         kept.append([frame.to(_KEPT) for frame in hidden])
-        hidden = _run_all(ObservedLayer(read_layer(index), lambda name, values, rotated: None), hidden, shape)
+        # Without a name: a layer that is kept would be in memory together with the next.
+        hidden = _run_all(
+            ObservedLayer(read_layer(index), lambda name, values, rotated: None, epsilon=shape.epsilon), hidden, shape
+        )
     return kept, hidden
 
 
 def _run_all(layer: ObservedLayer, frames: list[Tensor], shape: LanguageShape) -> list[Tensor]:
-    return [run_layers([layer], hidden, shape.head_width) for hidden in frames]
+    attention = attention_of(shape)
+    return [run_layers([layer], hidden, shape.head_width, attention=attention) for hidden in frames]
 
 
-def _action_gradients(
-    head: ActionHead, gain: Tensor, hidden: Tensor, noise: Tensor, signs: torch.Generator
-) -> list[Tensor]:
+def _action_gradients(plan: Plan, frame: int, hidden: Tensor, signs: torch.Generator) -> list[Tensor]:
     """Compute the gradient of uᵀA for each probe with respect to the residual stream behind the last layer."""
     hidden = hidden.detach().requires_grad_()
-    cognition = functional.rms_norm(hidden[:, -1:], hidden.shape[-1:], gain, EPSILON)
-    actions = sample(Ddim(), head, noise.to(hidden.device), cognition)
+    actions = plan(frame, hidden)
     probes = torch.randint(2, (PROBES, *actions.shape), generator=signs).to(actions) * 2 - 1
     return [torch.autograd.grad(actions, hidden, probe, retain_graph=True)[0] for probe in probes]
 
@@ -136,14 +171,14 @@ class _Pass:
 class _TracedLayer(ObservedLayer):
     """Records the rotated inputs and, with their graph, the outputs (1, tokens, rows) of its linear layers."""
 
-    def __init__(self, prepared: PreparedLayer) -> None:
+    def __init__(self, prepared: PreparedLayer, epsilon: float) -> None:
         inputs: dict[str, Tensor] = {}
 
         def remember(name: str, values: Tensor, rotated: Tensor) -> None:
             inputs[name] = rotated.detach()
 
         # A method in its place would make a cycle, and keep the layer in memory beyond its use.
-        super().__init__(prepared, remember)
+        super().__init__(prepared, remember, epsilon=epsilon)
         self.inputs = inputs
         self.outputs: dict[str, Tensor] = {}
 
@@ -186,9 +221,9 @@ def _descend(
 
 def _backward(prepared: PreparedLayer, hidden: Tensor, gradients: list[Tensor], shape: LanguageShape) -> _Pass:
     """Run a layer forward, and backward with each probe's gradient."""
-    layer = _TracedLayer(prepared)
+    layer = _TracedLayer(prepared, shape.epsilon)
     hidden.requires_grad_()
-    answer = run_layers([layer], hidden, shape.head_width)
+    answer = run_layers([layer], hidden, shape.head_width, attention=attention_of(shape))
     wanted = [hidden, *layer.outputs.values()]
     onward, *deltas = zip(
         *(torch.autograd.grad(answer, wanted, gradient, retain_graph=True) for gradient in gradients), strict=True

@@ -33,6 +33,7 @@ class QuantDecoderLayer(nn.Module):
         dtype: Dtype of the gains.
         backend: Backend of the integer products.
         device: Where the weights are.
+        epsilon: Of the norms.
     """
 
     input_layernorm: Tensor | None
@@ -46,8 +47,10 @@ class QuantDecoderLayer(nn.Module):
         dtype: torch.dtype = torch.float32,
         backend: Backend = "auto",
         device: torch.device | str = "cpu",
+        epsilon: float = EPSILON,
     ) -> None:
         super().__init__()
+        self.epsilon = epsilon
         self.attention_input = SharedInputLinears([linears[name] for name in ATTENTION_INPUT], backend, device)
         self.attention_output = SharedInputLinears([linears[ATTENTION_OUTPUT]], backend, device)
         self.mlp_input = SharedInputLinears([linears[name] for name in MLP_INPUT], backend, device)
@@ -58,7 +61,7 @@ class QuantDecoderLayer(nn.Module):
 
     def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `layers.DecoderLayer.project`."""
-        queries, keys, values = self.attention_input(_normalise(hidden, self.input_layernorm))
+        queries, keys, values = self.attention_input(self._normalise(hidden, self.input_layernorm))
         return queries, keys, values
 
     def add_attention(self, hidden: Tensor, mixed: Tensor) -> Tensor:
@@ -68,10 +71,9 @@ class QuantDecoderLayer(nn.Module):
 
     def add_feed_forward(self, hidden: Tensor) -> Tensor:
         """See `layers.DecoderLayer.add_feed_forward`."""
-        gate, up = self.mlp_input(_normalise(hidden, self.post_attention_layernorm))
+        gate, up = self.mlp_input(self._normalise(hidden, self.post_attention_layernorm))
         (output,) = self.mlp_output(functional.silu(gate).mul_(up))
         return hidden + output
 
-
-def _normalise(hidden: Tensor, gain: Tensor | None) -> Tensor:
-    return functional.rms_norm(hidden, hidden.shape[-1:], gain, EPSILON)
+    def _normalise(self, hidden: Tensor, gain: Tensor | None) -> Tensor:
+        return functional.rms_norm(hidden, hidden.shape[-1:], gain, self.epsilon)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sqap_vla_ros.vlm.language import EPSILON, FloatDecoderLayer, LanguageModel
+from sqap_vla_ros.vlm.language import FloatDecoderLayer, LanguageModel
 from sqap_vla_ros.vlm.lowbit.layer import QuantDecoderLayer
 from sqap_vla_ros.vlm.lowbit.linear import QuantLinear, SharedInputLinears
 from sqap_vla_ros.vlm.runtime.fused_blocks import FusedDecoderLayer, FusedTowerBlock
@@ -19,13 +19,13 @@ def fuse(language: LanguageModel, vision: VisionBackbone) -> None:
     Integer layers must have the Triton backend. The network computes the same function, with rounding in other places.
     """
     for index in range(len(language.layers)):
-        language.layers[index] = _fused_decoder_layer(language.layers[index])
+        language.layers[index] = _fused_decoder_layer(language.layers[index], language.shape.epsilon)
     for tower in (vision.dino, vision.siglip):
         for index in range(len(tower.blocks)):
             tower.blocks[index] = _fused_tower_block(tower.blocks[index], tower.shape.heads)
 
 
-def _fused_decoder_layer(layer: nn.Module) -> nn.Module:
+def _fused_decoder_layer(layer: nn.Module, epsilon: float) -> nn.Module:
     if isinstance(layer, FloatDecoderLayer):
         attention, mlp = layer.self_attn, layer.mlp
         linears: list[Fused | None] = [
@@ -46,7 +46,7 @@ def _fused_decoder_layer(layer: nn.Module) -> nn.Module:
     first, output, inner, down = linears
     if first is None or output is None or inner is None or down is None:
         return layer
-    norms = tuple(Prologue(EPSILON, gain) for gain in gains)
+    norms = tuple(Prologue(epsilon, gain) for gain in gains)
     return FusedDecoderLayer(first, output, inner, down, (norms[0], norms[1]), (rows[0], rows[1], rows[2])).eval()
 
 

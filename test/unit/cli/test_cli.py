@@ -184,7 +184,7 @@ def test_an_unfinished_compression_is_not_inspected(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("sqap_vla_ros.tools.compression.run.head_tensors", stop)
+        patched.setattr("sqap_vla_ros.tools.compression.family.head_tensors", stop)
         code, out, _ = sqap_vla("compress", run_directory, "--out", tmp_path / "out")
     assert code == 130 and f"stopped; what is done stays in {tmp_path / 'out'}" in out
     code, _, error = sqap_vla("inspect", tmp_path / "out")

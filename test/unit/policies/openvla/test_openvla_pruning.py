@@ -12,7 +12,7 @@ from sqap_vla_ros.core.policy import PolicyMetadata, PolicyNeeds
 from sqap_vla_ros.core.token_selection import Reason
 from sqap_vla_ros.perception.patches import patch_coordinates
 from sqap_vla_ros.policies.openvla.images import model_image_affine
-from sqap_vla_ros.policies.openvla.policy import OpenVlaPolicy
+from sqap_vla_ros.policies.openvla.policy import OpenVlaPolicy, model_image
 from sqap_vla_ros.vlm.attention import rotary_tables
 from sqap_vla_ros.vlm.layers import full_attention, run_layer
 from sqap_vla_ros.vlm.pruning.views import ViewPruningHook
@@ -166,12 +166,12 @@ def test_each_view_has_the_ring_of_its_own_tool(case):
 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("cropped", [False, True])
-def test_a_point_of_the_camera_image_is_where_the_model_sees_it(case, mirrored, cropped):
-    policy = policy_of(case, None)
-    policy._config = policy._config.model_copy(update={"mirrored": mirrored, "center_crop": cropped})
+def test_a_point_of_the_camera_image_is_where_the_model_sees_it(mirrored, cropped):
+    trained = read_policy("openvla-oft-libero").openvla
+    trained = trained.model_copy(update={"mirrored": mirrored, "center_crop": cropped})
     image = np.zeros((480, 640, 3), np.uint8)
     image[300:308, 200:208] = 255  # its middle is the point (204, 304)
-    found = policy.model_image(image).astype(float).sum(-1)
+    found = model_image(trained, image).astype(float).sum(-1)
     rows, columns = np.indices(found.shape) + 0.5
     weight = found * (found > 100)
     seen = [(weight * columns).sum() / weight.sum(), (weight * rows).sum() / weight.sum()]

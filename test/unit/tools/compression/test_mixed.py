@@ -125,7 +125,7 @@ def test_a_run_that_was_stopped_after_its_bits_were_chosen_keeps_them(
     with pytest.raises(Stopped):
         compressed(random_run, recipe, tmp_path / "out", frames=FRAMES, on_step=stop_before(BITS_CHOSEN))
     assert "channel_bits" in read_manifest(tmp_path / "out", "unfinished.json").files
-    monkeypatch.delattr("sqap_vla_ros.tools.compression.run.action_sensitivities")
+    monkeypatch.delattr("sqap_vla_ros.tools.compression.run.channel_sensitivities")
     compressed(random_run, recipe, tmp_path / "out", frames=FRAMES)
     assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
 
