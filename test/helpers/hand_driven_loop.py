@@ -234,13 +234,13 @@ class HandDrivenLoop:
             self._send_transform("camera", np.eye(4), now_ns)
         if "image" in self.sends:
             self._pixel += not self.is_camera_frozen
-            data = np.full((4, 4, 3), self._pixel % 256, np.uint8)
+            data = np.full((8, 8, 3), self._pixel % 256, np.uint8)
             fields = {
-                "height": 4,
-                "width": 4,
+                "height": 8,
+                "width": 8,
                 "encoding": "rgb8",
                 "is_bigendian": 0,
-                "step": 12,
+                "step": 24,
                 "data": data.tobytes(),
             }
             stamp_ns = now_ns + round(self.image_ahead_s * S)
