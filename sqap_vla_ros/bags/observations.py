@@ -20,7 +20,8 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group, Point, validate
 from sqap_vla_ros.core.clock import STAMP_BACK_NS, stamp_ns
 from sqap_vla_ros.core.observation import Observation
-from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage, Waiting, other_camera_frame
+from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage, Waiting
+from sqap_vla_ros.perception.calibration import other_camera_frame
 from sqap_vla_ros.perception.images import ImageError
 from sqap_vla_ros.perception.transforms import (
     Array,

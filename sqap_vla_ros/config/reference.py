@@ -10,9 +10,11 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from sqap_vla_ros.config.cameras import CAMERA_NAME
+from sqap_vla_ros.config.names import OPTIONAL_NODE, OPTIONAL_TOPIC, TOPIC
 from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.recipe import RECIPE_NAME, Recipe
-from sqap_vla_ros.config.robot import OPTIONAL_NODE, OPTIONAL_TOPIC, TOPIC, Configuration
+from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import groups_of
 
 FILES: dict[str, type[BaseModel]] = {"robot": Configuration, "policy": PolicyConfig, "recipe": Recipe}
@@ -21,6 +23,7 @@ _PATTERNS = {
     TOPIC: "a ROS name",
     OPTIONAL_NODE: "a node's name or empty",
     OPTIONAL_TOPIC: "a ROS name, or empty",
+    CAMERA_NAME: "letters, digits, _",
     RECIPE_NAME: "letters, digits, _ . -",
 }
 _TYPES = {bool: "true or false", int: "integer", float: "number", str: "text"}

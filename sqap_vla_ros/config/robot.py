@@ -9,19 +9,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from sqap_vla_ros.config.cameras import Camera, StateConvention
 from sqap_vla_ros.config.files import ConfigurationError, flatten, named_file, robot_parameters
-from sqap_vla_ros.config.names import NODE, absolute_name
+from sqap_vla_ros.config.names import NODE, OPTIONAL_NODE
 from sqap_vla_ros.config.settings import Group, Point, Positive, validate
+from sqap_vla_ros.config.topics import Topics
 
 # Longer than any spoken instruction; every published chunk carries the instruction.
 LONGEST_INSTRUCTION = 1000
 
-_NAME = r"~?/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*"
-TOPIC = f"^{_NAME}$"
-OPTIONAL_TOPIC = f"^({_NAME})?$"
-OPTIONAL_NODE = OPTIONAL_TOPIC.replace("~?", "")
-TopicName = Annotated[str, Field(pattern=TOPIC)]
-OptionalTopicName = Annotated[str, Field(pattern=OPTIONAL_TOPIC)]
 OptionalNodeName = Annotated[str, Field(pattern=OPTIONAL_NODE)]
 
 
@@ -43,40 +39,6 @@ class Frames(Group):
         (0.0, 0.0, 0.0),
         description="Centre of the ring of kept tokens, in the policy's tool frame: the point where it grips [m]",
     )
-
-
-class Topics(Group):
-    """Topics that the node subscribes to and publishes on; names without a leading / are in the node's namespace."""
-
-    image: TopicName = Field("camera/color/image_raw", description="Images: sensor_msgs/Image or CompressedImage")
-    camera_info: TopicName = Field(
-        "camera/color/camera_info", description="Calibration of the camera: sensor_msgs/CameraInfo"
-    )
-    joint_states: TopicName = Field("joint_states", description="Measured joints: sensor_msgs/JointState")
-    robot_description: TopicName = Field(
-        "robot_description", description="URDF of the arm: std_msgs/String, transient local"
-    )
-    enable: OptionalTopicName = Field(
-        "",
-        description="Enabling switch (dead-man), std_msgs/Bool: the arm moves only while it is true. Empty: no switch",
-    )
-    command: TopicName = Field(
-        "joint_trajectory_controller/joint_trajectory",
-        description="Input of the arm's controller: trajectory_msgs/JointTrajectory, or what command.output selects",
-    )
-    speed_scaling: OptionalTopicName = Field(
-        "",
-        description="Speed scaling of the arm's controller in percent: std_msgs/Float64, as of UR's "
-        "speed_scaling_state_broadcaster; without it the arm does not move. Empty: what is found of that broadcaster, "
-        "or in the controller's ~/controller_state",
-    )
-    gripper_command: OptionalTopicName = Field(
-        "", description="Topic or action of the gripper's controller. Empty: no gripper"
-    )
-
-    def in_namespace(self, namespace: str, node: str = NODE) -> "Topics":
-        """The same topics with absolute names, as the node resolves them in a namespace."""
-        return self.model_copy(update={name: absolute_name(topic, namespace, node) for name, topic in self})
 
 
 class ActionConvention(Group):
@@ -164,6 +126,9 @@ class Freshness(Group):
         0.02, description="Motion of the tool after which a camera whose images stay identical counts as frozen [m]"
     )
     transform_wait: float = Field(0.05, ge=0, le=1, description="How long an image waits for its transforms [s]")
+    camera_skew: Positive = Field(
+        0.05, description="Largest difference between the stamps of the first camera's image and another camera's [s]"
+    )
 
 
 class Command(Group):
@@ -229,7 +194,24 @@ class Robot(Group):
     action: ActionConvention = ActionConvention()
     limits: Limits = Limits()
     freshness: Freshness = Freshness()
+    state: StateConvention = StateConvention()
     command: Command = Command()
+
+    @property
+    def cameras(self) -> tuple[Camera, ...]:
+        """All cameras, the first one first."""
+        topics = self.topics
+        return topics.cameras.listed(Camera("camera", topics.image, topics.camera_info, self.frames.camera))
+
+    @model_validator(mode="after")
+    def _frame_of_first_camera(self) -> "Robot":
+        if frames := self.topics.cameras.frames:
+            if self.frames.camera not in ("", frames[0]):
+                raise ValueError(
+                    f"frames.camera = '{self.frames.camera}', but topics.cameras has '{frames[0]}' for the first one"
+                )
+            self.__dict__["frames"] = self.frames.model_copy(update={"camera": frames[0]})
+        return self
 
     @model_validator(mode="after")
     def _gripper_has_joint_and_topic(self) -> "Robot":

@@ -28,6 +28,10 @@ class PolicyNeeds:
     actions: ActionSpace = TOOL_DELTAS
 
 
+ONE_CAMERA = PolicyNeeds()
+"""One camera and no state."""
+
+
 @dataclass(frozen=True)
 class PolicyMetadata:
     """What a loaded policy is: the fields of the PolicyMetadata message that the policy knows.

@@ -46,6 +46,12 @@ class Cause(StrEnum):
     IMAGE_STALE = "image_stale", "The last image is older than freshness.image."
     IMAGE_UNUSABLE = "image_unusable", "Images arrive, but they are malformed, cannot be decoded, or are out of order."
     CAMERA_FROZEN = "camera_frozen", "Images with new stamps stay identical while the tool moves."
+    CAMERA_LOST = "camera_lost", "A further camera that the policy needs has sent no image for freshness.image."
+    CAMERA_OUT_OF_STEP = (
+        "camera_out_of_step",
+        "A further camera has no image within freshness.camera_skew of the first one's: late, or not synchronised.",
+    )
+    STATE_MISSING = "state_missing", "A joint of the state that the policy needs is not measured at the image's stamp."
     TRANSFORM_MISSING = (
         "transform_missing",
         "The transform from base to tool is not known, or not at the image's stamp.",

@@ -7,24 +7,25 @@ for ever. Nothing here blocks, starts threads or reads a clock: times are argume
 
 After the wait, an observation without camera transform or calibration has no ring, and it carries the reason. Without
 tool transform there is no observation: the deltas have no pose to start from, and nothing can be commanded.
+
+Further cameras and the robot's state, where the policy needs them, belong to the first camera's stamp: an image waits
+for them in the same way, and without them there is no observation.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sqap_vla_ros.config.robot import Configuration, Frames
+from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core import clock as stamps
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import ONE_CAMERA, PolicyNeeds
 from sqap_vla_ros.core.rejection import Cause, Rejection, Response
-from sqap_vla_ros.perception.camera import CameraError, CameraModel
-from sqap_vla_ros.perception.conventions import tool_policy_transform
-from sqap_vla_ros.perception.images import ImageError, check, decode
+from sqap_vla_ros.perception.calibration import Calibration
+from sqap_vla_ros.perception.camera import CameraModel
+from sqap_vla_ros.perception.further_camera import FurtherCamera
+from sqap_vla_ros.perception.images import ImageError, decode, stamp_of
+from sqap_vla_ros.perception.robot_state import RobotState, StateError
 from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
-
-_LEAST_PX = 8  # no camera has fewer: a driver without a picture sends 1x1
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,22 @@ class ObservationAssembler:
 
     Args:
         configuration: Names of frames, and the time that an image waits.
+        needs: Cameras and state that the policy needs.
 
     Attributes:
         tree: The transforms received.
+        further: The cameras besides the first, by their names.
+        state: The robot's state.
         dropped: Images that a newer one replaced in the slot, or that came later than a newer one.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, needs: PolicyNeeds = ONE_CAMERA) -> None:
         self._frames = configuration.frames
-        self._ring_point = tool_policy_transform(configuration.frames) @ (*configuration.frames.ring_xyz, 1.0)
         self._wait_ns = round(configuration.freshness.transform_wait * 1e9)
-        self._camera_age_s = configuration.freshness.camera_info
-        self._camera: CameraModel | None = None
-        self._camera_stamp_ns = 0
-        self._no_camera_reason = f"no CameraInfo received on {configuration.topics.camera_info}"
+        first, *others = configuration.cameras[: needs.cameras]
+        self._calibration = Calibration(configuration, first.camera_info, first.frame)
+        self.further = {camera.name: FurtherCamera(configuration, camera) for camera in others}
+        self.state = RobotState(configuration, needs.state)
         self._instruction = ""
         self._slot: _Frame | None = None  # the newest image
         self._waiting: _Frame | None = None  # the first that was asked for since the last one was taken
@@ -94,16 +97,12 @@ class ObservationAssembler:
 
     def set_camera_info(self, message: Any) -> None:
         """Take a sensor_msgs CameraInfo; an unusable one leaves observations without ring, and with the reason."""
-        self._camera_stamp_ns = stamps.stamp_ns(message)
-        try:
-            self._camera = CameraModel.from_camera_info(message)
-        except CameraError as error:
-            self._camera, self._no_camera_reason = None, str(error)
+        self._calibration.set(message)
 
     @property
     def camera(self) -> CameraModel | None:
         """The camera as its CameraInfo describes it; None without a usable one."""
-        return self._camera
+        return self._calibration.camera
 
     def set_instruction(self, text: str) -> None:
         """Set the instruction of the next observations."""
@@ -120,15 +119,7 @@ class ObservationAssembler:
             ImageError: Its description is unusable, it has no stamp, it is not newer than one already taken, or its
                 stamp shows that the clock was set back (all transforms but the static ones are then forgotten).
         """
-        check(message)
-        width, height = getattr(message, "width", _LEAST_PX), getattr(message, "height", _LEAST_PX)
-        if min(width, height) < _LEAST_PX:
-            raise ImageError(
-                f"image of {width}x{height} pixels shows nothing; expected {_LEAST_PX}x{_LEAST_PX} or more"
-            )
-        stamp_ns = stamps.stamp_ns(message)
-        if stamp_ns <= 0:
-            raise ImageError(f"image stamp is {stamp_ns} ns; the camera driver must stamp its images")
+        stamp_ns = stamp_of(message)
         if jump_ns := self._stamps.jump_ns(stamp_ns):
             back_s = -jump_ns * 1e-9
             self.reset()
@@ -161,25 +152,37 @@ class ObservationAssembler:
             return _rejected(
                 frame, Cause.NO_INSTRUCTION, "instruction is empty; publish one on ~/instruction or set the parameter"
             )
-        if missing := self._missing_transform(frame):
+        if missing := self._missing(frame):
             frame = self._waiting = self._waiting or frame
             until_ns = frame.arrived_ns + self._wait_ns
-            if now_ns < until_ns and self._missing_transform(frame):
-                return Waiting(until_ns, f"waiting for transforms {missing}")
+            if now_ns < until_ns and self._missing(frame):
+                return Waiting(until_ns, f"waiting for {missing}")
         self._take(frame)
+        return self._observation(frame)
+
+    def _observation(self, frame: _Frame) -> Observation | RejectedImage:
+        at_ns = frame.stamp_ns
         try:
-            T_base_tool = self.tree.lookup(self._frames.base, self._frames.tool, frame.stamp_ns)
+            T_base_tool = self.tree.lookup(self._frames.base, self._frames.tool, at_ns)
             image = decode(frame.message)
+            if late := self._out_of_step(at_ns):
+                return _rejected(frame, Cause.CAMERA_OUT_OF_STEP, late)
+            further = {name: camera.view(at_ns, self.tree) for name, camera in self.further.items()}
+            state = self.state.at(at_ns, T_base_tool, self.tree)
+        except StateError as error:
+            return _rejected(frame, Cause.STATE_MISSING, str(error))
         except (TransformError, ImageError) as error:
             cause = Cause.IMAGE_UNUSABLE if isinstance(error, ImageError) else Cause.TRANSFORM_MISSING
             return _rejected(frame, cause, str(error))
-        tool = self._project_tool(T_base_tool, self._camera_frame(frame), frame.stamp_ns, image)
-        tool_px, reason = (None, tool) if isinstance(tool, str) else (tool, "")
-        return Observation(frame.stamp_ns, image, self._instruction, T_base_tool, tool_px, reason)
+        tool_px, reason = self._calibration.tool_pixel(self.tree, T_base_tool, image, frame.frame_id, at_ns)
+        return Observation(at_ns, image, self._instruction, T_base_tool, tool_px, reason, further, state)
 
     def reset(self) -> None:
         """Forget the image and all transforms but the static ones, as after a jump of the clock."""
         self.tree.clear()
+        self.state.reset()
+        for camera in self.further.values():
+            camera.reset()
         self._slot = self._waiting = None
         self._stamps.forget()
         self._handed_out_ns = 0
@@ -191,62 +194,18 @@ class ObservationAssembler:
             self._slot = None
         self._waiting = None
 
-    def _camera_frame(self, frame: _Frame) -> str:
-        return self._frames.camera or frame.frame_id
-
-    def _missing_transform(self, frame: _Frame) -> str:
-        """Names of the transform that does not bracket the image's stamp yet; empty if all do."""
+    def _missing(self, frame: _Frame) -> str:
+        """What does not bracket the image's stamp yet, or does not belong to it; empty if all does."""
         base = self._frames.base
-        for name in (self._frames.tool, self._camera_frame(frame)):
+        for name in (self._frames.tool, self._calibration.frame_of(frame.frame_id)):
             if name and not self.tree.brackets(base, name, frame.stamp_ns):
-                return f"'{base}' -> '{name}'"
-        return ""
+                return f"transforms '{base}' -> '{name}'"
+        return self._out_of_step(frame.stamp_ns) or self.state.is_waiting(frame.stamp_ns, self.tree)
 
-    def _project_tool(
-        self, T_base_tool: NDArray[np.float64], camera_frame: str, stamp_ns: int, image: NDArray[np.uint8]
-    ) -> NDArray[np.float64] | str:
-        """Pixel of the centre of the ring, float64 (2,), or the reason why there is none."""
-        if self._camera is None:
-            return self._no_camera_reason
-        older_s = (stamp_ns - self._camera_stamp_ns) * 1e-9
-        if self._camera_age_s and older_s > self._camera_age_s:
-            return (
-                f"the last CameraInfo is {older_s:.2f} s older than the image (freshness.camera_info is "
-                f"{self._camera_age_s:g} s; 0 allows any age)"
-            )
-        height, width = image.shape[:2]
-        if (self._camera.width, self._camera.height) != (width, height):
-            return (
-                f"CameraInfo describes {self._camera.width}x{self._camera.height} images (after region of interest "
-                f"and binning), the image is {width}x{height}; calibrate at the image's resolution"
-            )
-        if not camera_frame:
-            return "the image has no frame_id; set frames.camera to the camera's optical frame"
-        try:
-            T_camera_base = self.tree.lookup(camera_frame, self._frames.base, stamp_ns)
-        except TransformError as error:
-            return str(error)
-        point_camera = (T_camera_base @ T_base_tool @ self._ring_point)[:3]
-        pixels, valid = self._camera.project(point_camera[None])
-        if not valid[0]:
-            x, y, z = point_camera
-            return f"the tool is behind the camera or far out of its view, at ({x:.3f}, {y:.3f}, {z:.3f}) m"
-        if not self._camera.contains(pixels[0]):
-            u, v = pixels[0]
-            return f"the tool is off the image, at pixel ({u:.0f}, {v:.0f}) of {width}x{height}"
-        return pixels[0]
+    def _out_of_step(self, stamp_ns: int) -> str:
+        """Which further camera has no image of the moment."""
+        return next((late for camera in self.further.values() if (late := camera.is_out_of_step(stamp_ns))), "")
 
 
 def _rejected(frame: _Frame, cause: Cause, sentence: str) -> RejectedImage:
     return RejectedImage(frame.stamp_ns, Rejection(cause, Response.DROP, sentence))
-
-
-def other_camera_frame(frames: Frames, frame_id: str) -> str:
-    """That `frames.camera` takes the place of the images' own frame, as a sentence; empty when they are the same."""
-    ours, theirs = frames.camera.lstrip("/"), frame_id.lstrip("/")
-    if not ours or not theirs or ours == theirs:
-        return ""
-    return (
-        f"the images' frame_id is '{theirs}', frames.camera is '{ours}': the ring is placed by frames.camera; leave it "
-        "empty to use the images' own frame"
-    )

@@ -14,10 +14,13 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
+from sqap_vla_ros.core.clock import stamp_ns
+
 Pixels = NDArray[np.uint8]
 
 # Larger than any camera. It keeps a corrupt size, or a small file that unpacks to gigabytes, from exhausting memory.
 MAX_PIXELS = 64 * 2**20
+_LEAST_PX = 8  # no camera has fewer: a driver without a picture sends 1x1
 
 _YUV: dict[str, tuple[int, int | None]] = {
     "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
@@ -58,6 +61,22 @@ _BETWEEN_SCANS = (0xC4, 0xCC, _SCAN, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0))
 
 class ImageError(ValueError):
     """An image that cannot be used; the message says why, and what is expected."""
+
+
+def stamp_of(message: Any) -> int:
+    """Stamp of a camera's image [ns]; the picture stays encoded.
+
+    Raises:
+        ImageError: Its description is unusable, it is too small to be a camera's, or it has no stamp.
+    """
+    check(message)
+    width, height = getattr(message, "width", _LEAST_PX), getattr(message, "height", _LEAST_PX)
+    if min(width, height) < _LEAST_PX:
+        raise ImageError(f"image of {width}x{height} pixels shows nothing; expected {_LEAST_PX}x{_LEAST_PX} or more")
+    at_ns = stamp_ns(message)
+    if at_ns <= 0:
+        raise ImageError(f"image stamp is {at_ns} ns; the camera driver must stamp its images")
+    return at_ns
 
 
 def check(message: Any) -> None:

@@ -22,6 +22,7 @@ from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.core.action_chunk import ActionChunk
 from sqap_vla_ros.core.clock import Clock
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import ONE_CAMERA, PolicyNeeds
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.ros.defects import DefectLog, Log
 from sqap_vla_ros.ros.latest_inputs import LatestInputs
@@ -55,6 +56,7 @@ class ControlLoop:
         publishers: Where commands and plans go.
         clock: ROS and steady time.
         log: For people.
+        needs: Cameras and state that the policy needs.
 
     Attributes:
         inputs: Takes the messages.
@@ -69,8 +71,9 @@ class ControlLoop:
         publishers: LoopPublishers,
         clock: Clock,
         log: Log,
+        needs: PolicyNeeds = ONE_CAMERA,
     ) -> None:
-        self.inputs = LatestInputs(configuration, clock, tool_space)
+        self.inputs = LatestInputs(configuration, clock, tool_space, needs)
         self.supervisor = Supervisor(configuration, tool_space, self.inputs, policy, publishers, clock, log)
         self._policy = policy
         self._publishers = publishers

@@ -12,6 +12,7 @@ from sqap_vla_ros.control.safety.speed_scaling import SpeedScaling
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.core.clock import Clock, stamp_ns
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import ONE_CAMERA, PolicyNeeds
 from sqap_vla_ros.core.rejection import Cause, RejectedError, Rejection, Response
 from sqap_vla_ros.core.types import Array
 from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage
@@ -19,10 +20,12 @@ from sqap_vla_ros.perception.camera import CameraModel
 from sqap_vla_ros.perception.frozen_camera import FrozenCamera
 from sqap_vla_ros.perception.images import ImageError
 from sqap_vla_ros.perception.transform_tree import TransformError, TransformTree
+from sqap_vla_ros.ros.further_inputs import FurtherInputs
 from sqap_vla_ros.ros.statistics import TickStatistics
 
 # With these the robot model is compared with TF: half a second at 1 kHz.
 _KEPT_JOINT_STATES = 512
+_NOW_AND_THEN = (Cause.IMAGE_UNUSABLE, Cause.CAMERA_OUT_OF_STEP, Cause.STATE_MISSING)
 
 
 class LatestInputs:
@@ -32,19 +35,29 @@ class LatestInputs:
         configuration: Topics, frames, ages.
         clock: Images wait by its steady time: waiting must end also while a simulated clock stands still.
         tool_space: Where the tool itself is commanded; None where joints are.
+        needs: Cameras and state that the policy needs.
 
     Attributes:
         speed_scaling: Of the arm's controller.
+        further: The cameras besides the first one, and the state.
     """
 
-    def __init__(self, configuration: Configuration, clock: Clock, tool_space: ToolSpace | None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        clock: Clock,
+        tool_space: ToolSpace | None,
+        needs: PolicyNeeds = ONE_CAMERA,
+    ) -> None:
         self.configuration = configuration
+        self.needs = needs
         self.instruction = ""
         self.statistics = TickStatistics()
         self.speed_scaling = SpeedScaling(configuration)
         self._clock = clock
         self._tool_space = tool_space
-        self._assembler = ObservationAssembler(configuration)
+        self._assembler = ObservationAssembler(configuration, needs)
+        self.further = FurtherInputs(configuration, self._assembler)
         self._frozen_camera = FrozenCamera(configuration.freshness.frozen_motion)
         self._calibration: tuple[Any, ...] = ()
         self._image_stamp_ns: int | None = None
@@ -64,6 +77,7 @@ class LatestInputs:
         self._assembler.dropped = 0
         self._frozen = None
         self._frozen_camera = FrozenCamera(self.configuration.freshness.frozen_motion)
+        self.further.begin()
 
     # Messages
 
@@ -90,6 +104,18 @@ class LatestInputs:
             *(message.binning_x, message.binning_y, roi.x_offset, roi.y_offset, roi.width, roi.height),
         )
         return bool(before) and before != self._calibration
+
+    def offer_further_image(self, name: str, message: Any) -> str:
+        """Keep the image of another camera; returns why it was rejected, or an empty string."""
+        return self.further.offer_image(name, message)
+
+    def set_further_camera_info(self, name: str, message: Any) -> None:
+        """Take the calibration of another camera."""
+        self._assembler.further[name].calibration.set(message)
+
+    def add_joint_states(self, message: Any) -> None:
+        """Take a JointState for the state that the policy needs."""
+        self._assembler.state.add(message)
 
     def add_transforms(self, message: Any, static: bool) -> tuple[str, ...]:
         """Take a TFMessage; returns why transforms of it were rejected, a sentence each."""
@@ -154,15 +180,15 @@ class LatestInputs:
             if rejection.cause is Cause.IMAGE_UNUSABLE:
                 self.statistics.images_refused += 1
                 self._image_rejection = rejection
-                # Cameras send a broken frame now and then; from the second on, the arm rests.
-                if self.statistics.rejected_s is not None:
-                    raise RejectedError(rejection.cause, Response.HOLD, rejection.sentence)
+            # Cameras send a broken frame now and then, or a late one; from the second on, the arm rests.
+            if rejection.cause in _NOW_AND_THEN and self.statistics.rejected_s is not None:
+                raise RejectedError(rejection.cause, Response.HOLD, rejection.sentence)
             raise RejectedError(rejection.cause, rejection.response, rejection.sentence)
         if not isinstance(outcome, Observation):
             return None
         frozen = self._frozen_camera.check(outcome.image, outcome.T_base_tool)
         self._frozen = Rejection(Cause.CAMERA_FROZEN, Response.HOLD, frozen) if frozen else None
-        if frozen:
+        if frozen := frozen or self.further.check_frozen(outcome):
             raise RejectedError(Cause.CAMERA_FROZEN, Response.DROP, frozen)
         return outcome
 

@@ -96,7 +96,7 @@ def run(policy_factory: PolicyFactory) -> None:
 
 def _deliver_results(node: "PolicyNode", executor: "SingleThreadedExecutor") -> None:
     """Let those who wait for a goal know how it ended: rclpy answers them in several rounds of the executor."""
-    end_s = time.monotonic() + (DELIVERY_S if node.has_undelivered_results else 0.0)
+    end_s = time.monotonic() + (DELIVERY_S if node.execute.has_undelivered_results else 0.0)
     while time.monotonic() < end_s:
         executor.spin_once(timeout_sec=0.02)
 

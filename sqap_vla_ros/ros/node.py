@@ -23,6 +23,7 @@ from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.core.instruction import warning_about
 from sqap_vla_ros.core.policy import PolicyMetadata
 from sqap_vla_ros.core.rejection import Cause, Rejection, Response
+from sqap_vla_ros.perception.needs import require
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.ros import conversions, diagnostics
 from sqap_vla_ros.ros.arm_publishers import check_gripper
@@ -51,6 +52,7 @@ class PolicyNode(LifecycleNode):
         **node_arguments: For rclpy's node (parameter overrides, namespace, context).
 
     Attributes:
+        execute: Server of the action `~/execute`.
         interrupted: Set (by a signal handler) to give up waiting for a policy that is still loading.
     """
 
@@ -75,17 +77,12 @@ class PolicyNode(LifecycleNode):
         self._metadata_publisher = self.create_publisher(
             PolicyMetadataMessage, "~/metadata", LATCHED, event_callbacks=UNWATCHED
         )
-        self._execute = ExecuteAction(self, lambda: self._loop, self._clocks)
-        self._stopping = StopServices(self, lambda: self._loop, self._clocks, on_stop=self._execute.watch)
+        self.execute = ExecuteAction(self, lambda: self._loop, self._clocks)
+        self._stopping = StopServices(self, lambda: self._loop, self._clocks, on_stop=self.execute.watch)
         # Steady time: the status must go on, and waiting must end, also while a simulated clock stands still.
         steady = rclpy.clock.Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(STATUS_PERIOD_S, self._report_status, clock=steady)
         self.create_timer(POLL_PERIOD_S, self._poll, clock=steady)
-
-    @property
-    def has_undelivered_results(self) -> bool:
-        """Whether goals have ended whose results the executor has not taken yet."""
-        return self._execute.has_undelivered_results
 
     @property
     def statistics(self) -> TickStatistics | None:
@@ -112,17 +109,19 @@ class PolicyNode(LifecycleNode):
         if configuration.command.moves_tool:
             tool_space = ToolSpace(configuration.limits)
             require_solver()
-        self._policy = PolicyRunner(
+        policy = self._policy = PolicyRunner(
             lambda on_report: PolicyProcess(self._policy_factory, configuration, on_report),
             self._wake.trigger,
             self._clocks,
             configuration.plan_timeout,
         )
-        metadata = self._await_policy(self._policy)
+        metadata = self._await_policy(policy)
+        require(metadata.needs, configuration, metadata.policy)
         output = output_of(configuration, tool_space)
         publishers = self._topic_outputs = Publishers(self, configuration, output, metadata.policy_id)
         log = self.get_logger()
-        loop = self._loop = ControlLoop(configuration, tool_space, self._policy, publishers, self._clocks, log)
+        loop = ControlLoop(configuration, tool_space, policy, publishers, self._clocks, log, metadata.needs)
+        self._loop = loop
         if self._stopping.stopped is not None:
             loop.supervisor.stop(self._stopping.stopped)
         if output.streams:
@@ -199,7 +198,7 @@ class PolicyNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """End what the node's own destruction leaves."""
-        self._execute.destroy()
+        self.execute.destroy()
         super().destroy_node()
 
     def _halt(self) -> None:
@@ -208,10 +207,10 @@ class PolicyNode(LifecycleNode):
             self._topic_inputs.ignore_images()
         if self._loop is not None:
             self._loop.supervisor.deactivate()
-            self._execute.abort("the node was deactivated or shut down")
+            self.execute.abort("the node was deactivated or shut down")
 
     def _release(self) -> None:
-        self._execute.finish()
+        self.execute.finish()
         if self._topic_inputs is not None:
             self._topic_inputs.destroy()
             self._topic_inputs = None
@@ -254,7 +253,7 @@ class PolicyNode(LifecycleNode):
                 throttle_duration_sec=1.0,
             )
         elif self._loop is not None and self._loop.supervisor.set_instruction(text):
-            self._execute.preempt(text)
+            self.execute.preempt(text)
             self.get_logger().info(f"instruction: {text!r}", throttle_duration_sec=0.1)
             if warning := warning_about(text):
                 self.get_logger().warning(warning, throttle_duration_sec=1.0)
@@ -270,7 +269,7 @@ class PolicyNode(LifecycleNode):
     def _poll(self) -> None:
         if self._loop is not None:
             self._loop.supervisor.watch()
-            self._execute.watch()
+            self.execute.watch()
             self._loop.begin_tick()
 
     def _handle_reports(self) -> None:

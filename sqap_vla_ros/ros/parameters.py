@@ -52,10 +52,10 @@ class NodeParameters:
                 self._values[name] = overrides[name]
                 if not _problem(overrides[name], field):
                     value = _typed(field).validate_python(overrides[name])
-            value = list(value) if isinstance(value, tuple) else value
-            node.declare_parameter(
-                name, value, _descriptor(name, field, _parameter_type(field.annotation)), ignore_override=True
-            )
+            kind = _parameter_type(field.annotation)
+            if isinstance(value, tuple):
+                value = list(value) or kind  # of an empty list rclpy cannot tell the type: it is declared without one
+            node.declare_parameter(name, value, _descriptor(name, field, kind), ignore_override=True)
         node.add_on_set_parameters_callback(self._set)
 
     def configuration(self) -> Configuration:
@@ -93,8 +93,8 @@ class NodeParameters:
 
 def _parameter_type(annotation: Any) -> Parameter.Type:
     if get_origin(annotation) is tuple:
-        element = get_args(annotation)[0]
-        return Parameter.Type.STRING_ARRAY if element is str else Parameter.Type.DOUBLE_ARRAY
+        element = _parameter_type(get_args(annotation)[0])
+        return Parameter.Type.STRING_ARRAY if element is Parameter.Type.STRING else Parameter.Type.DOUBLE_ARRAY
     if get_origin(annotation) is Literal:
         annotation = type(get_args(annotation)[0])
     while get_args(annotation):  # Annotated[float, ...]

@@ -9,7 +9,6 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
@@ -21,6 +20,7 @@ from sqap_vla_ros.core.action_chunk import CommittedActions
 from sqap_vla_ros.core.errors import GpuLost, in_one_line
 from sqap_vla_ros.core.observation import Observation, View
 from sqap_vla_ros.core.policy import Policy, PolicyNeeds
+from sqap_vla_ros.ros import shared_images
 from sqap_vla_ros.ros.policy_messages import Failed, Planned, PlanRequest, PolicyFactory, Progress, Ready
 
 HEARTBEAT_PERIOD_S = 0.05
@@ -62,9 +62,10 @@ def serve(pipe: Connection, factory: PolicyFactory, configuration: Configuration
                 # process's resource tracker too, which spawned children share with the parent: harmless, the parent
                 # unregisters it once.
                 frame = SharedMemory(name=request.frame)
-            image = np.ndarray(request.shape, np.uint8, frame.buf)
-            answer = _plan(policy, request.ticket, replace(request.observation, image=image), request.committed)
-            del image
+            images = shared_images.look(request.shapes, frame)
+            observation = shared_images.with_images(request.observation, images)
+            answer = _plan(policy, request.ticket, observation, request.committed)
+            del images, observation
             pipe.send(answer)
             if isinstance(answer, Failed):
                 return

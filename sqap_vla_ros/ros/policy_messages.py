@@ -22,10 +22,10 @@ class PlanRequest:
     Attributes:
         ticket: Comes back with the answer.
         resets: Whether the policy forgets first what it carries between plans.
-        observation: Without its image, which lies in shared memory.
+        observation: Without its images, which lie in shared memory one after another.
         committed: The committed prefix, or None.
         frame: Name of the shared memory.
-        shape: Of the image, (height, width, 3).
+        shapes: Of the images of all cameras, (height, width, 3) each.
     """
 
     ticket: int
@@ -33,7 +33,7 @@ class PlanRequest:
     observation: Observation
     committed: CommittedActions | None
     frame: str
-    shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)

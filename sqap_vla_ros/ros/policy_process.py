@@ -12,14 +12,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from multiprocessing.shared_memory import SharedMemory
-
-import numpy as np
 
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.action_chunk import CommittedActions
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.ros import shared_images
 from sqap_vla_ros.ros.policy_child import serve
 from sqap_vla_ros.ros.policy_messages import CloseRequest, Failed, PlanRequest, PolicyFactory, Report, Request
 
@@ -69,15 +67,16 @@ class PolicyProcess:
 
         The caller keeps to one plan at a time: the frame lies in the one shared buffer until it is answered.
         """
-        image = observation.image
-        if self._frame is None or self._frame.size < image.nbytes:
+        images = [view.image for view in observation.views]
+        size = sum(image.nbytes for image in images)
+        if self._frame is None or self._frame.size < size:
             self._release_frame()
-            self._frame = SharedMemory(create=True, size=image.nbytes)
-        np.copyto(np.ndarray(image.shape, np.uint8, self._frame.buf), image)
+            self._frame = SharedMemory(create=True, size=size)
+        shared_images.put(images, self._frame)
         self._tickets += 1
-        without_image = replace(observation, image=np.empty((0, 0, 3), np.uint8))
         reset, self._reset_wanted = self._reset_wanted, False
-        self._send(PlanRequest(self._tickets, reset, without_image, committed, self._frame.name, image.shape))
+        without, shapes = shared_images.without_images(observation), tuple(image.shape for image in images)
+        self._send(PlanRequest(self._tickets, reset, without, committed, self._frame.name, shapes))
         return self._tickets
 
     def reset(self) -> None:

@@ -7,16 +7,19 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import JointState as JointStateMessage
 from std_msgs.msg import Bool, String
 from tf2_msgs.msg import TFMessage
 
+from sqap_vla_ros.config.cameras import Camera
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.commands import JointState
 from sqap_vla_ros.control.joint_states import JointStates
-from sqap_vla_ros.perception.assembly import other_camera_frame
+from sqap_vla_ros.core.policy import PolicyNeeds
+from sqap_vla_ros.perception.calibration import other_camera_frame
 from sqap_vla_ros.ros import speed_scaling
+from sqap_vla_ros.ros.image_subscription import ImageSubscription
 
 # A queue of images makes a slow node act on old ones: depth one, and the newest wins.
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -31,8 +34,6 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 # Without the warning that a publisher does not match.
 _UNWATCHED = SubscriptionEventCallbacks(use_default_callbacks=False)
-
-_IMAGE_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 
 
 def take_waiting(subscription: Subscription) -> Iterator[tuple[Any, Any]]:
@@ -49,6 +50,7 @@ class Receiver(Protocol):
     """Where the messages go: the node's inputs, or what only looks at them."""
 
     configuration: Configuration
+    needs: PolicyNeeds
 
     @property
     def joint_state(self) -> JointState | None:
@@ -59,6 +61,15 @@ class Receiver(Protocol):
 
     def set_camera_info(self, message: Any) -> bool:
         """Take the camera's calibration; returns whether it differs from the one before."""
+
+    def offer_further_image(self, name: str, message: Any) -> str:
+        """Take an image of another camera; returns why it was rejected, or an empty string."""
+
+    def set_further_camera_info(self, name: str, message: Any) -> None:
+        """Take the calibration of another camera."""
+
+    def add_joint_states(self, message: Any) -> None:
+        """Take a JointState for the state that a policy is told."""
 
     def add_transforms(self, message: Any, static: bool) -> tuple[str, ...]:
         """Take a TFMessage; returns why transforms of it were rejected, a sentence each."""
@@ -100,8 +111,7 @@ class Subscriptions:
         self._receiver = receiver
         self._on_input = on_input
         self._topics, command = receiver.configuration.topics, receiver.configuration.command
-        self._image_subscription: Any = None
-        self._image_type: type | None = None
+        self._images = [ImageSubscription(node, self._topics.image, self._receive_image, _NEWEST)]
         self._joint_states = JointStates(command.joints, self._topics.joint_states)
         self._on_enable = on_enable
         self._has_compared_frames = False
@@ -128,6 +138,11 @@ class Subscriptions:
         if not command.moves_tool:
             self._joints = subscribe(JointStateMessage, self._topics.joint_states, self._receive_joint_states, _SHARED)
             self._subscriptions.append(self._joints)
+        for camera in receiver.configuration.cameras[1 : receiver.needs.cameras]:
+            self._subscribe_further(camera, subscribe)
+        if receiver.needs.state != "none" and receiver.configuration.state.joints:
+            topic = self._topics.joint_states
+            self._subscriptions.append(subscribe(JointStateMessage, topic, self._receive_state, _SHARED))
         if on_speed_scaling is not None:
             self._subscriptions += speed_scaling.subscribe(node, receiver.configuration, on_speed_scaling)
         # These ask for latched samples, which not every publisher offers.
@@ -139,26 +154,30 @@ class Subscriptions:
             self._enable = subscribe(Bool, self._topics.enable, self._receive_enable, _SHARED)
             self._subscriptions.append(self._enable)
 
-    def watch_image_topic(self) -> None:
-        """Subscribe to the image topic with the type that its publishers have; call again now and then.
+    def _subscribe_further(self, camera: Camera, subscribe: Callable[..., Any]) -> None:
+        """Images and calibration of another camera than the first."""
 
-        Without a publisher yet, the name decides as image_transport names topics: `.../compressed` is compressed.
-        """
-        topic = self._node.resolve_topic_name(self._topics.image)
-        offered = {info.topic_type for info in self._node.get_publishers_info_by_topic(topic)}
-        kinds = [_IMAGE_TYPES[name] for name in sorted(offered) if name in _IMAGE_TYPES]
-        if kinds:
-            kind = kinds[-1]  # Image before CompressedImage when somebody publishes both
-        elif self._image_type is not None:
-            return
-        else:
-            kind = CompressedImage if topic.endswith("/compressed") else Image
-        if kind is self._image_type:
-            return
-        if self._image_subscription is not None:
-            self._node.destroy_subscription(self._image_subscription)
-        self._image_type = kind
-        self._image_subscription = self._node.create_subscription(kind, topic, self._receive_image, _NEWEST)
+        def receive_image(message: Any) -> None:
+            if rejection := self._receiver.offer_further_image(camera.name, message):
+                self._node.get_logger().warning(f"image rejected: {rejection}", throttle_duration_sec=1.0)
+            self._on_input()
+
+        def receive_camera_info(message: CameraInfo) -> None:
+            self._receiver.set_further_camera_info(camera.name, message)
+
+        self._images.append(ImageSubscription(self._node, camera.image, receive_image, _NEWEST))
+        if camera.camera_info:
+            for qos, events in ((LATCHED, _UNWATCHED), (_NEWEST, None)):
+                self._subscriptions.append(subscribe(CameraInfo, camera.camera_info, receive_camera_info, qos, events))
+
+    def _receive_state(self, message: JointStateMessage) -> None:
+        self._receiver.add_joint_states(message)
+        self._on_input()
+
+    def watch_image_topic(self) -> None:
+        """Subscribe to the images with the type that their publishers have; call again now and then."""
+        for images in self._images:
+            images.watch()
 
     def incompatible(self) -> str:
         """Which publishers do not reach the node, because they offer another quality of service."""
@@ -172,9 +191,8 @@ class Subscriptions:
 
     def ignore_images(self) -> None:
         """Receive no images any more (the node is not active)."""
-        if self._image_subscription is not None:
-            self._node.destroy_subscription(self._image_subscription)
-        self._image_subscription, self._image_type = None, None
+        for images in self._images:
+            images.end()
 
     def destroy(self) -> None:
         """End all subscriptions."""

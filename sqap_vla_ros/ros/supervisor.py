@@ -256,6 +256,7 @@ class Supervisor:
             robot_model=self._no_robot_model if self.sender.commander is None else None,
             agreement=self._compare_model(),
             camera=self._inputs.frozen,
+            further=self._inputs.further.rejection(now_ns),
             controller=self._controller,
             speed_scaling=None if self._is_dry_run else self._inputs.speed_scaling.rejection(now_ns),
             policy=self._policy.fault(),

@@ -12,6 +12,7 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.errors import GpuLost
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import PolicyNeeds
 from sqap_vla_ros.testing.stub_policies import SleepingPolicy
 
 Progress = Callable[[str], None]
@@ -61,6 +62,28 @@ class _HangingOnce(_Faulty):
         if self.plans == 2:
             time.sleep(2.0)
         return chunk
+
+
+class _OfTwoCameras(SleepingPolicy):
+    """Needs two cameras and a state; its chunks say what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(plan_s=0.01)
+        self.metadata = replace(self.metadata, needs=PolicyNeeds(cameras=2, state="tool", state_size=7))
+
+    def plan(self, observation: Observation, committed: CommittedActions | None = None) -> ActionChunk:
+        front, wrist = observation.views
+        assert observation.state is not None and observation.state.shape == (7,)
+        chunk = super().plan(observation, committed)
+        if observation.stamp_ns:
+            told = f"{front.image[0, 0, 0]} {wrist.image[0, 0, 0]} {observation.state[6]:g}"
+            chunk = replace(chunk, instruction=told)
+        return chunk
+
+
+def two_cameras(configuration: Configuration, on_progress: Progress) -> SleepingPolicy:
+    """Tells as its instruction the first pixel of each camera, and the finger's position."""
+    return _OfTwoCameras()
 
 
 def slow(configuration: Configuration, on_progress: Progress) -> SleepingPolicy:

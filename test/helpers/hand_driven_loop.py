@@ -19,6 +19,7 @@ from sqap_vla_ros.control.safety.states import MotionState
 from sqap_vla_ros.control.tool_space import ToolSpace
 from sqap_vla_ros.core.action_chunk import ActionChunk, CommittedActions
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import ONE_CAMERA
 from sqap_vla_ros.core.rejection import Cause, Rejection, Response
 from sqap_vla_ros.core.token_selection import keep_all
 from sqap_vla_ros.ros.control_loop import ControlLoop
@@ -132,6 +133,7 @@ class HandDrivenLoop:
         settings: Of the configuration, over those of the chain of six joints.
 
     Attributes:
+        needs: What the policy needs.
         sends: Which inputs arrive, of "image", "transforms", "joint states", "enable".
         image: How the images differ from the usual ones.
         image_ahead_s: How far the images' stamps are ahead of the clock.
@@ -139,6 +141,8 @@ class HandDrivenLoop:
         reported_scaling: The controller's speed scaling; None: nobody reports it.
         answers: What the policy does with each observation; None: it keeps planning.
     """
+
+    needs = ONE_CAMERA
 
     def __init__(self, **settings: Any) -> None:
         self.configuration = Configuration(
@@ -159,7 +163,9 @@ class HandDrivenLoop:
         self.policy: HandDrivenPolicy
         self.runner = PolicyRunner(self._start, lambda: None, self.clock, self.configuration.plan_timeout)
         space = ToolSpace(self.configuration.limits) if self.configuration.command.moves_tool else None
-        self.loop = ControlLoop(self.configuration, space, self.runner, self.output, self.clock, _log(self.log))
+        self.loop = ControlLoop(
+            self.configuration, space, self.runner, self.output, self.clock, _log(self.log), self.needs
+        )
         self.supervisor = self.loop.supervisor
         self.supervisor.set_robot_description(chain_urdf())
         self.sends = {"image", "transforms", "joint states", "enable"}

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from control_robots import chain_urdf
+from further_events import FURTHER_EVENTS
 from hand_driven_loop import NO_CONTROLLER, HandDrivenLoop, S
 from model_events import MODEL_EVENTS
 from motion_events import MOTION_EVENTS
@@ -25,8 +26,8 @@ def inactive() -> HandDrivenLoop:
     return HandDrivenLoop()
 
 
-def running(**settings: object) -> HandDrivenLoop:
-    bench = HandDrivenLoop(**settings)
+def running(kind: type[HandDrivenLoop] = HandDrivenLoop, **settings: object) -> HandDrivenLoop:
+    bench = kind(**settings)
     bench.supervisor.activate()
     bench.pass_time(0.5)
     return bench
@@ -280,4 +281,5 @@ EVENTS: dict[str, Event] = (
     }
     | MODEL_EVENTS
     | MOTION_EVENTS
+    | FURTHER_EVENTS
 )

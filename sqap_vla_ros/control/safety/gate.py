@@ -37,6 +37,7 @@ class GateInputs:
         robot_model: Why there is no model of the arm; None when there is one.
         agreement: How the model of the arm and TF differ; None when they agree, as far as one can tell.
         camera: That the camera has frozen; None when it has not, as far as one can tell.
+        further: What is missing of further cameras and of the state that the policy needs; None: nothing.
         controller: Why commands reach no controller; None when they do.
         speed_scaling: Why the controller's time is not known; None when it is.
         policy: Why nothing can be planned although the inputs may be fine; None when it can.
@@ -51,6 +52,7 @@ class GateInputs:
     robot_model: Rejection | None = None
     agreement: Rejection | None = None
     camera: Rejection | None = None
+    further: Rejection | None = None
     controller: Rejection | None = None
     speed_scaling: Rejection | None = None
     policy: Rejection | None = None
@@ -133,6 +135,7 @@ class MotionGate:
             or self._old_input(inputs)
             or inputs.agreement
             or inputs.camera
+            or inputs.further
             or self._not_enabled()
             or inputs.controller
             or inputs.speed_scaling

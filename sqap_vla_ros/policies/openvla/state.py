@@ -3,27 +3,9 @@
 import numpy as np
 
 from sqap_vla_ros.core.types import Array
+from sqap_vla_ros.perception.robot_state import axis_angle
 
 GRIPPER = 6
-
-
-def axis_angle(quaternion: Array) -> Array:
-    """Rotation vector of a quaternion, as LIBERO's data were made.
-
-    The sign of the quaternion is kept: one with w < 0 gives an angle between pi and two pi, so that the same
-    orientation has two vectors.
-
-    Args:
-        quaternion: float64 (..., 4), x, y, z, w, of unit length.
-
-    Returns:
-        float64 (..., 3), radians; zero where w is exactly ±1.
-    """
-    w = np.clip(quaternion[..., 3:], -1, 1)
-    length = np.sqrt(1 - w * w)
-    still = length == 0
-    vector = quaternion[..., :3] * 2 * np.arccos(w) / np.where(still, 1, length)
-    return np.where(still, 0.0, vector)
 
 
 def tool_state(position: Array, quaternion: Array, fingers: Array) -> Array:

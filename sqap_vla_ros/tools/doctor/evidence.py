@@ -16,6 +16,7 @@ from sqap_vla_ros.bags.model_comparison import ModelComparison
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core import clock as stamps
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import ONE_CAMERA, PolicyNeeds
 from sqap_vla_ros.core.reasons import ReasonCounter
 from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage
 from sqap_vla_ros.perception.camera import CameraError, CameraModel
@@ -120,9 +121,11 @@ class Evidence:
 
     Args:
         configuration: Topics, frames and limits by which the evidence is judged.
+        needs: Cameras and state that the policy needs.
 
     Attributes:
-        images: Times of the images.
+        images: Times of the first camera's images.
+        further_images: Times of the other cameras' images, by their names.
         formats: Number of images by (encoding or format, width, height); the size of compressed ones is 0.
         image_frames: Number of images by frame_id.
         rejected_images: Reasons why images were rejected.
@@ -150,8 +153,9 @@ class Evidence:
         controllers: Live: the controllers of arm and gripper. None: not examined.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, needs: PolicyNeeds = ONE_CAMERA) -> None:
         self.configuration = configuration
+        self.needs = needs
         self.clock_jumps = 0
         self.instructions: list[str] = []
         self.camera: CameraModel | str = ""
@@ -166,7 +170,7 @@ class Evidence:
         self.other_topics: dict[str, str] = {}
         self.bag_topics: frozenset[str] | None = None
         self.controllers: Controllers | None = None
-        self._assembler = ObservationAssembler(configuration)
+        self._assembler = ObservationAssembler(configuration, needs)
         self._assembler.set_instruction(_ANY_INSTRUCTION)
         self.tree = self._assembler.tree
         self._image_stamps = stamps.JumpDetector(stamps.STAMP_BACK_NS)
@@ -177,6 +181,7 @@ class Evidence:
         self.formats: Counter[tuple[str, int, int]] = Counter()
         self.image_frames: Counter[str] = Counter()
         self.rejected_images = ReasonCounter()
+        self.further_images = {name: Times() for name in self._assembler.further}
         self.rejected_transforms = ReasonCounter()
         self.edges = {child: edge for child, edge in self.edges.items() if edge.static}
         self.observations: deque[Observation] = deque(maxlen=KEPT_OBSERVATIONS)
@@ -204,6 +209,22 @@ class Evidence:
             self._assembler.offer(message, received_ns)
         except ImageError as error:
             self.rejected_images.add(str(error))
+
+    def add_further_image(self, name: str, message: Any, received_ns: int) -> None:
+        """Add an image of another camera than the first."""
+        self.further_images[name].add(stamps.stamp_ns(message), received_ns)
+        try:
+            self._assembler.further[name].offer(message)
+        except ImageError as error:
+            self.rejected_images.add(f"camera {name}: {error}")
+
+    def add_further_camera_info(self, name: str, message: Any) -> None:
+        """Add the CameraInfo of another camera than the first."""
+        self._assembler.further[name].calibration.set(message)
+
+    def add_joint_states(self, message: Any) -> None:
+        """Add a JointState."""
+        self._assembler.state.add(message)
 
     def add_camera_info(self, message: Any) -> None:
         """Add a CameraInfo."""

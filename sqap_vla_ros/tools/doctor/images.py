@@ -3,7 +3,7 @@
 import numpy as np
 
 from sqap_vla_ros.control.safety.checks import STAMP_TOLERANCE_S
-from sqap_vla_ros.perception.assembly import other_camera_frame
+from sqap_vla_ros.perception.calibration import other_camera_frame
 from sqap_vla_ros.tools.doctor.evidence import Evidence, Times
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 

@@ -14,6 +14,7 @@ class _EvidenceSink:
 
     def __init__(self, evidence: Evidence, now_ns: Callable[[], int]) -> None:
         self.configuration = evidence.configuration
+        self.needs = evidence.needs
         self.joint_state: JointState | None = None
         self.no_joint_state_reason = f"no joint states received on {self.configuration.topics.joint_states}"
         self._evidence = evidence
@@ -26,6 +27,16 @@ class _EvidenceSink:
     def set_camera_info(self, message: Any) -> bool:
         self._evidence.add_camera_info(message)
         return False  # several calibrations are one of the doctor's findings
+
+    def offer_further_image(self, name: str, message: Any) -> str:
+        self._evidence.add_further_image(name, message, self._now_ns())
+        return ""
+
+    def set_further_camera_info(self, name: str, message: Any) -> None:
+        self._evidence.add_further_camera_info(name, message)
+
+    def add_joint_states(self, message: Any) -> None:
+        self._evidence.add_joint_states(message)
 
     def add_transforms(self, message: Any, static: bool) -> tuple[str, ...]:
         self._evidence.add_transforms(message, static, self._now_ns())

@@ -14,6 +14,7 @@ from std_msgs.msg import Bool
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import validate
 from sqap_vla_ros.control import commands
+from sqap_vla_ros.core.policy import ONE_CAMERA
 from sqap_vla_ros.ros.subscriptions import Subscriptions
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -29,6 +30,7 @@ class Sink:
         self.joint_state: commands.JointState | None = None
         self.infos: list[CameraInfo] = []
         self.switch: list[bool] = []
+        self.needs = ONE_CAMERA
         self.reasons: list[str] = []
 
     def take_joint_state(self, state: commands.JointState) -> None:

@@ -25,14 +25,14 @@ def test_no_name_stays_none() -> None:
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_two_arms_with_the_same_file_share_no_topic(robot: str) -> None:
-    left, right = (load_configuration(robot, name).topics.model_dump() for name in ("left", "right"))
+    left, right = (load_configuration(robot, name).topics.model_dump(exclude={"cameras"}) for name in ("left", "right"))
     assert all(name.startswith("/left/") for name in left.values() if name)
     assert not {name for name in left.values() if name} & set(right.values())
 
 
 def test_a_setting_that_is_left_out_does_not_join_two_arms() -> None:
     plain = validate(Configuration, {}, "test")
-    topics = plain.in_namespace("left").topics.model_dump()
+    topics = plain.in_namespace("left").topics.model_dump(exclude={"cameras"})
     assert all(name.startswith("/left/") for name in topics.values() if name)
 
 

@@ -1,6 +1,7 @@
 """Walks the table of docs/explanation/safety-transitions.md row by row, and compares its causes with the code's."""
 
 import pytest
+from further_events import FURTHER_EVENTS, TwoCameraLoop
 from paths import ROOT
 from safety_events import EVENTS, STATES, running
 from sqap_vla.msg import PolicyStatus
@@ -21,8 +22,11 @@ def table(heading: str) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("row", table("Transitions"), ids=lambda row: f"{row[0]}: {row[1]}")
 def test_each_row_of_the_table_is_what_happens(row: tuple[str, ...]) -> None:
     before, event, after, cause, response = row
-    restarts = {"restart_policy": True} if "`restart_policy` is set" in event else {}
-    bench = running(**restarts) if restarts else STATES[before]()
+    bench = STATES[before]()
+    if event in FURTHER_EVENTS:
+        bench = running(TwoCameraLoop)
+    elif "`restart_policy` is set" in event:
+        bench = running(restart_policy=True)
     assert bench.state.name.lower() == before
     was_held, sent = bench.is_held, len(bench.output.commands)
     EVENTS[event](bench)

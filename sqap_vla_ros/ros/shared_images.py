@@ -1,0 +1,43 @@
+"""The images of an observation in one block of shared memory, one after another."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.shared_memory import SharedMemory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sqap_vla_ros.core.observation import Observation
+
+Image = NDArray[np.uint8]
+_NONE = np.empty((0, 0, 3), np.uint8)
+
+
+def put(images: Sequence[Image], block: SharedMemory) -> None:
+    """Copy images into a block that is large enough for all."""
+    for image, place in zip(images, look([image.shape for image in images], block), strict=True):
+        np.copyto(place, image)
+
+
+def look(shapes: Sequence[tuple[int, ...]], block: SharedMemory) -> tuple[Image, ...]:
+    """The images in a block, without copying; they live as long as the block."""
+    images: list[Image] = []
+    offset = 0
+    for shape in shapes:
+        images.append(np.ndarray(shape, np.uint8, block.buf, offset))
+        offset += images[-1].nbytes
+    return tuple(images)
+
+
+def without_images(observation: Observation) -> Observation:
+    """The same observation for the pipe."""
+    return with_images(observation, (_NONE,) * len(observation.views))
+
+
+def with_images(observation: Observation, images: Sequence[Image]) -> Observation:
+    """The same observation with these images, the first camera's first."""
+    further = {
+        name: replace(view, image=image)
+        for (name, view), image in zip(observation.further.items(), images[1:], strict=True)
+    }
+    return replace(observation, image=images[0], further=further)
