@@ -42,7 +42,7 @@ class WeightRecipe(Group):
 class ActivationRecipe(Group):
     """How the inputs of the language model's linear layers are rounded."""
 
-    bits: Literal[4, 8] = Field(4, description="Bits of an activation")
+    bits: Literal[4, 8, 16] = Field(4, description="Bits of an activation. 16: not rounded")
     granularity: Granularity = Field(
         "token", description="One dynamic scale per token, one per tensor, or a static one per channel"
     )
@@ -68,6 +68,13 @@ class MixedPrecision(Group):
     """Mixed precision (QVLA): each output channel gets bits by its effect on the actions."""
 
     target_bits: float = Field(4.0, ge=0.5, le=16, description="Mean bits per weight of the language model")
+    # Not written where it is the default: a manifest is known by its hash.
+    sensitivity: Literal["actions", "layer"] = Field(
+        "actions",
+        exclude_if=lambda value: value == "actions",
+        description="actions: by how much the actions change (the paper); layer: by how much the layer's own output "
+        "changes, with the mean bits over channels, as the published code allocates",
+    )
 
 
 class Recipe(Group):
@@ -121,6 +128,8 @@ class Recipe(Group):
             )
         if self.mixed and self.weights.rounding == "gptq":
             raise ValueError("mixed precision rounds to nearest; set weights.rounding to 'nearest'")
+        if self.activations.bits == 16 and self.activations.granularity != "token":
+            raise ValueError("activations.bits = 16 rounds nothing; leave activations.granularity at 'token'")
         if self.activations.granularity == "channel" and self.mixed:
             raise ValueError("mixed precision needs activations.granularity 'token' or 'tensor'")
         return self

@@ -35,12 +35,21 @@ class ChannelCosts:
     columns: int
 
 
-def allocate_layers(layers: Mapping[str, ChannelCosts], target_bits: float) -> dict[str, Tensor]:
-    """Allocate the bits of each output channel, uint8 (rows,) by linear layer; arguments as in `allocate`."""
+def allocate_layers(
+    layers: Mapping[str, ChannelCosts], target_bits: float, *, as_released: bool = False
+) -> dict[str, Tensor]:
+    """Allocate the bits of each output channel, uint8 (rows,) by linear layer.
+
+    Args:
+        layers: Costs by linear layer.
+        target_bits: See `allocate`.
+        as_released: Whether by `allocate_as_released`.
+    """
     rows = [len(layer.costs) for layer in layers.values()]
     costs = torch.cat([layer.costs for layer in layers.values()]).double().numpy(force=True)
     weights = np.repeat([layer.columns for layer in layers.values()], rows)
-    bits = torch.from_numpy(allocate(costs, weights, target_bits))
+    chosen = allocate_as_released(costs, target_bits) if as_released else allocate(costs, weights, target_bits)
+    bits = torch.from_numpy(chosen)
     return dict(zip(layers, bits.split(rows), strict=True))
 
 
@@ -58,12 +67,7 @@ def allocate(costs: NDArray[np.float64], weights: NDArray[np.int64], target_bits
     Raises:
         AllocationError: A cost is NaN or infinite.
     """
-    if not np.isfinite(costs).all():
-        count = int((~np.isfinite(costs).all(axis=1)).sum())
-        raise AllocationError(
-            f"the action sensitivity of {count} channels is NaN or infinite; look at the weights and the calibration "
-            "frames, or use a recipe without mixed precision"
-        )
+    _check_finite(costs)
     corners, prices, saved = _hull_steps(np.maximum.accumulate(costs, axis=1), weights)
     excess = (WIDTHS[0] - target_bits) * weights.sum()
     # By corner, then by channel: where prices tie, a channel's steps stay in order.
@@ -76,6 +80,44 @@ def allocate(costs: NDArray[np.float64], weights: NDArray[np.int64], target_bits
     for step, channels in enumerate(taken.reshape(len(WIDTHS) - 1, -1)):
         bits[channels] = np.array(WIDTHS, dtype=np.uint8)[corners[channels, step]]
     return bits
+
+
+def _check_finite(costs: NDArray[np.float64]) -> None:
+    if not np.isfinite(costs).all():
+        count = int((~np.isfinite(costs).all(axis=1)).sum())
+        raise AllocationError(
+            f"the action sensitivity of {count} channels is NaN or infinite; look at the weights and the calibration "
+            "frames, or use a recipe without mixed precision"
+        )
+
+
+def allocate_as_released(costs: NDArray[np.float64], target_bits: float) -> NDArray[np.uint8]:
+    """Allocate the bits of each channel as the code does that QVLA's authors published.
+
+    A step goes to the next lower width, and its price is the whole cost at that width per bit saved; one that becomes
+    possible is taken at once if it is the cheapest. Every channel counts alike, whatever its length.
+
+    Args:
+        costs: (channels, 5), at each of `WIDTHS`.
+        target_bits: Largest mean of bits per channel.
+
+    Returns:
+        uint8 (channels,), each one of `WIDTHS`.
+
+    Raises:
+        AllocationError: A cost is NaN or infinite.
+    """
+    _check_finite(costs)
+    saved = -np.diff(np.array(WIDTHS))
+    # A step is possible after those before it, so it is taken no earlier than the dearest of them.
+    prices = np.maximum.accumulate(costs[:, 1:] / saved, axis=1)
+    order = np.argsort(prices.T, axis=None, kind="stable")
+    progress = np.cumsum(np.repeat(saved, len(costs))[order])
+    excess = (WIDTHS[0] - target_bits) * len(costs)
+    taken = np.zeros(prices.size, dtype=bool)
+    taken[order[: np.searchsorted(progress, excess) + 1 if excess > 0 else 0]] = True
+    steps = taken.reshape(len(saved), -1).sum(axis=0)
+    return np.array(WIDTHS, dtype=np.uint8)[steps]
 
 
 def _hull_steps(

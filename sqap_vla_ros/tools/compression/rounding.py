@@ -83,7 +83,7 @@ def _input_format(
     # The recipe's clip is for its own number of bits: with eight bits it would lose what it gains with four.
     clip = activations.clip if prepared.rotated[name] and bits == activations.bits else 1.0
     input_format = InputFormat(bits, prepared.blocks[name], clip, activations.granularity)
-    if seen is None or bits == 8 or not activations.clip_search or activations.granularity == "channel":
+    if seen is None or bits >= 8 or not activations.clip_search or activations.granularity == "channel":
         return input_format
     candidates = [InputFormat(bits, input_format.block, share, activations.granularity) for share in _CLIPS]
     return min(candidates, key=lambda candidate: _rounding_error(seen.samples, candidate))

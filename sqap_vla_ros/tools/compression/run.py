@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sqap_vla_ros.config.recipe import MixedPrecision
 from sqap_vla_ros.policies.cogact.compressed import layer_file, read_decoder_layer
 from sqap_vla_ros.policies.cogact.store import Stored
 from sqap_vla_ros.tools.compression.allocation import allocate_layers
 from sqap_vla_ros.tools.compression.calibration import CalibrationFrames
 from sqap_vla_ros.tools.compression.family import Family
 from sqap_vla_ros.tools.compression.layer_calibration import LayerCalibration
+from sqap_vla_ros.tools.compression.layer_sensitivity import layer_sensitivities
 from sqap_vla_ros.tools.compression.rounding import round_linear
 from sqap_vla_ros.tools.compression.sensitivity import channel_sensitivities
 from sqap_vla_ros.vlm.checkpoint import COMPRESSED, UNFINISHED
@@ -98,9 +100,7 @@ class Compression:
             embeddings = self._family.embed(self._directory, self._manifest, frames, self._device)
             self._calibration = LayerCalibration(embeddings, shapes.language)
             if recipe.mixed:
-                self._choose_bits(
-                    frames, embeddings, recipe.mixed.target_bits, Step(len(around), total, "channel_bits")
-                )
+                self._choose_bits(frames, embeddings, recipe.mixed, Step(len(around), total, "channel_bits"))
         for index in range(depth):
             self._take_step(first_layer + index, total, layer_file(index), partial(self._layer, index))
             if self._calibration is not None and index + 1 < depth:
@@ -128,18 +128,25 @@ class Compression:
         )
         write_manifest(self._directory, self._manifest, UNFINISHED)
 
-    def _choose_bits(self, frames: CalibrationFrames, embeddings: list[Tensor], target_bits: float, step: Step) -> None:
+    def _choose_bits(
+        self, frames: CalibrationFrames, embeddings: list[Tensor], mixed: MixedPrecision, step: Step
+    ) -> None:
         """Choose the bits per output channel, which get a file of their own. Each of the 2 · depth layers is a step."""
         shapes = self._manifest.shapes
 
         def allocate() -> Stored:
-            plan = self._family.plan(frames, self._device)
             steps = (replace(step, done=step.done + layer) for layer in range(2 * shapes.language.depth))
-            costs = channel_sensitivities(
-                self._prepared, plan, embeddings, shapes.language, lambda: self._on_step(next(steps))
-            )
+            if mixed.sensitivity == "layer":
+                costs = layer_sensitivities(
+                    self._prepared, embeddings, shapes.language, lambda: self._on_step(next(steps))
+                )
+            else:
+                plan = self._family.plan(frames, self._device)
+                costs = channel_sensitivities(
+                    self._prepared, plan, embeddings, shapes.language, lambda: self._on_step(next(steps))
+                )
             named = {_prefix(index) + name: cost for (index, name), cost in costs.items()}
-            return allocate_layers(named, target_bits), {}
+            return allocate_layers(named, mixed.target_bits, as_released=mixed.sensitivity == "layer"), {}
 
         self._take_step(step.done, step.total, step.name, allocate)
         stored = read_weights(self._directory, step.name, self._manifest.files[step.name])

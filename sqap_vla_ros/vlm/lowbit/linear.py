@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from sqap_vla_ros.config.recipe import Granularity
 from sqap_vla_ros.vlm.lowbit.hadamard import rotate
 from sqap_vla_ros.vlm.lowbit.integers import largest_code
-from sqap_vla_ros.vlm.lowbit.products import Backend, make_product
+from sqap_vla_ros.vlm.lowbit.products import Backend, FloatInputs, Product, make_product
 from sqap_vla_ros.vlm.lowbit.weight import QuantisedWeight, concatenate
+
+FLOAT_BITS = 16
+"""Bits of inputs that are not quantised."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class InputFormat:
     """How the input of a linear layer is quantised.
 
     Attributes:
-        bits: Width of the codes.
+        bits: Width of the codes; 16: it is not quantised.
         block: Channels of a Hadamard block; 1: no rotation.
         clip: Share of the largest magnitude that is still represented; larger values saturate.
         granularity: One dynamic scale per token or per tensor, or "channel": one static scale per channel, which is
@@ -78,7 +81,11 @@ class QuantLinear(nn.Module):
         super().__init__()
         self.rows, self.columns = weight.rows, weight.columns
         self.input_format = input_format
-        self.product = make_product(weight, input_format.bits, backend, device)
+        self.product: Product | FloatInputs
+        if input_format.bits == FLOAT_BITS:
+            self.product = FloatInputs(weight, device)
+        else:
+            self.product = make_product(weight, input_format.bits, backend, device)
         self.full = weight.full.to(device, copy=True) if len(weight.full) else None
         self.bias = None if bias is None else bias.to(device)
         self.divisor = None if divisor is None else divisor.to(device)
@@ -114,8 +121,11 @@ class QuantLinear(nn.Module):
             inputs = rotate(inputs, self.input_format.block)
         if self.divisor is not None:
             inputs = inputs / self.divisor
-        codes, scales = self.quantise_input(inputs)
-        output = self.product(codes, scales, values.dtype)
+        if isinstance(self.product, FloatInputs):
+            output = self.product.multiply(inputs)
+        else:
+            codes, scales = self.quantise_input(inputs)
+            output = self.product(codes, scales, values.dtype)
         if self.full is not None:
             output = torch.cat((output, nn.functional.linear(inputs, self.full.to(inputs.dtype))), 1)
         if self.order is not None:

@@ -155,6 +155,30 @@ class TritonProduct(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
+class FloatInputs(nn.Module):
+    """Float inputs times codes: only the weight is rounded. Codes are widened for each product, on every device.
+
+    Args:
+        weight: Codes and scales.
+        device: Where the weight is.
+    """
+
+    offset = 0
+
+    def __init__(self, weight: QuantisedWeight, device: torch.device | str) -> None:
+        super().__init__()
+        self.codes, self.scales = weight.codes.to(device), weight.scales.to(device)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weight."""
+        return self.codes.nbytes + self.scales.nbytes
+
+    def multiply(self, inputs: Tensor) -> Tensor:
+        """The product (tokens, stored rows) of inputs (tokens, columns)."""
+        return nn.functional.linear(inputs, (self.codes * self.scales).to(inputs.dtype))
+
+
 @lru_cache
 def exact_on_cpu(bits: int) -> Literal["onednn", "float_sums"]:
     """The fastest backend that is exact on this CPU; without VNNI oneDNN saturates sums of 8-bit codes.

@@ -22,7 +22,8 @@ def test_every_recipe_file_is_valid_and_named_as_its_file(path: Path) -> None:
     [
         ({"weights": {"bits": 3}}, r"weights\.bits = 3.*4 or 8"),
         ({"weights": {"rounding": "random"}}, r"weights\.rounding = 'random'"),
-        ({"activations": {"bits": 16}}, r"activations\.bits = 16"),
+        ({"activations": {"bits": 12}}, r"activations\.bits = 12.*4, 8 or 16"),
+        ({"activations": {"bits": 16, "granularity": "tensor"}}, r"activations\.bits = 16 rounds nothing"),
         ({"activations": {"clip": 0}}, r"activations\.clip = 0"),
         ({"activations": {"clip": 1.5}}, r"activations\.clip = 1.5"),
         ({"activations": {"clip": float("nan")}}, r"activations\.clip = nan"),

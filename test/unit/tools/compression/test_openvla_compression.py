@@ -96,7 +96,17 @@ def test_transforms_change_nothing_but_rounding(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
-    ["rtn-w4a4", "smoothquant-w8a8", "smoothquant-w4a4", "w4a4", "w4a4-online", "w4a4-paper", "qvla", "qvla-rotated"],
+    [
+        "rtn-w4a4",
+        "smoothquant-w8a8",
+        "smoothquant-w4a4",
+        "w4a4",
+        "w4a4-online",
+        "w4a4-paper",
+        "qvla",
+        "qvla-rotated",
+        "qvla-released",
+    ],
 )
 def test_every_recipe_compresses_it_with_calibration(
     run_of: Callable[[str], Path], tmp_path: Path, recipe: str
