@@ -81,7 +81,9 @@ def _number(error: BaseException) -> int | None:
 
 def _free(path: object) -> str:
     """Free space of the disk of a path, in brackets; empty where it is unknown."""
-    folder = Path(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else Path()
+    if not isinstance(path, str | bytes | os.PathLike):
+        return ""
+    folder = Path(os.fsdecode(path))
     for place in (folder, *folder.parents):
         if place.is_dir():
             return f" ({shutil.disk_usage(place).free / 2**20:.0f} MiB free)"

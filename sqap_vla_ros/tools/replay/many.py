@@ -27,7 +27,7 @@ from sqap_vla_ros.tools.replay.report.page import write_report
 from sqap_vla_ros.tools.replay.results import ReplayResults
 from sqap_vla_ros.tools.replay.results_reader import Run
 from sqap_vla_ros.tools.replay.verdict import Verdict
-from sqap_vla_ros.tools.replay.video import write_overlay
+from sqap_vla_ros.tools.replay.video import OVERLAY, write_overlay
 
 OnProgress = Callable[[str, float, float], None]
 """Called with the name of the step, and the seconds of the bag that are done, of how many."""
@@ -143,10 +143,11 @@ def replay_bag(
         write_annotated(*extra, extrinsic=job.extrinsic, on_progress=show("annotating"))
         try:
             write_overlay(*extra, extrinsic=job.extrinsic, on_progress=show("filming"))
-        except OSError:  # it needs the most space, and all else is whole without it
+            write_report(job.out)
+        except OSError:  # the video needs the most space, and all else is whole without it
+            (job.out / OVERLAY).unlink(missing_ok=True)
             write_report(job.out)
             raise
-    write_report(job.out)
     job.finish(bag_files, policy_files)
     return summary
 

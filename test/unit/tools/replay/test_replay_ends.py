@@ -106,6 +106,22 @@ def test_a_disk_without_room_for_the_video_keeps_the_rest_and_says_how_to_go_on(
     assert (out / "report.html").exists() and not (out / "job.json").exists()
 
 
+def test_a_disk_that_has_room_for_the_video_or_the_report_keeps_the_report(
+    tmp_path: Path, robot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = many.write_report
+
+    def write_unless_there_is_a_video(out: Path) -> None:
+        if (out / "overlay.mp4").exists():
+            full()
+        written(out)
+
+    monkeypatch.setattr(many, "write_report", write_unless_there_is_a_video)
+    bag, out = write_bag(tmp_path / "bag", seconds=0.3), tmp_path / "out"
+    assert run_cli([bag, "--robot", robot, "--out", out], monkeypatch) == 2
+    assert (out / "report.html").exists() and not (out / "overlay.mp4").exists()
+
+
 def test_a_disk_that_is_full_ends_the_replay_of_a_folder(
     tmp_path: Path, robot: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
