@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from sqap_vla_ros.bags.further_topics import find_further
 from sqap_vla_ros.bags.model_comparison import ModelComparison
 from sqap_vla_ros.bags.reader import Bag
 from sqap_vla_ros.bags.robot_bag import RobotBag
@@ -20,6 +21,7 @@ from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.config.settings import Group, Point, validate
 from sqap_vla_ros.core.clock import STAMP_BACK_NS, stamp_ns
 from sqap_vla_ros.core.observation import Observation
+from sqap_vla_ros.core.policy import ONE_CAMERA, PolicyNeeds
 from sqap_vla_ros.perception.assembly import ObservationAssembler, RejectedImage, Waiting
 from sqap_vla_ros.perception.calibration import other_camera_frame
 from sqap_vla_ros.perception.images import ImageError
@@ -114,6 +116,7 @@ def observations(
     rate_hz: float = 0.0,
     delay: Callable[[], float] | None = None,
     extrinsic: Extrinsic | None = None,
+    needs: PolicyNeeds = ONE_CAMERA,
     on_progress: Callable[[int], None],
     on_note: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[Observation | tuple[int, str]]:
@@ -127,6 +130,7 @@ def observations(
         delay: Returns the time that the plan of the last observation took [s]; called when the next observation is
             wanted. All images but the newest that arrive in that time are lost, as on the robot. None: no time.
         extrinsic: Pose of the camera, if the bag does not have it.
+        needs: Cameras and state that the policy needs.
         on_progress: Called with the recording time of each message, nanoseconds.
         on_note: Called at the end with what is to be known about the recording: that the robot model disagrees with
             its transforms, or that a setting takes the place of the images' frame.
@@ -135,10 +139,11 @@ def observations(
         An observation, or (stamp_ns, reason) for a rejected image.
 
     Raises:
-        BagError: The bag has no instruction, and the configuration none either.
+        BagError: The bag has no instruction, and the configuration none either; or it lacks what the policy needs.
         BagDamage: The recording is damaged; what was yielded before is good.
     """
-    assembler = ObservationAssembler(configuration)
+    further = find_further(bag, configuration, needs)
+    assembler = ObservationAssembler(configuration, needs)
     assembler.set_instruction(configuration.instruction or first_instruction(bag))
     if extrinsic:
         assembler.tree.add(extrinsic.parent, extrinsic.child, 0, extrinsic.T_parent_child, static=True)
@@ -171,7 +176,7 @@ def observations(
                 if delay:
                     planned_until_ns = now_ns + round(delay() * 1e9)
 
-    for topic, recorded_ns, message in bag.messages(topics.names | {joint_states}):
+    for topic, recorded_ns, message in bag.messages(topics.names | {joint_states} | further.names):
         on_progress(recorded_ns)
         if recorded_ns < last_ns - STAMP_BACK_NS:
             planned_until_ns, wake_ns = 0, None
@@ -179,6 +184,8 @@ def observations(
         # A plan or a wait ended before this message: only what was there by then counts.
         while wake_ns is not None and wake_ns <= recorded_ns:
             yield from ready(wake_ns)
+        if topic in further.names and (problem := further.feed(assembler, topic, message)):
+            yield stamp_ns(message), problem
         if topic == topics.image:
             at_ns = stamp_ns(message)
             image_frame = image_frame or message.header.frame_id

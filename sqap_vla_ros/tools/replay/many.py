@@ -18,6 +18,7 @@ from sqap_vla_ros.core.errors import in_one_line
 from sqap_vla_ros.core.files import is_full, write_whole
 from sqap_vla_ros.core.policy import Policy
 from sqap_vla_ros.core.worker_pool import run_jobs
+from sqap_vla_ros.perception.needs import require
 from sqap_vla_ros.policies.registry import load_policy
 from sqap_vla_ros.tools.replay.annotate import write_annotated
 from sqap_vla_ros.tools.replay.jobs import ERROR_FILE, PolicyState, ReplayJob, begin_results, file_states, policy_state
@@ -94,6 +95,8 @@ def replay_bag(
         if not (configuration.instruction or job.as_recorded):
             first_instruction(bag)  # here, because loading the policy takes time
         (policy, *others), policy_files = _load(job, on_note)
+        for loaded in (policy, *others):
+            require(loaded.metadata.needs, configuration, loaded.metadata.policy)
         baseline = others[0] if others else None
 
         def show(what: str) -> Callable[[int], None]:

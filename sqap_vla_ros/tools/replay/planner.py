@@ -185,6 +185,11 @@ def replay(
         planner.recorded_ns = recorded_ns
         on_progress(recorded_ns)
 
+    if as_recorded and (steps.needs.cameras > 1 or steps.needs.state != "none"):
+        raise BagError(
+            f"policy {steps.policy} of several cameras or with a state cannot be replayed as recorded: a recording "
+            "does not say which further images and which state were planned on; replay it without --as-recorded"
+        )
     try:
         if as_recorded:
             _replay_recorded(bag, topics, planner, steps.policy_id, configuration, results, on_message)
@@ -196,6 +201,7 @@ def replay(
                 rate_hz=rate_hz,
                 delay=(lambda: planner.plan_s) if measured_delay else None,
                 extrinsic=extrinsic,
+                needs=steps.needs,
                 on_progress=on_message,
                 on_note=results.add_note,
             )
