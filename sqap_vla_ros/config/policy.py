@@ -35,8 +35,11 @@ class PolicyConfig(Group):
         "any", description="float: a compressed checkpoint is rejected, since this policy is the reference for it"
     )
     diffusion: DiffusionConfig = DiffusionConfig()
+    # What is not there is not written: episodes are recorded with the settings of their policy.
     openvla: OpenVlaConfig | None = Field(
-        None, description="How an OpenVLA or OpenVLA-OFT was trained. Absent: the policy is for CogACT"
+        None,
+        exclude_if=lambda value: value is None,
+        description="How an OpenVLA or OpenVLA-OFT was trained. Absent: the policy is for CogACT",
     )
     pruning: PruningConfig | None = Field(None, description="Which visual tokens are dropped or reused. Absent: none")
 

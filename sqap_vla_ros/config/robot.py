@@ -164,6 +164,7 @@ class Command(Group):
     gripper_joint: str = Field("", description="Joint of the gripper's controller. Empty: no gripper")
     moves_grippers: bool = Field(
         False,
+        exclude_if=lambda value: not value,  # recorded settings of before do not have it
         description="Whether `joints` has the grippers too, where a policy of joint positions has them (two arms)",
     )
     gripper_open: float = Field(0.04, description="Position of the gripper joint when open [m or rad]")
