@@ -114,6 +114,7 @@ def reserve(
     growing: Sequence[str] = (),
     results: Sequence[str] = (),
     made_before: Sequence[str] = (),
+    completed: Callable[[dict[str, Any]], dict[str, Any]] = lambda before: before,
 ) -> RunDirectory:
     """Reserve a directory for a run, or resume the run that reserved it before.
 
@@ -126,6 +127,8 @@ def reserve(
         results: Patterns of the files that a run makes. Where one of them exists without an identity, nobody knows
             what it was made from.
         made_before: Names of what the run makes in the directory before it reserves it.
+        completed: Adds to an identity that an earlier version wrote the settings that it did not know, at the values
+            that it worked with.
 
     Raises:
         RunDirectoryError: The directory holds other files, or another run or cannot be used.
@@ -139,7 +142,7 @@ def reserve(
             if before is None:
                 _refuse_unknown_results(path, file, results)
                 _refuse_other_files(path, made_before)
-            elif found := difference(before, now, growing):
+            elif found := difference(before := completed(before), now, growing):
                 raise RunDirectoryError(f"{path}: holds a run with another {found}; {_WHAT_TO_DO}")
             else:
                 now |= {name: {**before.get(name, {}), **now[name]} for name in growing}

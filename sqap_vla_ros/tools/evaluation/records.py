@@ -13,11 +13,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sqap_vla_ros.config.policy import PolicyConfig
+from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.core.run_directory import reserve
 from sqap_vla_ros.tools.evaluation.episodes import EpisodeKey, EpisodeResult
 
 IDENTITY_FILE = "evaluation.json"
 EPISODES_FILE = "episodes.jsonl"
+
+# Where the identity has the robot's settings, and which of them are no matter of robot and loop.
+ROBOT = "robot (its settings differ)"
+NOT_OF_THE_LOOP = {"policy", "checkpoint", "tokenizer", "device"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Records:
             growing=("tasks", "policies"),
             results=(EPISODES_FILE,),
             made_before=("checkpoints", "calibration"),
+            completed=with_new_settings,
         )
         self._record = self._run.record(EPISODES_FILE)
         self._results = {result.key: result for result in self._record.read(lambda entry: EpisodeResult(**entry))}
@@ -74,3 +81,28 @@ class Records:
         """Append an episode."""
         self._record.append(asdict(result))
         self._results[result.key] = result
+
+
+def with_new_settings(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of an evaluation by an earlier version, with the settings that came later at their defaults.
+
+    Args:
+        identity: As in `evaluation.json`.
+    """
+    loop = dict(identity.get("loop", {}))
+    if ROBOT in loop:
+        loop[ROBOT] = _filled(Configuration().model_dump(mode="json", exclude=NOT_OF_THE_LOOP), loop[ROBOT])
+    defaults = PolicyConfig(name="unnamed").model_dump(mode="json")
+    policies = {
+        name: {**about, "policy": _filled(defaults, about["policy"])}
+        for name, about in identity.get("policies", {}).items()
+    }
+    return {**identity, "loop": loop, "policies": policies}
+
+
+def _filled(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    filled = {**defaults, **values}
+    for name, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(filled[name], Mapping):
+            filled[name] = _filled(default, filled[name])
+    return filled

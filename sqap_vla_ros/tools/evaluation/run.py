@@ -17,7 +17,7 @@ from sqap_vla_ros.tools.compression.companions import companion_hashes
 from sqap_vla_ros.tools.compression.run import Step
 from sqap_vla_ros.tools.evaluation.checkpoints import RECORDED, compressed_with, recorded_frames
 from sqap_vla_ros.tools.evaluation.episodes import STATE_PERIOD_S, EpisodeJob, EpisodeResult, play
-from sqap_vla_ros.tools.evaluation.records import Identity, Records
+from sqap_vla_ros.tools.evaluation.records import NOT_OF_THE_LOOP, ROBOT, Identity, Records
 from sqap_vla_ros.tools.evaluation.variants import UNDISTURBED, Condition, Variant
 from sqap_vla_ros.vlm.checkpoint import open_checkpoint
 from sqap_vla_ros.vlm.runtime.device import choose_device
@@ -240,9 +240,9 @@ def prepare(evaluation: Evaluation, *, on_step: Callable[[Step], None], on_note:
 
 def _loop(evaluation: Evaluation, configuration: Configuration) -> dict[str, object]:
     """What episodes must have in common, apart from policy and weights."""
-    robot = configuration.model_dump(mode="json", exclude={"policy", "checkpoint", "tokenizer", "device"})
+    robot = configuration.model_dump(mode="json", exclude=NOT_OF_THE_LOOP)
     return {
-        "robot (its settings differ)": robot,
+        ROBOT: robot,
         "plan period": evaluation.plan_period_s,
         "way (in process, or over topics)": evaluation.over_topics,
         "device": choose_device(evaluation.device),

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from sqap_vla_ros.config.files import config_directory
-from sqap_vla_ros.config.policy import read_policy
-from sqap_vla_ros.core.run_directory import Record, RunDirectoryError
+from sqap_vla_ros.config.policy import PolicyConfig, read_policy
+from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.core.run_directory import Record, RunDirectoryError, difference
 from sqap_vla_ros.simulation.tasks import chosen_tasks
 from sqap_vla_ros.tools.evaluation.cached_episodes import FILES, cached_episodes
 from sqap_vla_ros.tools.evaluation.episodes import EpisodeResult
+from sqap_vla_ros.tools.evaluation.records import NOT_OF_THE_LOOP, ROBOT, with_new_settings
 from sqap_vla_ros.tools.evaluation.run import Evaluation, prepare, trained_tasks
 from sqap_vla_ros.tools.evaluation.variants import Variant
 
@@ -62,5 +64,18 @@ def test_an_evaluation_with_present_settings_resumes_from_the_episodes_of_the_re
 
 
 def test_the_policy_files_are_those_of_the_repository_s_episodes() -> None:
-    for name, about in json.loads((STORED / "closed_loop" / "evaluation.json").read_text())["policies"].items():
+    stored = with_new_settings(json.loads((STORED / "closed_loop" / "evaluation.json").read_text()))
+    for name, about in stored["policies"].items():
         assert read_policy(Variant.parse(name).policy).model_dump(mode="json") == about["policy"]
+
+
+def test_a_setting_that_came_later_counts_at_its_default_and_another_value_does_not() -> None:
+    now = {
+        "loop": {ROBOT: Configuration().model_dump(mode="json", exclude=NOT_OF_THE_LOOP)},
+        "policies": {"fp16": {"policy": PolicyConfig(name="unnamed").model_dump(mode="json")}},
+    }
+    before = json.loads(json.dumps(now))
+    del before["loop"][ROBOT]["topics"]["cameras"], before["policies"]["fp16"]["policy"]["openvla"]
+    assert difference(before, now) and not difference(with_new_settings(before), now)
+    now["loop"][ROBOT]["topics"]["cameras"]["names"] = ["agentview"]
+    assert "agentview" in difference(with_new_settings(before), now)
