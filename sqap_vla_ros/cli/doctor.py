@@ -109,8 +109,11 @@ class Doctor:
         """Collect the evidence of the bag or of the live topics."""
         from sqap_vla_ros.bags.observations import read_extrinsic
         from sqap_vla_ros.bags.robot_bag import RobotBag
+        from sqap_vla_ros.config.policy import read_policy
+        from sqap_vla_ros.perception.needs import needs_of
         from sqap_vla_ros.tools.doctor.examine import read_bag
 
+        needs = needs_of(read_policy(self.policies[0]), configuration)
         with progress_bar(console) as progress:
             if self.bag is None:
                 from sqap_vla_ros.tools.doctor.live_topics import read_live
@@ -122,6 +125,7 @@ class Doctor:
                     self.use_sim_time,
                     self.namespace,
                     lambda seconds: progress.update(task, completed=round(seconds, 1)),
+                    needs,
                 )
             else:
                 with RobotBag(self.bag, configuration) as bag:
@@ -135,6 +139,7 @@ class Doctor:
                         self.tf_namespace,
                         read_extrinsic(self.extrinsic) if self.extrinsic else None,
                         lambda at_ns: progress.update(task, completed=round((at_ns - start_ns) * 1e-9, 1)),
+                        needs,
                     )
         return evidence
 

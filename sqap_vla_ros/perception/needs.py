@@ -1,11 +1,22 @@
 """Whether a robot file provides what a policy needs in an observation."""
 
 from sqap_vla_ros.config.files import ConfigurationError
+from sqap_vla_ros.config.policy import PolicyConfig
 from sqap_vla_ros.config.robot import Robot
-from sqap_vla_ros.core.policy import PolicyNeeds
+from sqap_vla_ros.core.policy import ONE_CAMERA, PolicyNeeds
 
 # Position and rotation vector, before the joints of a tool state.
 _POSE_NUMBERS = 6
+
+
+def needs_of(policy: PolicyConfig, robot: Robot) -> PolicyNeeds:
+    """What a policy file needs, before a checkpoint is loaded; a state has as many joints as the robot file names."""
+    trained = policy.openvla
+    if trained is None:
+        return ONE_CAMERA
+    pose = _POSE_NUMBERS if trained.state == "tool" else 0
+    size = 0 if trained.state == "none" else pose + len(robot.state.joints)
+    return PolicyNeeds(cameras=trained.views, state=trained.state, state_size=size)
 
 
 def require(needs: PolicyNeeds, robot: Robot, policy: str) -> None:

@@ -4,13 +4,11 @@ Of every message only its times are kept, so that a long bag needs little memory
 in a loop), earlier evidence is dropped and the last stretch is judged.
 """
 
-from array import array
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sqap_vla_ros.bags.model_comparison import ModelComparison
 from sqap_vla_ros.config.robot import Configuration
@@ -24,6 +22,7 @@ from sqap_vla_ros.perception.images import ImageError
 from sqap_vla_ros.perception.transform_tree import TransformError
 from sqap_vla_ros.perception.transforms import Array, transform_from_message, vector_from_rotation
 from sqap_vla_ros.ros.controller_facts import Controllers
+from sqap_vla_ros.tools.doctor.times import Times
 
 # The instruction is examined separately: images are judged, and plans timed, also without one.
 _ANY_INSTRUCTION = "pick up the object and put it down"
@@ -32,32 +31,6 @@ KEPT_OBSERVATIONS = 4
 # Faster than any arm that a policy at a few hertz can drive, and farther than the noise of a calibration.
 _JUMP_M_S, _JUMP_M = 5.0, 0.02
 _JUMP_RAD_S, _JUMP_RAD = 20.0, 0.2
-
-
-class Times:
-    """Times at which messages were stamped and received, nanoseconds."""
-
-    def __init__(self) -> None:
-        self._stamps = array("q")
-        self._received = array("q")
-
-    def __len__(self) -> int:
-        return len(self._stamps)
-
-    def add(self, stamp_ns: int, received_ns: int) -> None:
-        """Add the times of one message."""
-        self._stamps.append(stamp_ns)
-        self._received.append(received_ns)
-
-    @property
-    def stamps_ns(self) -> NDArray[np.int64]:
-        """Stamps, int64 (n,), in the order of arrival."""
-        return np.array(self._stamps, np.int64)
-
-    @property
-    def received_ns(self) -> NDArray[np.int64]:
-        """Times of arrival, int64 (n,)."""
-        return np.array(self._received, np.int64)
 
 
 @dataclass
@@ -126,6 +99,8 @@ class Evidence:
     Attributes:
         images: Times of the first camera's images.
         further_images: Times of the other cameras' images, by their names.
+        further_frames: Number of these images by frame_id.
+        further_problem: Bag: which further camera or joints it lacks; empty: none.
         formats: Number of images by (encoding or format, width, height); the size of compressed ones is 0.
         image_frames: Number of images by frame_id.
         rejected_images: Reasons why images were rejected.
@@ -156,6 +131,7 @@ class Evidence:
     def __init__(self, configuration: Configuration, needs: PolicyNeeds = ONE_CAMERA) -> None:
         self.configuration = configuration
         self.needs = needs
+        self.further_problem = ""
         self.clock_jumps = 0
         self.instructions: list[str] = []
         self.camera: CameraModel | str = ""
@@ -182,6 +158,7 @@ class Evidence:
         self.image_frames: Counter[str] = Counter()
         self.rejected_images = ReasonCounter()
         self.further_images = {name: Times() for name in self._assembler.further}
+        self.further_frames: dict[str, Counter[str]] = {name: Counter() for name in self._assembler.further}
         self.rejected_transforms = ReasonCounter()
         self.edges = {child: edge for child, edge in self.edges.items() if edge.static}
         self.observations: deque[Observation] = deque(maxlen=KEPT_OBSERVATIONS)
@@ -213,6 +190,7 @@ class Evidence:
     def add_further_image(self, name: str, message: Any, received_ns: int) -> None:
         """Add an image of another camera than the first."""
         self.further_images[name].add(stamps.stamp_ns(message), received_ns)
+        self.further_frames[name][message.header.frame_id] += 1
         try:
             self._assembler.further[name].offer(message)
         except ImageError as error:
@@ -291,3 +269,9 @@ class Evidence:
     def camera_frame(self) -> str:
         """The camera's optical frame: the configured one, or the frame_id of most images."""
         return self.configuration.frames.camera or next(iter(dict(self.image_frames.most_common(1))), "")
+
+    def frame_of_images(self, name: str) -> str:
+        """Frame_id of most images of a camera; empty: there are none, or they carry none."""
+        first = self.configuration.cameras[0].name
+        frames = self.image_frames if name == first else self.further_frames.get(name, Counter())
+        return next((frame.lstrip("/") for frame, _ in frames.most_common(1)), "")

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sqap_vla_ros.bags.further_topics import FurtherTopics, find_further
 from sqap_vla_ros.bags.observations import Extrinsic
-from sqap_vla_ros.bags.reader import Bag, BagDamage
+from sqap_vla_ros.bags.reader import Bag, BagDamage, BagError
 from sqap_vla_ros.bags.robot_bag import RobotBag
 from sqap_vla_ros.bags.topics import TRANSFORM_TYPE, configured_for, find_topics
 from sqap_vla_ros.config.policy import read_policy
 from sqap_vla_ros.config.pruning import SqapConfig
 from sqap_vla_ros.config.robot import Configuration
+from sqap_vla_ros.core.policy import ONE_CAMERA, PolicyNeeds
 from sqap_vla_ros.tools.doctor.camera import check_camera
 from sqap_vla_ros.tools.doctor.controllers import check_controllers
 from sqap_vla_ros.tools.doctor.evidence import Evidence
@@ -20,6 +23,7 @@ from sqap_vla_ros.tools.doctor.images import OTHER_CLOCK_S, check_images
 from sqap_vla_ros.tools.doctor.machine import check_gpu, check_python_packages, check_system_packages
 from sqap_vla_ros.tools.doctor.picture import write_picture
 from sqap_vla_ros.tools.doctor.settings import check_checkpoint, check_convention, check_instruction
+from sqap_vla_ros.tools.doctor.several_cameras import check_cameras
 from sqap_vla_ros.tools.doctor.speed import check_policies
 from sqap_vla_ros.tools.doctor.tool import check_motion, check_tool
 from sqap_vla_ros.tools.doctor.topics import check_topics
@@ -37,6 +41,7 @@ def read_bag(
     tf_namespace: str,
     extrinsic: Extrinsic | None,
     on_progress: Callable[[int], None],
+    needs: PolicyNeeds = ONE_CAMERA,
 ) -> Evidence:
     """Collect the evidence of a bag, as if its messages arrived live.
 
@@ -48,12 +53,19 @@ def read_bag(
         tf_namespace: Namespace of the transforms, if the bag has those of several robots.
         extrinsic: Pose of the camera, if the bag does not have it.
         on_progress: Called with the recording time of each message, nanoseconds.
+        needs: Cameras and state that the policy needs.
 
     Raises:
         BagError: The bag has no images, or several image topics of which none is configured.
     """
     topics = find_topics(bag, configuration, image_topic, camera_info_topic, tf_namespace)
-    evidence = Evidence(configured_for(configuration, topics, image_topic))
+    chosen, further, problem = configured_for(configuration, topics, image_topic), FurtherTopics(), ""
+    try:
+        further = find_further(bag, chosen, needs)
+    except BagError as error:  # a finding, and the first camera is examined all the same
+        problem, needs = str(error), ONE_CAMERA
+    evidence = Evidence(chosen, needs)
+    evidence.further_problem = problem
     evidence.bag_topics = frozenset(bag.topic_types)
     named, found = configuration.topics, evidence.configuration.topics
     evidence.other_topics = {
@@ -68,8 +80,9 @@ def read_bag(
             joint_states = bag.joint_states
             evidence.model.set_model(bag.model)
     try:
-        for topic, recorded_ns, message in bag.messages(topics.names | {joint_states}):
+        for topic, recorded_ns, message in bag.messages(topics.names | {joint_states} | further.names):
             on_progress(recorded_ns)
+            _add_further(evidence, further, topic, recorded_ns, message)
             if topic == topics.image:
                 evidence.add_image(message, recorded_ns)
             elif topic == topics.camera_info:
@@ -86,6 +99,16 @@ def read_bag(
     except BagDamage as error:
         evidence.damage = str(error)
     return evidence
+
+
+def _add_further(evidence: Evidence, further: FurtherTopics, topic: str, recorded_ns: int, message: Any) -> None:
+    """Add what belongs to further cameras or to the state."""
+    if topic in further.images:
+        evidence.add_further_image(further.images[topic], message, recorded_ns)
+    elif topic in further.camera_infos:
+        evidence.add_further_camera_info(further.camera_infos[topic], message)
+    elif topic == further.joint_states:
+        evidence.add_joint_states(message)
 
 
 def examine(
@@ -120,6 +143,7 @@ def examine(
         *check_topics(evidence),
         *check_controllers(evidence.controllers, configuration),
         *check_images(evidence),
+        *check_cameras(evidence, policies[0]),
         *check_camera(evidence, ring_level),
         *check_transforms(evidence, ring_level),
         *check_tool(evidence, ring_level),

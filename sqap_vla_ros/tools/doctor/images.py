@@ -4,8 +4,9 @@ import numpy as np
 
 from sqap_vla_ros.control.safety.checks import STAMP_TOLERANCE_S
 from sqap_vla_ros.perception.calibration import other_camera_frame
-from sqap_vla_ros.tools.doctor.evidence import Evidence, Times
+from sqap_vla_ros.tools.doctor.evidence import Evidence
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
+from sqap_vla_ros.tools.doctor.times import Times
 
 # Beyond this difference, stamps and times of arrival come from different clocks.
 OTHER_CLOCK_S = 60.0

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqap_vla_ros.config.robot import Configuration
 from sqap_vla_ros.control.commands import JointState
+from sqap_vla_ros.core.policy import ONE_CAMERA, PolicyNeeds
 from sqap_vla_ros.ros.listening import listen
 from sqap_vla_ros.tools.doctor.evidence import Evidence
 
@@ -69,6 +70,7 @@ def read_live(
     use_sim_time: bool,
     namespace: str,
     on_progress: Callable[[float], None],
+    needs: PolicyNeeds = ONE_CAMERA,
 ) -> Evidence:
     """Collect evidence from a running set-up.
 
@@ -78,8 +80,9 @@ def read_live(
         use_sim_time: Whether stamps are of a simulated clock, /clock.
         namespace: Of the node.
         on_progress: Called with the seconds that have passed.
+        needs: Cameras and state that the policy needs.
     """
-    evidence = Evidence(configuration)
+    evidence = Evidence(configuration, needs)
     missing = f"none received on {configuration.topics.robot_description}"
     evidence.robot_problem = "" if configuration.command.moves_tool else missing
 

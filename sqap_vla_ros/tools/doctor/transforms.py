@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqap_vla_ros.perception.transform_tree import TransformError
-from sqap_vla_ros.tools.doctor.evidence import Edge, Evidence, Times
+from sqap_vla_ros.tools.doctor.evidence import Edge, Evidence
 from sqap_vla_ros.tools.doctor.findings import Finding, Level
 from sqap_vla_ros.tools.doctor.images import OTHER_CLOCK_S
+from sqap_vla_ros.tools.doctor.times import Times
 
 _LATE_SHARE = 0.05  # share of the images up to which late transforms do not matter
 _ADVICE = {
