@@ -3,7 +3,7 @@
 The node publishes the same messages; it makes them with the classes of rclpy, this module with those of rosbags.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from math import isqrt, nan
 from typing import Any
@@ -139,6 +139,68 @@ def jpeg_message(picture: NDArray[np.uint8], stamp_ns: int, frame: str) -> Any:
         format="rgb8; jpeg compressed bgr8",
         data=encoded.ravel(),
     )
+
+
+def image_message(picture: NDArray[np.uint8], stamp_ns: int, frame: str) -> Any:
+    """Make a sensor_msgs Image of a picture, uint8 (height, width, 3), RGB."""
+    height, width = picture.shape[:2]
+    return _make(
+        "sensor_msgs/msg/Image",
+        header=header(stamp_ns, frame),
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * width,
+        data=np.ascontiguousarray(picture).reshape(-1),
+    )
+
+
+def picture_message(file: bytes, stamp_ns: int, frame: str) -> Any:
+    """Make a sensor_msgs CompressedImage of a PNG or JPEG file."""
+    kind = "png" if file.startswith(b"\x89PNG") else "jpeg"
+    return _make(
+        "sensor_msgs/msg/CompressedImage",
+        header=header(stamp_ns, frame),
+        format=kind,
+        data=np.frombuffer(file, np.uint8),
+    )
+
+
+def camera_info_message(calibration: Mapping[str, Any], stamp_ns: int, frame: str) -> Any:
+    """Make a sensor_msgs CameraInfo of width, height, distortion_model, D and K, for the image as delivered."""
+    return _make(
+        "sensor_msgs/msg/CameraInfo",
+        header=header(stamp_ns, frame),
+        height=int(calibration["height"]),
+        width=int(calibration["width"]),
+        distortion_model=str(calibration["distortion_model"]),
+        d=np.array(calibration["D"], np.float64),
+        k=np.array(calibration["K"], np.float64),
+        r=np.eye(3).ravel(),
+        p=np.zeros(12),
+        binning_x=0,
+        binning_y=0,
+        roi=_make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    )
+
+
+def joint_state_message(names: Sequence[str], positions: NDArray[np.floating[Any]], stamp_ns: int) -> Any:
+    """Make a sensor_msgs JointState."""
+    empty = np.empty(0)
+    return _make(
+        "sensor_msgs/msg/JointState",
+        header=header(stamp_ns, ""),
+        name=list(names),
+        position=positions.astype(np.float64),
+        velocity=empty,
+        effort=empty,
+    )
+
+
+def text_message(text: str) -> Any:
+    """Make a std_msgs String."""
+    return _make("std_msgs/msg/String", data=text)
 
 
 def path_marker(name: str, points_m: NDArray[np.float64] | None, colour: Colour, stamp_ns: int, frame: str) -> Any:

@@ -5,9 +5,10 @@ the order in which they were recorded. Recording time is the clock: an image wai
 node.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from math import pi
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -119,6 +120,8 @@ def observations(
     needs: PolicyNeeds = ONE_CAMERA,
     on_progress: Callable[[int], None],
     on_note: Callable[[str], None] = lambda sentence: None,
+    on_message: Callable[[str, int, Any], None] = lambda topic, recorded_ns, message: None,
+    further_topics: Collection[str] = (),
 ) -> Iterator[Observation | tuple[int, str]]:
     """Yield what the node would have planned on.
 
@@ -134,6 +137,8 @@ def observations(
         on_progress: Called with the recording time of each message, nanoseconds.
         on_note: Called at the end with what is to be known about the recording: that the robot model disagrees with
             its transforms, or that a setting takes the place of the images' frame.
+        on_message: Called with topic, recording time and message of each message, before it is used here.
+        further_topics: Topics of messages that are wanted for `on_message` alone.
 
     Yields:
         An observation, or (stamp_ns, reason) for a rejected image.
@@ -176,8 +181,10 @@ def observations(
                 if delay:
                     planned_until_ns = now_ns + round(delay() * 1e9)
 
-    for topic, recorded_ns, message in bag.messages(topics.names | {joint_states} | further.names):
+    wanted = topics.names | {joint_states, *further_topics} | further.names
+    for topic, recorded_ns, message in bag.messages(wanted):
         on_progress(recorded_ns)
+        on_message(topic, recorded_ns, message)
         if recorded_ns < last_ns - STAMP_BACK_NS:
             planned_until_ns, wake_ns = 0, None
         last_ns = recorded_ns

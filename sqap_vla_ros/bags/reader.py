@@ -19,8 +19,11 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from sqap_vla_ros.bags import completeness
+from sqap_vla_ros.bags.lerobot import DataSetError, find_episode
+from sqap_vla_ros.bags.lerobot_episodes import EpisodeReader
 from sqap_vla_ros.bags.recovery import SequentialStorage, is_closed_mcap, readable, storage_files, write_ahead_log
 from sqap_vla_ros.config.files import ConfigurationError, read_yaml
+from sqap_vla_ros.config.robot import Frames
 from sqap_vla_ros.core.errors import in_one_line
 
 _CONVERTERS = {
@@ -31,7 +34,7 @@ _CONVERTERS = {
     ),
     **dict.fromkeys(
         (".parquet", ".hdf5", ".h5", ".tfrecord"),
-        "a data set file; write its episodes as rosbag2 first, for instance with the Python library rosbags",
+        "a data set file; give the directory of a LeRobot data set, or write its episodes as rosbag2 first",
     ),
 }
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -46,10 +49,11 @@ class BagDamage(BagError):
 
 
 class Bag:
-    """A rosbag2 recording, opened for streaming.
+    """A recording, opened for streaming: rosbag2, or a LeRobot data set as if a robot had published it.
 
     Args:
-        path: A rosbag2 directory, or a bare `.mcap` or `.db3` file.
+        path: A rosbag2 directory, a bare `.mcap` or `.db3` file, a LeRobot data set or one of its episodes.
+        frames: Frames of the robot, for data sets that do not name them.
 
     Attributes:
         path: The same.
@@ -59,10 +63,18 @@ class Bag:
         BagError: The path does not exist, or it is no bag that can be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, frames: Frames | None = None) -> None:
         self.path = path
+        self.lacks = ""
         self._interrupted = ""  # why the recording is incomplete, even if every message of its files can be read
         self._workspace: TemporaryDirectory[str] | None = None
+        self._reader: Any  # of rosbags, or what reads like it
+        if find_episode(path):
+            try:
+                self._reader = EpisodeReader(path, frames or Frames())
+            except DataSetError as error:
+                raise BagError(str(error)) from None
+            return
         _refuse_other_files(path)
         files = storage_files(path)
         failure = ""
@@ -175,8 +187,6 @@ def _refuse_other_files(path: Path) -> None:
         raise BagError(f"{path}: no bag there")
     if path.is_file() and (advice := _CONVERTERS.get(path.suffix.lower())):
         raise BagError(f"{path}: {advice}")
-    if path.is_dir() and (path / "meta" / "info.json").is_file():
-        raise BagError(f"{path}: a LeRobot data set; write its episodes as rosbag2 first, for instance with rosbags")
 
 
 def _is_closed(path: Path) -> bool:

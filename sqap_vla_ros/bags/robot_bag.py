@@ -38,7 +38,7 @@ class RobotBag(Bag):
     """
 
     def __init__(self, path: Path, configuration: Configuration) -> None:
-        super().__init__(path)
+        super().__init__(path, configuration.frames)
         self._arm: UrdfTransforms | None = None
         self.joint_states = self._joint_topic(configuration)
         self.model, source = configuration.command.robot_model, "the robot file's command.robot_model"

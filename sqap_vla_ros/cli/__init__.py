@@ -37,6 +37,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
     "bags and live topics": {
         "replay": Command("bags", "Replay", "Plan on recorded bags, and report the result."),
         "compare": Command("bags", "Compare", "Judge whether one replay plans the same as another."),
+        "export": Command("export", "Export", "Write recorded bags as a LeRobot data set."),
         "doctor": Command("doctor", "Doctor", "Examine a bag or live topics before the first run."),
     },
     "compression": {

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqap_vla_ros.bags.demonstrations import Demonstration
+from sqap_vla_ros.bags.lerobot import find_episode
 from sqap_vla_ros.bags.reader import Bag, BagDamage
 from sqap_vla_ros.bags.topics import IMAGE_TYPES, find_images, find_instruction, first_instruction
 from sqap_vla_ros.config.robot import Configuration
@@ -84,9 +85,10 @@ def read_frames(sources: Sequence[str], count: int, instruction: str = "", image
     """Collect frames, equally many from each source.
 
     Args:
-        sources: Each a rosbag2 directory, a bare `.mcap` or `.db3` file, a folder of pictures (png or jpg), a folder of
-            demonstrations (at all stages of their tasks), `libero` or `libero:SUITE` (initial states of a LIBERO
-            suite's tasks); the latter two come with the tasks' instructions.
+        sources: Each a rosbag2 directory, a bare `.mcap` or `.db3` file, a LeRobot data set or one of its episodes
+            (`DATASET/episode_000003`), a folder of pictures (png or jpg), a folder of demonstrations (at all stages of
+            their tasks), `libero` or `libero:SUITE` (initial states of a LIBERO suite's tasks); the latter two come
+            with the tasks' instructions.
         count: Number of frames in all. A source with fewer than its share gives all that it has, and a note says so.
         instruction: Instruction for bags and folders; empty: the one on the bag's instruction topic.
         image_topic: Image topic of bags with several cameras; empty: the default topic, or the only one.
@@ -124,12 +126,16 @@ def _read(source: str, count: int, instruction: str, image_topic: str, remarks: 
     if name == _SIMULATOR:
         return _simulated(suite or _SUITE, count)
     path = Path(source)
-    if not path.exists():
+    if not path.exists() and not find_episode(path):
         raise CalibrationError(
             f"{source}: no such calibration source; expected a bag, a folder of pictures or demonstrations, 'libero' "
             "or 'libero:SUITE'"
         )
-    if path.is_file() or any(entry.name == "metadata.yaml" or entry.suffix in _STORAGES for entry in path.iterdir()):
+    if (
+        path.is_file()
+        or find_episode(path)
+        or any(entry.name == "metadata.yaml" or entry.suffix in _STORAGES for entry in path.iterdir())
+    ):
         return _recorded(path, count, instruction, image_topic, remarks)
     if demonstrations := sorted(path.rglob("*.safetensors")):
         return _demonstrated(demonstrations, count)

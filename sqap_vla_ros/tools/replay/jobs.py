@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from sqap_vla_ros.bags.lerobot import DataSetError, LeRobotDataSet, episode_path, find_episode
 from sqap_vla_ros.bags.observations import Extrinsic
 from sqap_vla_ros.bags.reader import BagError
 from sqap_vla_ros.bags.recovery import is_storage, stem, storage_files
@@ -162,7 +163,15 @@ def policy_state(configuration: Configuration) -> PolicyState:
 
 
 def file_states(path: Path) -> FileStates:
-    """Name, size in bytes and time of change (ns) of a file, or of all files in a directory; empty if there is none."""
+    """Name, size in bytes and time of change (ns) of a file, or of all files in a directory; empty if there is none.
+
+    Of an episode of a LeRobot data set, the files that it is read from.
+    """
+    if (found := find_episode(path)) and found[1] is not None:
+        data = LeRobotDataSet(found[0])
+        return [
+            state for e in data.episodes if e.index == found[1] for file in data.files(e) for state in file_states(file)
+        ]
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     # SQLite creates such a file while it reads.
     files = [file for file in files if not file.name.endswith("-shm")]
@@ -226,6 +235,8 @@ def _holds_results(directory: Path) -> bool:
 def find_bags(paths: Sequence[Path]) -> list[Path]:
     """Find the bags among paths, and those in folders at any depth; results of a replay are not searched.
 
+    A LeRobot data set counts as a folder of its episodes, each of which can be named, too.
+
     Raises:
         BagError: A path does not exist, or there is no bag in it.
     """
@@ -233,9 +244,9 @@ def find_bags(paths: Sequence[Path]) -> list[Path]:
     if not paths:
         raise BagError("no bag given; name rosbag2 directories, .mcap or .db3 files, or folders of them")
     for path in paths:
-        if not path.exists():
+        if not path.exists() and not find_episode(path):
             raise BagError(f"{path}: no bag there")
-        found = [path] if path.is_file() else list(_bags_in(path))
+        found = list(_bags_in(path)) if path.is_dir() else [path]
         if not found:
             raise BagError(
                 f"{path}: holds no bag; expected rosbag2 directories, or .mcap or .db3 files{_instead(path)}"
@@ -247,16 +258,19 @@ def find_bags(paths: Sequence[Path]) -> list[Path]:
 
 def _instead(folder: Path) -> str:
     """What a folder without bags holds, with what to do; empty where it is nothing known."""
-    if (folder / "meta" / "info.json").is_file():
-        return (
-            "; this is a LeRobot data set: write its episodes as rosbag2 first, for instance with the library rosbags"
-        )
     if any(folder.glob("*.mp4")):
         return "; videos hold no transforms and no calibration: give the recordings that they were made from"
     return ""
 
 
 def _bags_in(folder: Path) -> Iterator[Path]:
+    if find_episode(folder):
+        try:
+            episodes = LeRobotDataSet(folder).episodes
+        except DataSetError as error:
+            raise BagError(str(error)) from None
+        yield from (episode_path(folder, episode.index) for episode in episodes)
+        return
     files = storage_files(folder)
     # A recorder that was killed leaves no metadata.yaml, but its files are named after the directory.
     named_after_it = files and all(f"{stem(file)}_".startswith(f"{folder.resolve().name}_") for file in files)
