@@ -1,4 +1,12 @@
-"""The control loop: one tick after another, each read from top to bottom.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+The control loop: one tick after another, each read from top to bottom.
 
     observe   the image in the slot, with the transforms of its moment        `LatestInputs`
     gate      may the arm move? If not, it is brought to rest                 `Supervisor`, `MotionGate`
@@ -47,20 +55,19 @@ class _Moment:
 
 
 class ControlLoop:
-    """Everything between the inputs and the arm, but for ROS itself.
+    """
+    Everything between the inputs and the arm, but for ROS itself.
 
-    Args:
-        configuration: The node's settings.
-        tool_space: Where the tool itself is commanded; None where joints are.
-        policy: The loaded policy.
-        publishers: Where commands and plans go.
-        clock: ROS and steady time.
-        log: For people.
-        needs: Cameras and state that the policy needs.
+    :param configuration: The node's settings.
+    :param tool_space: Where the tool itself is commanded; None where joints are.
+    :param policy: The loaded policy.
+    :param publishers: Where commands and plans go.
+    :param clock: ROS and steady time.
+    :param log: For people.
+    :param needs: Cameras and state that the policy needs.
 
-    Attributes:
-        inputs: Takes the messages.
-        supervisor: Decides whether the arm may move.
+    :ivar inputs: Takes the messages.
+    :ivar supervisor: Decides whether the arm may move.
     """
 
     def __init__(

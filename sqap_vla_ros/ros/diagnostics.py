@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """What the node reports about itself: PolicyStatus for programs, /diagnostics for people and monitors."""
 
 import math
@@ -26,12 +33,12 @@ _LEVELS = {
 
 
 def unconfigured_status(why: Rejection | None, progress: str, clock: Clock) -> PolicyStatus:
-    """The state of a node without a policy.
+    """
+    Report the state of a node without a policy.
 
-    Args:
-        why: Why the last `configure` failed, or that somebody stopped the arm; None otherwise.
-        progress: What the policy's process does while it loads, a sentence.
-        clock: For the stamp.
+    :param why: Why the last `configure` failed, or that somebody stopped the arm; None otherwise.
+    :param progress: What the policy's process does while it loads, a sentence.
+    :param clock: For the stamp.
     """
     details = [progress] if progress else []
     if why is not None:
@@ -46,7 +53,7 @@ def unconfigured_status(why: Rejection | None, progress: str, clock: Clock) -> P
 
 
 def status_message(loop: ControlLoop, metadata: PolicyMetadata, clock: Clock) -> PolicyStatus:
-    """The state of a configured node."""
+    """Report the state of a configured node."""
     now_ns = clock.now_ns()
     status = PolicyStatus(stamp=time_message(now_ns))
     state, why = loop.supervisor.state()
@@ -81,11 +88,11 @@ def status_message(loop: ControlLoop, metadata: PolicyMetadata, clock: Clock) ->
 
 
 def diagnostics_message(status: PolicyStatus, node: Node) -> DiagnosticArray:
-    """The same state as a diagnostic: the level, one sentence, and the cause and the figures as keys and values.
+    """
+    Report a state as a diagnostic: the level, one sentence, and the cause and the figures as keys and values.
 
-    Args:
-        status: The state.
-        node: It names itself and, by the parameter robot_name, the hardware.
+    :param status: The state.
+    :param node: It names itself and, by the parameter robot_name, the hardware.
     """
     state = MotionState(status.state)
     failed = status.cause == Cause.CONFIGURATION_FAILED

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """The cameras besides the first one, and the state: what the motion gate asks about them."""
 
 from typing import Any
@@ -11,11 +18,11 @@ from sqap_vla_ros.perception.images import ImageError
 
 
 class FurtherInputs:
-    """What a policy of several cameras or with a state needs beyond the first camera.
+    """
+    What a policy of several cameras or with a state needs beyond the first camera.
 
-    Args:
-        configuration: Largest ages.
-        assembler: Has the cameras and the state.
+    :param configuration: Largest ages.
+    :param assembler: Has the cameras and the state.
     """
 
     def __init__(self, configuration: Configuration, assembler: ObservationAssembler) -> None:

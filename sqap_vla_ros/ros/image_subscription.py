@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """A subscription to images, with the type that their publisher has."""
 
 from collections.abc import Callable
@@ -11,13 +18,13 @@ _TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": Com
 
 
 class ImageSubscription:
-    """Images of one topic.
+    """
+    Images of one topic.
 
-    Args:
-        node: Owner of the subscription.
-        topic: Name of the topic.
-        callback: Called with each image.
-        qos: Quality of service that is asked for.
+    :param node: Owner of the subscription.
+    :param topic: Name of the topic.
+    :param callback: Called with each image.
+    :param qos: Quality of service that is asked for.
     """
 
     def __init__(self, node: Node, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
@@ -29,7 +36,8 @@ class ImageSubscription:
         self._kind: type | None = None
 
     def watch(self) -> None:
-        """Subscribe with the type that the topic's publishers have; call again now and then.
+        """
+        Subscribe with the type that the topic's publishers have; call again now and then.
 
         Without a publisher yet, the name decides as image_transport names topics: `.../compressed` is compressed.
         """

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """The newest message of each input: what an observation is made of, and what the motion gate asks about."""
 
 import math
@@ -29,17 +36,16 @@ _NOW_AND_THEN = (Cause.IMAGE_UNUSABLE, Cause.CAMERA_OUT_OF_STEP, Cause.STATE_MIS
 
 
 class LatestInputs:
-    """Receives the messages of the node's subscriptions.
+    """
+    Receives the messages of the node's subscriptions.
 
-    Args:
-        configuration: Topics, frames, ages.
-        clock: Images wait by its steady time: waiting must end also while a simulated clock stands still.
-        tool_space: Where the tool itself is commanded; None where joints are.
-        needs: Cameras and state that the policy needs.
+    :param configuration: Topics, frames, ages.
+    :param clock: Images wait by its steady time: waiting must end also while a simulated clock stands still.
+    :param tool_space: Where the tool itself is commanded; None where joints are.
+    :param needs: Cameras and state that the policy needs.
 
-    Attributes:
-        speed_scaling: Of the arm's controller.
-        further: The cameras besides the first one, and the state.
+    :ivar speed_scaling: Of the arm's controller.
+    :ivar further: The cameras besides the first one, and the state.
     """
 
     def __init__(
@@ -169,10 +175,10 @@ class LatestInputs:
     # What they amount to
 
     def observe(self, steady_ns: int) -> Observation | None:
-        """Take the image from the slot, with what belongs to it; None when none is ready.
+        """
+        Take the image from the slot, with what belongs to it; None when none is ready.
 
-        Raises:
-            RejectedError: The image cannot be planned on.
+        :raises RejectedError: The image cannot be planned on.
         """
         outcome = self._assembler.poll(steady_ns)
         if isinstance(outcome, RejectedImage):
@@ -194,17 +200,17 @@ class LatestInputs:
 
     @property
     def joint_state(self) -> JointState | None:
-        """The arm's joints as measured last."""
+        """Return the arm's joints as measured last."""
         return self._joint_state
 
     @property
     def joint_history(self) -> Sequence[JointState]:
-        """The arm's joints as measured lately, the oldest first."""
+        """Return the arm's joints as measured lately, the oldest first."""
         return self._joint_history
 
     @property
     def tree(self) -> TransformTree:
-        """The transforms received."""
+        """Return the transforms received."""
         return self._assembler.tree
 
     @property
@@ -224,7 +230,7 @@ class LatestInputs:
 
     @property
     def frozen(self) -> Rejection | None:
-        """That the camera has frozen; None when it has not, as far as one can tell."""
+        """Say that the camera has frozen; None when it has not, as far as one can tell."""
         return self._frozen
 
     @property
@@ -234,7 +240,7 @@ class LatestInputs:
 
     @property
     def camera(self) -> CameraModel | None:
-        """The camera's model; None without a usable CameraInfo."""
+        """Return the camera's model; None without a usable CameraInfo."""
         return self._assembler.camera
 
     @property

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """Where ROS writes its logs: without such a place no context can be made, and rcl says little about why."""
 
 import os
@@ -7,10 +14,10 @@ from sqap_vla_ros.config.files import ConfigurationError
 
 
 def require_logging_directory() -> None:
-    """Check that ROS has a directory for its logs, which it looks for as rcl_logging does.
+    """
+    Check that ROS has a directory for its logs, which it looks for as rcl_logging does.
 
-    Raises:
-        ConfigurationError: None is named, or it cannot be written.
+    :raises ConfigurationError: None is named, or it cannot be written.
     """
     named = os.environ.get("ROS_LOG_DIR")
     home = os.environ.get("ROS_HOME")

@@ -1,4 +1,12 @@
-"""The node: camera images in, arm trajectories out.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+The node: camera images in, arm trajectories out.
 
 A lifecycle node. Configured, it has loaded the policy (one plan done, so that nothing slow is left for the first
 image); active, it plans on the newest image and commands the arm; deactivated, it first brings the arm to rest. Its
@@ -45,15 +53,14 @@ REMINDER_S = 10.0  # a log that is looked at hours later must still say why the 
 
 
 class PolicyNode(LifecycleNode):
-    """The policy on real topics.
+    """
+    The policy on real topics.
 
-    Args:
-        policy_factory: Builds the policy in its process.
-        **node_arguments: For rclpy's node (parameter overrides, namespace, context).
+    :param policy_factory: Builds the policy in its process.
+    :param node_arguments: For rclpy's node (parameter overrides, namespace, context).
 
-    Attributes:
-        execute: Server of the action `~/execute`.
-        interrupted: Set (by a signal handler) to give up waiting for a policy that is still loading.
+    :ivar execute: Server of the action `~/execute`.
+    :ivar interrupted: Set (by a signal handler) to give up waiting for a policy that is still loading.
     """
 
     def __init__(self, policy_factory: PolicyFactory = load_policy, **node_arguments: Any) -> None:
@@ -86,10 +93,8 @@ class PolicyNode(LifecycleNode):
 
     @property
     def statistics(self) -> TickStatistics | None:
-        """Counts and times since activation; None while nothing is configured."""
+        """Return counts and times since activation; None while nothing is configured."""
         return None if self._loop is None else self._loop.inputs.statistics
-
-    # Lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the policy, plan once, subscribe to everything but the image."""
@@ -230,7 +235,7 @@ class PolicyNode(LifecycleNode):
         self._settings.locked = False
 
     def _await_policy(self, policy: PolicyRunner) -> PolicyMetadata:
-        """The executor stands still meanwhile, so the status is published from here."""
+        """Publish the status meanwhile: the executor stands still."""
         while self.context.ok() and not self.interrupted:
             self._report_status()
             self._stopping.serve_waiting()
@@ -243,8 +248,6 @@ class PolicyNode(LifecycleNode):
             elif isinstance(report, Failed):
                 raise ConfigurationError(report.reason)
         raise ConfigurationError("interrupted while the policy was loading")
-
-    # Inputs
 
     def _receive_instruction(self, text: str) -> None:
         if len(text) > LONGEST_INSTRUCTION:
@@ -263,8 +266,6 @@ class PolicyNode(LifecycleNode):
             self._receive_instruction(value)
         elif name == "dry_run" and self._loop is not None:
             self._loop.supervisor.set_dry_run(value)
-
-    # Callbacks of timers and of the policy's process
 
     def _poll(self) -> None:
         if self._loop is not None:

@@ -1,4 +1,12 @@
-"""`Configuration` as ROS parameters: each declared with its type, range and description.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+`Configuration` as ROS parameters: each declared with its type, range and description.
 
 A wrong value must not stop the node from starting: it is kept as it came, and `configure` fails with a sentence that
 names it. So values go through pydantic, not through rclpy's own range check, which throws in the constructor.
@@ -30,11 +38,11 @@ _ALWAYS_SETTABLE = frozenset({"instruction", "dry_run"})
 
 
 class NodeParameters:
-    """Declares all settings on a node and keeps their values, valid or not.
+    """
+    Declares all settings on a node and keeps their values, valid or not.
 
-    Args:
-        node: The node to declare them on.
-        on_change: Called with the name and the new value of a setting that changed while the node is configured.
+    :param node: The node to declare them on.
+    :param on_change: Called with the name and the new value of a setting that changed while the node is configured.
     """
 
     def __init__(self, node: Node, on_change: Any) -> None:
@@ -59,10 +67,10 @@ class NodeParameters:
         node.add_on_set_parameters_callback(self._set)
 
     def configuration(self) -> Configuration:
-        """The settings as they stand; all topics have absolute names.
+        """
+        Return the settings as they stand; all topics have absolute names.
 
-        Raises:
-            ConfigurationError: A name that is no setting, a wrong type, a value out of range: one sentence each.
+        :raises ConfigurationError: A name that is no setting, a wrong type, a value out of range: one sentence each.
         """
         if self._unknown:
             known = [*_FOREIGN, *(name for name, _ in flat_fields(Configuration))]

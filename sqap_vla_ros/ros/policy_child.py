@@ -1,4 +1,12 @@
-"""The process that a policy lives in: it builds the policy and answers requests for plans.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+The process that a policy lives in: it builds the policy and answers requests for plans.
 
 A heartbeat thread tells a busy policy from a dead one. Nothing here imports rclpy: the process loads torch alone.
 """
@@ -27,7 +35,7 @@ HEARTBEAT_PERIOD_S = 0.05
 
 
 def warm_up(needs: PolicyNeeds) -> Observation:
-    """An observation for the first plan, which allocates and compiles: an image must not wait for that."""
+    """Make the observation of the first plan, which allocates and compiles: an image must not wait for that."""
     image, tool_px = np.zeros((480, 640, 3), np.uint8), np.array([320.0, 240.0])
     further = {f"camera{number}": View(0, image, tool_px) for number in range(1, needs.cameras)}
     state = np.zeros(needs.state_size) if needs.state_size else None

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """The messages between the node and the process that its policy lives in."""
 
 from collections.abc import Callable
@@ -17,15 +24,15 @@ PolicyFactory = Callable[[Configuration, Callable[[str], None]], Policy]
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """A plan is wanted.
+    """
+    A plan is wanted.
 
-    Attributes:
-        ticket: Comes back with the answer.
-        resets: Whether the policy forgets first what it carries between plans.
-        observation: Without its images, which lie in shared memory one after another.
-        committed: The committed prefix, or None.
-        frame: Name of the shared memory.
-        shapes: Of the images of all cameras, (height, width, 3) each.
+    :ivar ticket: Comes back with the answer.
+    :ivar resets: Whether the policy forgets first what it carries between plans.
+    :ivar observation: Without its images, which lie in shared memory one after another.
+    :ivar committed: The committed prefix, or None.
+    :ivar frame: Name of the shared memory.
+    :ivar shapes: Of the images of all cameras, (height, width, 3) each.
     """
 
     ticket: int
@@ -70,14 +77,14 @@ class Failed:
 
 @dataclass(frozen=True)
 class Planned:
-    """Answer to one `PlanRequest`.
+    """
+    Answer to one `PlanRequest`.
 
-    Attributes:
-        ticket: The request's.
-        chunk: The plan, or None when the policy raised.
-        error: What it raised, in one line; empty when it planned.
-        entered_ns: `plan` entered, on the machine's monotonic clock.
-        returned_ns: `plan` returned, on the same clock.
+    :ivar ticket: The request's.
+    :ivar chunk: The plan, or None when the policy raised.
+    :ivar error: What it raised, in one line; empty when it planned.
+    :ivar entered_ns: `plan` entered, on the machine's monotonic clock.
+    :ivar returned_ns: `plan` returned, on the same clock.
     """
 
     ticket: int

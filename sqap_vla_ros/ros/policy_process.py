@@ -1,4 +1,12 @@
-"""The policy in a process of its own.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+The policy in a process of its own.
 
 Inference must never block the node: a policy that hangs, raises, dies or runs out of memory is a fault that the node
 reports and survives, so it lives in a spawned process (`policy_child`). Frames are handed over in shared memory,
@@ -23,12 +31,12 @@ from sqap_vla_ros.ros.policy_messages import CloseRequest, Failed, PlanRequest, 
 
 
 class PolicyProcess:
-    """Owner of the policy's process, used from the node's thread.
+    """
+    Owner of the policy's process, used from the node's thread.
 
-    Args:
-        factory: Importable function that builds the policy in the child.
-        configuration: Its settings.
-        on_report: Called with each `Report`, on a receiving thread.
+    :param factory: Importable function that builds the policy in the child.
+    :param configuration: Its settings.
+    :param on_report: Called with each `Report`, on a receiving thread.
     """
 
     def __init__(
@@ -63,7 +71,8 @@ class PolicyProcess:
         return time.monotonic() - self._heartbeat.value
 
     def submit(self, observation: Observation, committed: CommittedActions | None = None) -> int:
-        """Hand over what `plan` takes; the answer comes as a `Planned` with the returned ticket.
+        """
+        Hand over what `plan` takes; the answer comes as a `Planned` with the returned ticket.
 
         The caller keeps to one plan at a time: the frame lies in the one shared buffer until it is answered.
         """
@@ -80,7 +89,8 @@ class PolicyProcess:
         return self._tickets
 
     def reset(self) -> None:
-        """Make the policy forget what it carries between plans (new instruction or episode).
+        """
+        Make the policy forget what it carries between plans (new instruction or episode).
 
         The next request carries this: a flood of instructions must not fill the pipe of a policy that plans.
         """

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """The images of an observation in one block of shared memory, one after another."""
 
 from collections.abc import Sequence
@@ -20,7 +27,7 @@ def put(images: Sequence[Image], block: SharedMemory) -> None:
 
 
 def look(shapes: Sequence[tuple[int, ...]], block: SharedMemory) -> tuple[Image, ...]:
-    """The images in a block, without copying; they live as long as the block."""
+    """View the images in a block, without copying; they live as long as the block."""
     images: list[Image] = []
     offset = 0
     for shape in shapes:
@@ -30,12 +37,12 @@ def look(shapes: Sequence[tuple[int, ...]], block: SharedMemory) -> tuple[Image,
 
 
 def without_images(observation: Observation) -> Observation:
-    """The same observation for the pipe."""
+    """Make the same observation for the pipe."""
     return with_images(observation, (_NONE,) * len(observation.views))
 
 
 def with_images(observation: Observation, images: Sequence[Image]) -> Observation:
-    """The same observation with these images, the first camera's first."""
+    """Make the same observation with these images, the first camera's first."""
     further = {
         name: replace(view, image=image)
         for (name, view), image in zip(observation.further.items(), images[1:], strict=True)

@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """The services `~/stop` and `~/resume`, which answer in every state of the node."""
 
 from collections.abc import Callable
@@ -11,16 +18,15 @@ from sqap_vla_ros.ros.control_loop import ControlLoop
 
 
 class StopServices:
-    """A person stops the arm, or lets it go on.
+    """
+    A person stops the arm, or lets it go on.
 
-    Args:
-        node: Owner of the services.
-        loop: Returns the control loop; None while the node is not configured.
-        clock: For what else keeps the arm from moving.
-        on_stop: Called after the arm was stopped.
+    :param node: Owner of the services.
+    :param loop: Returns the control loop; None while the node is not configured.
+    :param clock: For what else keeps the arm from moving.
+    :param on_stop: Called after the arm was stopped.
 
-    Attributes:
-        stopped: Why the arm was stopped until somebody resumes; it outlives the configuration that it came in.
+    :ivar stopped: Why the arm was stopped until somebody resumes; it outlives the configuration that it came in.
     """
 
     def __init__(

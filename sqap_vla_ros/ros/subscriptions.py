@@ -1,3 +1,10 @@
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """The node's subscriptions, and where each message goes."""
 
 from collections.abc import Callable, Iterator
@@ -54,7 +61,7 @@ class Receiver(Protocol):
 
     @property
     def joint_state(self) -> JointState | None:
-        """The arm's joints as measured last."""
+        """Return the arm's joints as measured last."""
 
     def offer_image(self, message: Any) -> str:
         """Take an image; returns why it was rejected, or an empty string."""
@@ -81,20 +88,20 @@ class Receiver(Protocol):
         """Take note why joint states cannot be used."""
 
     def measure_tool(self) -> None:
-        """Called after the newest transforms were taken."""
+        """Look at the tool, after the newest transforms were taken."""
 
 
 class Subscriptions:
-    """The node's subscriptions.
+    """
+    The node's subscriptions.
 
-    Args:
-        node: Owner of the subscriptions.
-        receiver: Where the messages go.
-        on_input: Called after a message that may let a waiting image go on.
-        on_robot_description: Called with the URDF text.
-        on_instruction: Called with an instruction.
-        on_enable: Called with the state of the enabling switch, where there is one.
-        on_speed_scaling: Called with reports of the controller's speed scaling; None: nobody listens.
+    :param node: Owner of the subscriptions.
+    :param receiver: Where the messages go.
+    :param on_input: Called after a message that may let a waiting image go on.
+    :param on_robot_description: Called with the URDF text.
+    :param on_instruction: Called with an instruction.
+    :param on_enable: Called with the state of the enabling switch, where there is one.
+    :param on_speed_scaling: Called with reports of the controller's speed scaling; None: nobody listens.
     """
 
     def __init__(
@@ -222,7 +229,8 @@ class Subscriptions:
             )
 
     def _receive_transforms(self, message: TFMessage) -> None:
-        """Take this message and all that wait behind it.
+        """
+        Take this message and all that wait behind it.
 
         The executor takes one message per subscription and round. On a busy machine transforms, which come more often
         than anything else, would fall behind the images that wait for them.

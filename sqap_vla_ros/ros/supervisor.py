@@ -1,4 +1,12 @@
-"""Asks the motion gate many times a second, and brings the arm to rest when it may not move.
+# Copyright 2026 The sqap_vla maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""
+Asks the motion gate many times a second, and brings the arm to rest when it may not move.
 
 The supervisor decides what follows from a cause: whether the arm is held until the cause is gone, or stopped until
 somebody resumes; whether the policy's process is started again; and what is void after the clock was set. It sends
@@ -46,22 +54,21 @@ class SupervisedOutput(ArmOutput, Protocol):
 
 
 class Supervisor:
-    """Keeps an arm at rest that may not move.
+    """
+    Keeps an arm at rest that may not move.
 
-    Args:
-        configuration: The node's settings.
-        tool_space: Where the tool itself is commanded; None where joints are.
-        inputs: The newest messages.
-        policy: The loaded policy.
-        output: Where commands go.
-        clock: ROS and steady time.
-        log: For people.
+    :param configuration: The node's settings.
+    :param tool_space: Where the tool itself is commanded; None where joints are.
+    :param inputs: The newest messages.
+    :param policy: The loaded policy.
+    :param output: Where commands go.
+    :param clock: ROS and steady time.
+    :param log: For people.
 
-    Attributes:
-        gate: Answers whether the arm may move.
-        sender: Sends commands; has the commander.
-        standstill: Looks at the commands, for an arm that stands still although it may move.
-        unreachable: Which publishers do not reach the node, for the status.
+    :ivar gate: Answers whether the arm may move.
+    :ivar sender: Sends commands; has the commander.
+    :ivar standstill: Looks at the commands, for an arm that stands still although it may move.
+    :ivar unreachable: Which publishers do not reach the node, for the status.
     """
 
     def __init__(
@@ -114,7 +121,7 @@ class Supervisor:
 
     @property
     def generation(self) -> int:
-        """Number of the instruction, activation and clock that plans are made for now."""
+        """Return the number of the instruction, activation and clock that plans are made for now."""
         return self._generation
 
     def watch(self) -> None:
@@ -246,7 +253,7 @@ class Supervisor:
         return _hold(Cause.ROBOT_MODEL_DISAGREES, sentence) if sentence else None
 
     def _gate_inputs(self, now_ns: int) -> GateInputs:
-        """What the motion gate looks at."""
+        """Collect what the motion gate looks at."""
         return GateInputs(
             now_ns=now_ns,
             ages=self._inputs.ages_s(now_ns),
@@ -268,7 +275,7 @@ class Supervisor:
         return self.gate.inhibit(self._gate_inputs(now_ns))
 
     def state(self) -> tuple[MotionState, Rejection | None]:
-        """The state, and why the arm does not move; None: it does, or may."""
+        """Return the state, and why the arm does not move; None: it does, or may."""
         return self.gate.state(
             self._gate_inputs(self._clock.now_ns()),
             active=self._is_active,
