@@ -42,7 +42,7 @@ from sqap_vla_ros.vlm.tokenizer import PromptTokenizer, load_tokenizer
 
 LAYERS = 2
 TEXT_TOKENS = 24
-RECIPES = ("w4a4", "w4a4-paper", "w4a4-online")
+RECIPES = ("w4a4-residual", "qk-rotation", "w4a4-online")
 # Name in the figures -> policy file, and recipe of the weights (None: bfloat16).
 POLICIES: dict[str, tuple[str, str | None]] = {
     "fp16": ("fp16", None),
@@ -51,9 +51,9 @@ POLICIES: dict[str, tuple[str, str | None]] = {
     "vla_cache": ("vla_cache", None),
     "efficientvla": ("efficientvla", None),
     "pruning": ("sqap", None),
-    "w4a4": ("dense", "w4a4"),
-    "sqap": ("sqap", "w4a4"),
-    "sqap_paper": ("sqap", "w4a4-paper"),
+    "w4a4": ("dense", "w4a4-residual"),
+    "sqap": ("sqap", "w4a4-residual"),
+    "sqap_paper": ("sqap", "qk-rotation"),
     "sqap_online": ("sqap", "w4a4-online"),
 }
 

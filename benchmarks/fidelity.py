@@ -45,9 +45,10 @@ RECIPES = (
     "smoothquant-w4a4",
     "smoothquant-w8a8",
     "qvla-rotated",
-    "w4a4-online",
-    "w4a4-paper",
     "w4a4",
+    "w4a4-online",
+    "qk-rotation",
+    "w4a4-residual",
 )
 
 
@@ -57,13 +58,17 @@ def variants(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
     def vary(recipe: Recipe, **activations: Any) -> Recipe:
         return recipe.model_copy(update={"activations": recipe.activations.model_copy(update=activations)})
 
-    sqap, plain = recipes["w4a4"], nearest()
-    named = {f"{name}, queries and keys A8": recipes[name] for name in recipes if name.startswith("w4a4")}
+    sqap, plain = recipes["w4a4-residual"], nearest()
+    named = {
+        f"{name}, queries and keys A8": recipes[name]
+        for name in recipes
+        if name in ("w4a4", "w4a4-online", "qk-rotation", "w4a4-residual")
+    }
     return {
         **{name: vary(recipe, scoring_bits=8) for name, recipe in named.items()},
-        "w4a4, one scale per tensor": vary(sqap, granularity="tensor"),
-        "w4a4, static scale per channel": vary(sqap, granularity="channel"),
-        "w4a4, blocks of 128": sqap.model_copy(update={"hadamard_block": 128}),
+        "w4a4-residual, one scale per tensor": vary(sqap, granularity="tensor"),
+        "w4a4-residual, static scale per channel": vary(sqap, granularity="channel"),
+        "w4a4-residual, blocks of 128": sqap.model_copy(update={"hadamard_block": 128}),
         "nearest, static scale per channel": vary(plain, granularity="channel"),
     }
 

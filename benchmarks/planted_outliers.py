@@ -27,8 +27,8 @@ ROWS = {
     "rtn_w4a4": Variant("dense", "rtn-w4a4"),
     "rotated_w4a4": Variant("dense", "rotated-w4a4"),
     "smoothquant_w4a4": Variant("dense", "smoothquant-w4a4"),
-    "paper_w4a4": Variant("dense", "w4a4-paper"),
-    "residual_w4a4": Variant("dense", "w4a4"),
+    "paper_w4a4": Variant("dense", "qk-rotation"),
+    "residual_w4a4": Variant("dense", "w4a4-residual"),
     "online_w4a4": Variant("dense", "w4a4-online"),
 }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
@@ -14,9 +14,10 @@ RECIPE_NAME = r"^\w[\w.-]*$"
 # manifest therefore keeps the earlier name, and whoever reads it sees the present one.
 RENAMED: Mapping[str, str] = MappingProxyType(
     {
-        "sqap-w4a4": "w4a4",
+        "sqap-w4a4": "w4a4-residual",
         "sqap-w4a4-online": "w4a4-online",
-        "sqap-w4a4-paper": "w4a4-paper",
+        "sqap-w4a4-paper": "qk-rotation",
+        "w4a4-paper": "qk-rotation",
         "sqap-qvla": "qvla-rotated",
     }
 )
@@ -24,6 +25,8 @@ RENAMED: Mapping[str, str] = MappingProxyType(
 Rotation = Literal["none", "query_key", "inputs", "residual"]
 
 Granularity = Literal["token", "tensor", "channel"]
+
+SmoothingBy = Literal["largest", "power"]
 
 
 class WeightRecipe(Group):
@@ -50,7 +53,8 @@ class ActivationRecipe(Group):
         0.7,
         gt=0,
         le=1,
-        description="Share of a token's largest magnitude that is represented, if its inputs are rotated; else all",
+        description="Share of a token's largest magnitude that 4 bits represent, if its inputs are rotated; else, and "
+        "with 8 bits, all of it",
     )
     clip_search: bool = Field(
         True,
@@ -97,6 +101,12 @@ class Recipe(Group):
         le=1,
         description="SmoothQuant's exponent: how far outliers move from activations to weights; needs calibration "
         "frames. Absent: no smoothing",
+    )
+    # Manifests of compressed checkpoints are known by their hash: what is as in SmoothQuant is not written.
+    smoothing_by: Annotated[SmoothingBy, Field(exclude_if=lambda value: value == "largest")] = Field(
+        "largest",
+        description="What a channel is smoothed by: its largest magnitude, as in SmoothQuant, or its root mean square, "
+        "which is what counts where the input is rotated afterwards",
     )
     towers: Literal["float", "w8a8"] = Field("w8a8", description="Number format of the vision towers")
     mixed: MixedPrecision | None = Field(

@@ -12,14 +12,14 @@ Rotations = tuple[Tensor, Tensor]
 """Rotary cosines and sines, (batch, positions, head width) each."""
 
 
-def rotary_tables(positions: Tensor, head_width: int, dtype: torch.dtype) -> Rotations:
-    """Rotary cosines and sines of positions, int64 (batch, positions).
+def rotary_tables(positions: Tensor, head_width: int, dtype: torch.dtype, theta: float = _ROPE_THETA) -> Rotations:
+    """Rotary cosines and sines of positions, int64 (batch, positions); `theta` is the base of the angles.
 
     The angles are float32 in every network, and are not a buffer that `.to(bfloat16)` would round: in bfloat16 the
     angle of position 280 would be wrong by up to a third of a radian.
     """
     exponents = torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32)
-    angles = positions[..., None].float() * _ROPE_THETA ** -(exponents / head_width)
+    angles = positions[..., None].float() * theta ** -(exponents / head_width)
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 

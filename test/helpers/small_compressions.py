@@ -3,5 +3,5 @@
 from compressions import drawn_frames, named_recipe
 
 NEAREST = named_recipe("smoothquant-w8a8", smoothing=None)
-FULL = named_recipe("w4a4")
+FULL = named_recipe("w4a4-residual")
 FRAMES = drawn_frames(1)

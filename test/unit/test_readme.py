@@ -167,7 +167,7 @@ def test_every_row_that_was_measured_is_drawn(results: Path) -> None:
     write(results, "closed_loop", figures | {"played_sqap": 25})
     (axes,) = plots.success("closed_loop").axes
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == ["float, all tokens (fp16)", "both (pruning + W4A4): sqap on w4a4 (25)"]
+    assert names == ["float, all tokens (fp16)", "both (pruning + W4A4): sqap on w4a4-residual (25)"]
 
 
 def test_cases_have_units_in_their_headings(results: Path) -> None:

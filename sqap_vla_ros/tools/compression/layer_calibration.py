@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sqap_vla_ros.config.recipe import SmoothingBy
 from sqap_vla_ros.tools.compression.gptq import InputStatistics
 from sqap_vla_ros.tools.compression.observed_layer import ObservedLayer, leaders
 from sqap_vla_ros.tools.compression.rounding import SeenInputs
+from sqap_vla_ros.vlm.attention import Rotations
 from sqap_vla_ros.vlm.language import LanguageShape, attention_of
 from sqap_vla_ros.vlm.layers import DecoderLayer, run_layers
-from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer
+from sqap_vla_ros.vlm.lowbit.transform import PreparedLayer, magnitude
 
 # Inputs per frame on which the clip of activations is chosen.
 _SAMPLES_PER_FRAME = 32
@@ -25,23 +27,29 @@ class LayerCalibration:
     Args:
         embeddings: float32 (1, positions, width) of each frame, in the basis of the residual stream.
         shape: Sizes of the language model.
+        rotations: Rotary tables of all frames' positions; None: those of Llama-2.
     """
 
-    def __init__(self, embeddings: Sequence[Tensor], shape: LanguageShape) -> None:
+    def __init__(self, embeddings: Sequence[Tensor], shape: LanguageShape, rotations: Rotations | None = None) -> None:
         self._hidden = list(embeddings)
         self._shape = shape
+        self._rotations = rotations
         self._dtype = _fast_dtype(self._hidden[0].device)
 
-    def largest_inputs(self, prepared: PreparedLayer) -> dict[str, Tensor]:
-        """Return the largest magnitude of each input channel, float32 (columns,), before rotation, by linear layer."""
-        largest: dict[str, Tensor] = {}
+    def input_magnitudes(self, prepared: PreparedLayer, by: SmoothingBy) -> dict[str, Tensor]:
+        """Return the magnitude of each input channel, float32 (columns,), before rotation, by linear layer.
+
+        Args:
+            prepared: The prepared layer.
+            by: The largest magnitude over all tokens, or the root mean square.
+        """
+        found: dict[str, list[Tensor]] = {}
 
         def observe(name: str, values: Tensor, rotated: Tensor) -> None:
-            found = values.abs().amax(0)
-            largest[name] = torch.maximum(largest[name], found) if name in largest else found
+            found.setdefault(name, []).append(magnitude(values, by))
 
         self._run(ObservedLayer(prepared, observe, self._dtype, self._shape.epsilon))
-        return {name: largest[leader] for name, leader in leaders(prepared).items()}
+        return {name: magnitude(torch.stack(found[leader]), by) for name, leader in leaders(prepared).items()}
 
     def inputs(self, prepared: PreparedLayer) -> dict[str, SeenInputs]:
         """Return statistics and samples of each linear layer's inputs, after their rotation."""
@@ -65,8 +73,8 @@ class LayerCalibration:
         self._hidden = self._run(layer)
 
     def _run(self, layer: DecoderLayer) -> list[Tensor]:
-        attention = attention_of(self._shape)
-        return [run_layers([layer], hidden, self._shape.head_width, attention=attention) for hidden in self._hidden]
+        options = {"attention": attention_of(self._shape), "rotations": self._rotations}
+        return [run_layers([layer], hidden, self._shape.head_width, **options) for hidden in self._hidden]
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:

@@ -80,8 +80,8 @@ def _input_format(
     activations = recipe.activations
     decides = layer < SCORING_LAYERS and name in ATTENTION_INPUT[:2]
     bits = (activations.scoring_bits if decides else None) or activations.bits
-    # The recipe's clip is for its own number of bits: with eight bits it would lose what it gains with four.
-    clip = activations.clip if prepared.rotated[name] and bits == activations.bits else 1.0
+    # With eight bits clipping would lose what it gains with four.
+    clip = activations.clip if prepared.rotated[name] and bits < 8 else 1.0
     input_format = InputFormat(bits, prepared.blocks[name], clip, activations.granularity)
     if seen is None or bits >= 8 or not activations.clip_search or activations.granularity == "channel":
         return input_format

@@ -158,12 +158,12 @@ class Compression:
             {name: part.take(Source(f"{_prefix(index)}{name}.weight"), torch.float32, self._device) for name in names}
             for names in (LINEARS, NORMS)
         )
-        largest = None
+        magnitudes = None
         if self._calibration is not None and recipe.smoothing is not None:
             unsmoothed = prepare(weights, gains, recipe, head_width=shape.head_width)
-            largest = self._calibration.largest_inputs(unsmoothed)
+            magnitudes = self._calibration.input_magnitudes(unsmoothed, recipe.smoothing_by)
             del unsmoothed
-        return prepare(weights, gains, recipe, largest, shape.head_width)
+        return prepare(weights, gains, recipe, magnitudes, shape.head_width)
 
     def _layer(self, index: int) -> Stored:
         prepared, prefix = self._prepared(index), _prefix(index)

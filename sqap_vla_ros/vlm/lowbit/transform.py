@@ -4,6 +4,9 @@ Gains of the norms, smoothing factors and rotations are folded into the weights,
 outliers when they are rounded:
 
 - smoothing (SmoothQuant, arXiv 2211.10438): x W = (x / s)(s W), where 1/s is folded into the layer that computes x;
+  in front of a rotation, the rounding error of a token is spread over all channels in proportion to ‖x / s‖, and the
+  output's error is least where s² is the ratio of the channel's root mean square to its weights' (`smoothing_by: power`
+  with the exponent 0.5, by Cauchy and Schwarz);
 - rotation: x W = (x H)(H W), where the first H is applied online, or folded into the layer that computes x.
 """
 
@@ -13,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sqap_vla_ros.config.recipe import Recipe
+from sqap_vla_ros.config.recipe import Recipe, SmoothingBy
 from sqap_vla_ros.vlm.lowbit.hadamard import block_size, rotate
 from sqap_vla_ros.vlm.lowbit.layer import ATTENTION_INPUT, ATTENTION_OUTPUT, LINEARS, MLP_INPUT, MLP_OUTPUT, NORMS
 
@@ -41,7 +44,7 @@ def prepare(
     weights: Mapping[str, Tensor],
     gains: Mapping[str, Tensor],
     recipe: Recipe,
-    largest_inputs: Mapping[str, Tensor] | None = None,
+    input_magnitudes: Mapping[str, Tensor] | None = None,
     head_width: int = 128,
 ) -> PreparedLayer:
     """Fold gains, smoothing and rotations into the weights of one layer.
@@ -50,8 +53,8 @@ def prepare(
         weights: float32 (rows, columns), by published name; they are not changed.
         gains: float32 (width,), gains of the two norms.
         recipe: Says which transforms are applied.
-        largest_inputs: float32 (columns,), largest magnitude of each input channel seen in calibration, by linear
-            layer; None: no smoothing.
+        input_magnitudes: float32 (columns,), magnitude of each input channel in calibration by linear layer: its
+            largest or its root mean square, as `recipe.smoothing_by` says; None: no smoothing.
         head_width: Channels of an attention head.
     """
     work = {name: weight.clone() for name, weight in weights.items()}
@@ -61,8 +64,8 @@ def prepare(
             for name in names:
                 work[name] *= gains[norm]
             kept[norm] = None
-    if recipe.smoothing is not None and largest_inputs is not None:
-        _smooth(work, kept, recipe.smoothing, largest_inputs, head_width)
+    if recipe.smoothing is not None and input_magnitudes is not None:
+        _smooth(work, kept, recipe, recipe.smoothing, input_magnitudes, head_width)
     online = {
         "none": (),
         "query_key": ATTENTION_INPUT[:2],
@@ -89,8 +92,9 @@ def rotate_residual(values: Tensor, recipe: Recipe) -> Tensor:
 def _smooth(
     work: dict[str, Tensor],
     gains: dict[str, Tensor | None],
+    recipe: Recipe,
     alpha: float,
-    largest_inputs: Mapping[str, Tensor],
+    magnitudes: Mapping[str, Tensor],
     head_width: int,
 ) -> None:
     """Move outliers of the inputs into the weights, and the inverse into the norm or weight that computes the input."""
@@ -98,30 +102,31 @@ def _smooth(
         gain = gains[norm]
         # A folded gain means that the input comes from a rotated stream, which has no outlier channels.
         if gain is not None:
-            factors = _factors([work[name] for name in names], largest_inputs[names[0]], alpha)
+            weight = magnitude(torch.cat([work[name] for name in names]), recipe.smoothing_by)
+            factors = _balance(magnitudes[names[0]], weight, alpha)
             gains[norm] = gain / factors
             for name in names:
                 work[name] *= factors
     values, down = work[ATTENTION_INPUT[2]], work[MLP_OUTPUT]
-    largest = largest_inputs[ATTENTION_OUTPUT].view(-1, head_width)
+    by_head = magnitudes[ATTENTION_OUTPUT].view(len(values) // head_width, -1, head_width)
     # Query heads that share a value head share its factors.
-    shared = largest.view(len(values) // head_width, -1, head_width).amax(1)
-    repeats = len(largest) // len(shared)
+    shared, repeats = magnitude(by_head, recipe.smoothing_by, 1), by_head.shape[1]
     output = work[ATTENTION_OUTPUT]
-    heads = output.view(len(output), len(shared), repeats, head_width).abs().amax((0, 2))
-    factors = _balance(shared, heads, alpha)
+    heads = output.view(len(output), len(shared), repeats, head_width)
+    factors = _balance(shared, magnitude(heads, recipe.smoothing_by, (0, 2)), alpha)
     values /= factors.reshape(-1, 1)
     output *= factors[:, None].expand(-1, repeats, -1).reshape(-1)
-    factors = _factors([down], largest_inputs[MLP_OUTPUT], alpha)
+    factors = _balance(magnitudes[MLP_OUTPUT], magnitude(down, recipe.smoothing_by), alpha)
     work[MLP_INPUT[1]] /= factors[:, None]
     down *= factors
 
 
-def _factors(weights: list[Tensor], largest_input: Tensor, alpha: float) -> Tensor:
-    return _balance(largest_input, torch.stack([weight.abs().amax(0) for weight in weights]).amax(0), alpha)
+def magnitude(values: Tensor, by: SmoothingBy, axes: int | tuple[int, ...] = 0) -> Tensor:
+    """Largest magnitude, or root mean square, over some axes."""
+    return values.abs().amax(axes) if by == "largest" else values.square().mean(axes).sqrt()
 
 
-def _balance(largest_input: Tensor, largest_weight: Tensor, alpha: float) -> Tensor:
-    factors = largest_input.clamp_min(_LEAST) ** alpha / largest_weight.clamp_min(_LEAST) ** (1 - alpha)
+def _balance(inputs: Tensor, weights: Tensor, alpha: float) -> Tensor:
+    factors = inputs.clamp_min(_LEAST) ** alpha / weights.clamp_min(_LEAST) ** (1 - alpha)
     # Channels that are zero in all calibration frames are not scaled.
-    return torch.where(largest_input > _LEAST, factors.clamp_min(_LEAST), 1.0)
+    return torch.where(inputs > _LEAST, factors.clamp_min(_LEAST), 1.0)

@@ -83,8 +83,18 @@ def test_an_earlier_name_is_refused_with_the_present_one(earlier: str, present: 
 
 
 def test_a_renamed_recipe_is_stored_as_before_and_read_under_its_present_name() -> None:
-    recipe = read_recipe("w4a4")
-    stored = recipe.model_dump(mode="json")
-    assert stored["name"] == "sqap-w4a4"
-    assert Recipe.model_validate(stored) == recipe
+    for name, earlier in (
+        ("w4a4-residual", "sqap-w4a4"),
+        ("w4a4-online", "sqap-w4a4-online"),
+        ("qk-rotation", "sqap-w4a4-paper"),
+    ):
+        recipe = read_recipe(name)
+        stored = recipe.model_dump(mode="json")
+        assert stored["name"] == earlier
+        assert Recipe.model_validate(stored) == recipe
     assert read_recipe("qvla").model_dump()["name"] == "qvla"
+
+
+def test_what_a_channel_is_smoothed_by_is_stored_only_where_it_is_not_the_largest_magnitude() -> None:
+    assert read_recipe("w4a4").model_dump(mode="json")["smoothing_by"] == "power"
+    assert "smoothing_by" not in read_recipe("w4a4-online").model_dump(mode="json")

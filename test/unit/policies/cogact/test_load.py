@@ -41,15 +41,15 @@ if exact_on_cpu(8) == "onednn":
 EIGHT_BITS = {"weights": {"bits": 8}, "activations": {"bits": 8, "clip": 1.0}}
 RECIPES = {
     "w8a8": named_recipe("smoothquant-w8a8"),
-    "w8a8 rotated stream": named_recipe("w4a4", **EIGHT_BITS),
-    "w8a8 rotated inputs": named_recipe("w4a4-online", **EIGHT_BITS),
+    "w8a8 rotated stream": named_recipe("w4a4-residual", **EIGHT_BITS),
+    "w8a8 rotated inputs": named_recipe("w4a4", **EIGHT_BITS),
     "w8a8 static": named_recipe(
         "smoothquant-w8a8", smoothing=None, activations={"bits": 8, "granularity": "channel", "clip": 1.0}
     ),
     "w4a4": named_recipe("smoothquant-w4a4"),
-    "w4a4 rotated stream": named_recipe("w4a4"),
-    "w4a4 rotated queries": named_recipe("w4a4-paper"),
-    "w4a4 rotated inputs": named_recipe("w4a4-online"),
+    "w4a4 rotated stream": named_recipe("w4a4-residual"),
+    "w4a4 rotated queries": named_recipe("qk-rotation"),
+    "w4a4 rotated inputs": named_recipe("w4a4"),
     "w4a8": named_recipe("smoothquant-w8a8", weights={"bits": 4, "rounding": "gptq"}),
 }
 IMAGES = [frame.image for frame in drawn_frames(2, seed=5).frames]
@@ -203,7 +203,7 @@ def test_the_directory_alone_plans_offline_when_the_original_is_gone(
     policy = load_policy(configuration, lambda text: None)
     chunk = policy.plan(Observation(7, IMAGES[0], INSTRUCTION, np.eye(4), np.array([32.0, 32.0])))
     assert np.isfinite(chunk.actions).all() and len(chunk.selection.indices) == 154
-    assert policy.metadata.weights == policy.metadata.recipe == "w4a4"
+    assert policy.metadata.weights == policy.metadata.recipe == "w4a4-residual (uncalibrated)"
 
 
 # --- damage

@@ -18,7 +18,7 @@ def test_the_compressed_checkpoint_is_made_of_the_float_one_with_the_recipe_of_i
     manifest = read_manifest(directory)
     assert manifest.identity.source.sha256 == original.sha256()
     assert manifest.identity.beside == companion_hashes(original, None)
-    assert manifest.identity.recipe == read_recipe("w4a4")
+    assert manifest.identity.recipe == read_recipe("w4a4-residual")
     assert manifest.identity.calibration is not None and manifest.identity.calibration.frames == 32
     verify(directory, manifest)
 

@@ -1,5 +1,6 @@
 """Compressing: a run that stops goes on to the same bytes, and what cannot be done loses nothing."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +77,24 @@ def test_frames_are_named_in_the_json_and_every_layer_has_an_output_error(random
 @pytest.mark.parametrize(
     ("recipe", "note"),
     [
-        (FULL, ("no calibration frames: weights are rounded to nearest in place of GPTQ and nothing is smoothed",)),
-        (named_recipe("smoothquant-w8a8"), ("no calibration frames: nothing is smoothed",)),
-        (NEAREST, ()),
+        (FULL, "weights are rounded to nearest in place of GPTQ and nothing is smoothed; .* 171 in place of 55, .*"),
+        (
+            named_recipe("w4a8"),
+            "weights are rounded to nearest .*; on a trained language model .* give --calibration .*",
+        ),
+        (named_recipe("smoothquant-w8a8"), "nothing is smoothed"),
+        (NEAREST, None),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_what_is_left_out_without_frames_is_noted(
-    recipe: Any, note: tuple[str, ...], random_run: Path, tmp_path: Path
+def test_what_is_left_out_without_frames_is_a_warning_that_says_what_it_costs(
+    recipe: Any, note: str | None, random_run: Path, tmp_path: Path
 ) -> None:
     told: list[str] = []
     manifest = compressed(random_run, recipe, tmp_path / "out", on_note=told.append)
-    assert manifest.notes == note and told == ["hashing random-cogact.pt", *note]
+    assert told == ["hashing random-cogact.pt", *(f"warning: {line}" for line in manifest.notes)]
+    assert len(manifest.notes) == (note is not None)
+    assert all(re.fullmatch(f"no calibration frames: {note}", line) for line in manifest.notes)
 
 
 def test_steps_are_counted_to_the_end(random_run: Path, tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def normed(layer: PreparedLayer, frame: Tensor) -> Tensor:
 
 def test_the_largest_magnitude_of_a_channel_is_that_of_all_frames() -> None:
     layer = prepared("none")
-    both = LayerCalibration(frames(), SHAPE).largest_inputs(layer)
-    alone = [LayerCalibration([frame], SHAPE).largest_inputs(layer) for frame in frames()]
+    both = LayerCalibration(frames(), SHAPE).input_magnitudes(layer, "largest")
+    alone = [LayerCalibration([frame], SHAPE).input_magnitudes(layer, "largest") for frame in frames()]
     assert both.keys() == set(LINEARS)
     for name in LINEARS:
         assert torch.equal(both[name], torch.maximum(alone[0][name], alone[1][name]))
@@ -54,7 +54,9 @@ def test_the_largest_magnitude_of_a_channel_is_that_of_all_frames() -> None:
 
 
 def test_largest_magnitudes_are_of_the_inputs_before_their_rotation() -> None:
-    plain, rotated = (LayerCalibration(frames(), SHAPE).largest_inputs(prepared(how)) for how in ("none", "inputs"))
+    plain, rotated = (
+        LayerCalibration(frames(), SHAPE).input_magnitudes(prepared(how), "largest") for how in ("none", "inputs")
+    )
     assert all(torch.allclose(plain[name], rotated[name], rtol=1e-4) for name in LINEARS)
 
 
@@ -85,6 +87,6 @@ def test_samples_are_inputs_from_every_frame() -> None:
 def test_frames_go_on_through_a_finished_layer() -> None:
     layer = prepared("residual")
     calibration = LayerCalibration(frames(), SHAPE)
-    before = calibration.largest_inputs(layer)[ATTENTION_OUTPUT]
+    before = calibration.input_magnitudes(layer, "largest")[ATTENTION_OUTPUT]
     calibration.advance(ObservedLayer(layer, lambda *_: None))
-    assert not torch.allclose(calibration.largest_inputs(layer)[ATTENTION_OUTPUT], before)
+    assert not torch.allclose(calibration.input_magnitudes(layer, "largest")[ATTENTION_OUTPUT], before)

@@ -129,9 +129,13 @@ def test_without_a_search_inputs_are_clipped_as_the_recipe_says_also_with_frames
     assert round_linear(QUERY, 3, prepared("inputs"), how, seen(inputs()))[0].input_format.clip == 0.93
 
 
-def test_inputs_of_eight_bits_are_clipped_as_the_recipe_says_also_with_frames() -> None:
-    how = Recipe(name="test", activations=ActivationRecipe(bits=8, clip=0.93))
-    assert round_linear(QUERY, 3, prepared("inputs"), how, seen(inputs()))[0].input_format.clip == 0.93
+@pytest.mark.parametrize("rotation", ["query_key", "inputs", "residual"])
+@pytest.mark.parametrize("values", [None, inputs()], ids=["without frames", "with frames"])
+def test_inputs_of_eight_bits_are_never_clipped(rotation: Rotation, values: Tensor | None) -> None:
+    how = Recipe(name="test", activations=ActivationRecipe(bits=8))
+    assert how.activations.clip == 0.7
+    found = None if values is None else seen(values)
+    assert round_linear(QUERY, 3, prepared(rotation), how, found)[0].input_format.clip == 1.0
 
 
 def test_a_static_scale_of_each_channel_lies_in_the_weight() -> None:

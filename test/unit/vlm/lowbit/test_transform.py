@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sqap_vla_ros.config.recipe import Recipe, Rotation
+from sqap_vla_ros.config.recipe import Recipe, Rotation, SmoothingBy
 from sqap_vla_ros.tools.compression.layer_calibration import LayerCalibration
 from sqap_vla_ros.tools.compression.observed_layer import ObservedLayer
 from sqap_vla_ros.vlm.attention import rotary_tables
@@ -50,8 +50,10 @@ def run(layer: DecoderLayer, hidden: Tensor, shape: LanguageShape) -> tuple[Tens
     return run_layer(layer, hidden, rotations, shape.head_width)
 
 
-def recipe(rotation: Rotation, smoothing: float | None = None, block: int = 4096) -> Recipe:
-    return Recipe(name="test", rotation=rotation, smoothing=smoothing, hadamard_block=block)
+def recipe(
+    rotation: Rotation, smoothing: float | None = None, block: int = 4096, by: SmoothingBy = "largest"
+) -> Recipe:
+    return Recipe(name="test", rotation=rotation, smoothing=smoothing, hadamard_block=block, smoothing_by=by)
 
 
 def prepared_layer(layer: FloatDecoderLayer, shape: LanguageShape, recipe: Recipe) -> PreparedLayer:
@@ -63,7 +65,7 @@ def prepared_layer(layer: FloatDecoderLayer, shape: LanguageShape, recipe: Recip
     largest: Mapping[str, Tensor] | None = None
     if recipe.smoothing is not None:
         unsmoothed = prepare(weights, gains, recipe, head_width=shape.head_width)
-        largest = LayerCalibration([hidden], shape).largest_inputs(unsmoothed)
+        largest = LayerCalibration([hidden], shape).input_magnitudes(unsmoothed, recipe.smoothing_by)
     return prepare(weights, gains, recipe, largest, shape.head_width)
 
 
@@ -71,10 +73,11 @@ def prepared_layer(layer: FloatDecoderLayer, shape: LanguageShape, recipe: Recip
 @pytest.mark.parametrize("shape", SHAPES, ids=["heads of their own", "grouped heads"])
 @pytest.mark.parametrize("smoothing", [None, 0.0, 0.5, 1.0])
 @pytest.mark.parametrize("rotation", ROTATIONS)
+@pytest.mark.parametrize("by", ["largest", "power"])
 def test_a_prepared_layer_answers_as_the_layer(
-    rotation: Rotation, smoothing: float | None, shape: LanguageShape, block: int
+    by: SmoothingBy, rotation: Rotation, smoothing: float | None, shape: LanguageShape, block: int
 ) -> None:
-    layer, how = drawn_layer(shape), recipe(rotation, smoothing, block)
+    layer, how = drawn_layer(shape), recipe(rotation, smoothing, block, by)
     hidden = stream(shape)
     wanted, wanted_queries, wanted_keys = run(layer, hidden, shape)
     prepared = prepared_layer(layer, shape, how)
@@ -134,7 +137,7 @@ def test_smoothing_takes_outliers_out_of_every_input() -> None:
 
     def peaks(smoothing: float | None) -> dict[str, float]:
         """How far the largest channel of each input is above the median one."""
-        largest = calibration.largest_inputs(prepared_layer(layer, shape, recipe("none", smoothing)))
+        largest = calibration.input_magnitudes(prepared_layer(layer, shape, recipe("none", smoothing)), "largest")
         return {name: float(channels.max() / channels.median()) for name, channels in largest.items()}
 
     before, after = peaks(None), peaks(0.8)
@@ -143,13 +146,30 @@ def test_smoothing_takes_outliers_out_of_every_input() -> None:
     assert after["self_attn.o_proj"] < before["self_attn.o_proj"]
 
 
+@pytest.mark.parametrize("name", ["self_attn.q_proj", "mlp.gate_proj", MLP_OUTPUT])
+def test_smoothing_by_power_leaves_the_least_error_behind_a_rotation(name: str) -> None:
+    """The error behind a rotation is the power of the input times that of the weights that read it."""
+    layer, shape = drawn_layer(SHAPES[1]), SHAPES[1]
+    layer.self_attn.v_proj.weight.data[:, 7] *= 30  # one row of the weights alone reads this channel strongly
+    shared = next((names for names in (ATTENTION_INPUT, MLP_INPUT) if name in names), (name,))
+
+    def error(alpha: float | None, by: SmoothingBy = "power") -> float:
+        prepared = prepared_layer(layer, shape, recipe("none", alpha, by=by))
+        power = LayerCalibration([stream(shape)], shape).input_magnitudes(prepared, "power")[name].square().sum()
+        return float(power * sum(prepared.weights[each].square().sum() for each in shared))
+
+    least = error(0.5)
+    assert all(least < error(alpha) for alpha in (None, 0.3, 0.7))
+    assert least < error(0.5, "largest")
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=["heads of their own", "grouped heads"])
 def test_an_exponent_of_one_half_makes_inputs_and_weights_equally_large(shape: LanguageShape) -> None:
     layer = drawn_layer(shape)
     layer.self_attn.v_proj.weight.data[3] *= 20
     layer.self_attn.o_proj.weight.data[:, 9] *= 20
     prepared = prepared_layer(layer, shape, recipe("none", 0.5))
-    largest = LayerCalibration([stream(shape)], shape).largest_inputs(prepared)
+    largest = LayerCalibration([stream(shape)], shape).input_magnitudes(prepared, "largest")
     for name, groups in (
         (ATTENTION_OUTPUT, (shape.kv_heads, -1, shape.head_width)),
         (MLP_OUTPUT, (1, 1, shape.hidden)),

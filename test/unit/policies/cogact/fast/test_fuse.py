@@ -60,7 +60,7 @@ def test_a_float_network_is_the_same_to_the_last_digits(random_run: Path) -> Non
     assert difference(model, wanted) < 1e-5
 
 
-@pytest.mark.parametrize("recipe", ["w4a4", "w4a4-online"])
+@pytest.mark.parametrize("recipe", ["w4a4", "w4a4-residual", "w4a8"])
 def test_a_network_of_8_bits_stays_as_it_was(
     random_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
