@@ -11,7 +11,8 @@ from paths import ROOT
 PACKAGE = ROOT / "sqap_vla_ros"
 SOURCES = ("sqap_vla_ros", "benchmarks", "launch", "environment", "examples", "docs", "test")
 MOST_LINES = 300
-TESTS_OF_THE_SCRIPTS = {ROOT / "test" / "unit" / "test_readme.py"}
+_UNIT = ROOT / "test" / "unit"
+TESTS_OF_THE_SCRIPTS = {_UNIT / "test_readme.py", *(_UNIT / "benchmarks").glob("*.py")}
 
 
 def imported(file: Path) -> set[str]:
