@@ -73,8 +73,8 @@ class LayerCalibration:
         self._hidden = self._run(layer)
 
     def _run(self, layer: DecoderLayer) -> list[Tensor]:
-        options = {"attention": attention_of(self._shape), "rotations": self._rotations}
-        return [run_layers([layer], hidden, self._shape.head_width, **options) for hidden in self._hidden]
+        width, rotations, attention = self._shape.head_width, self._rotations, attention_of(self._shape)
+        return [run_layers([layer], hidden, width, rotations=rotations, attention=attention) for hidden in self._hidden]
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:
