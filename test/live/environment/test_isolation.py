@@ -26,8 +26,9 @@ def test_a_target_runs_ros_on_this_machine_only(target):
     dry_run = subprocess.run(
         ["make", "--dry-run", target], cwd=ROOT, env=os.environ | LABORATORY, capture_output=True, text=True, check=True
     )
-    command = next(line for line in dry_run.stdout.replace("\\\n", " ").splitlines() if "bin/python -m" in line)
-    prefix = command[: re.search(r"\S*/bin/python -m", command).start()]
+    lines = dry_run.stdout.replace("\\\n", " ").splitlines()
+    command = next(found for line in lines if (found := re.search(r"(.*?)\S*/\.venv\S*/bin/python ", line)))
+    prefix = command[1]
     result = subprocess.run(
         ["sh", "-c", f"{prefix} {sys.executable} -c '{REPORT}'"],
         env=os.environ | LABORATORY,

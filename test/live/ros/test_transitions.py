@@ -125,7 +125,7 @@ def test_without_a_clock_the_status_says_so(make_cell: MakeCell) -> None:
 
 @pytest.mark.parametrize(
     "function",
-    ["sqap_vla_ros.control.commander.integrate", "sqap_vla_ros.ros.latest_inputs.FrozenCamera.check"],
+    ["sqap_vla_ros.control.targets.integrate", "sqap_vla_ros.ros.latest_inputs.FrozenCamera.check"],
     ids=["motion", "image"],
 )
 def test_an_unexpected_error_while_something_is_planned_is_a_refusal(
