@@ -75,7 +75,7 @@ def test_a_setting_that_came_later_counts_at_its_default_and_another_value_does_
         "policies": {"fp16": {"policy": PolicyConfig(name="unnamed").model_dump(mode="json")}},
     }
     before = json.loads(json.dumps(now))
-    del before["loop"][ROBOT]["topics"]["cameras"], before["policies"]["fp16"]["policy"]["openvla"]
+    del before["loop"][ROBOT]["topics"]["cameras"], before["policies"]["fp16"]["policy"]["pruning"]
     assert difference(before, now) and not difference(with_new_settings(before), now)
     now["loop"][ROBOT]["topics"]["cameras"]["names"] = ["agentview"]
     assert "agentview" in difference(with_new_settings(before), now)
